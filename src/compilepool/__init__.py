@@ -1,0 +1,77 @@
+"""compilepool: a crash-isolated, orphan-proof pool of worker processes for compilations.
+
+The public names, nothing else. They are imported when first used: the supervisor imports this
+package too, and must load nothing but the standard library and `compilepool.wire`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from compilepool.client.future import CompileFuture
+    from compilepool.client.pool import CompilePool
+    from compilepool.errors import (
+        CompilePoolError,
+        NestedPoolError,
+        PoolClosed,
+        PreloadFailed,
+        RemoteTraceback,
+        SerializationError,
+        SupervisorDied,
+        UnsupportedPlatform,
+        WorkerCrashed,
+    )
+    from compilepool.worker.identity import has_parent_changed, in_toplevel_process
+    from compilepool.worker.initializer import worker_initializer
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "CompilePool": "compilepool.client.pool",
+    "CompileFuture": "compilepool.client.future",
+    "CompilePoolError": "compilepool.errors",
+    "NestedPoolError": "compilepool.errors",
+    "PoolClosed": "compilepool.errors",
+    "PreloadFailed": "compilepool.errors",
+    "RemoteTraceback": "compilepool.errors",
+    "SerializationError": "compilepool.errors",
+    "SupervisorDied": "compilepool.errors",
+    "UnsupportedPlatform": "compilepool.errors",
+    "WorkerCrashed": "compilepool.errors",
+    "has_parent_changed": "compilepool.worker.identity",
+    "in_toplevel_process": "compilepool.worker.identity",
+    "worker_initializer": "compilepool.worker.initializer",
+}
+
+__all__ = [
+    "CompileFuture",
+    "CompilePool",
+    "CompilePoolError",
+    "NestedPoolError",
+    "PoolClosed",
+    "PreloadFailed",
+    "RemoteTraceback",
+    "SerializationError",
+    "SupervisorDied",
+    "UnsupportedPlatform",
+    "WorkerCrashed",
+    "has_parent_changed",
+    "in_toplevel_process",
+    "worker_initializer",
+]
+
+
+def __getattr__(name: str) -> object:
+    try:
+        home = _HOME[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

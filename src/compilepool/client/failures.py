@@ -1,0 +1,151 @@
+"""Words for what went wrong: a job's failure or outcome as the exception that its future gets."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import Any
+
+from compilepool.errors import (
+    CompilePoolError,
+    PreloadFailed,
+    RemoteTraceback,
+    SerializationError,
+    WorkerCrashed,
+)
+from compilepool.wire.failure import Cause, Failure
+from compilepool.wire.messages import Outcome, ProtocolError
+from compilepool.wire.payloads import Payload, Unpacked
+from compilepool.wire.serializers import Serializer, load
+
+
+def error_of(failure: Failure, job: str) -> CompilePoolError:
+    """The error for a job that ended without an outcome of its own."""
+    died = _died(failure.exitcode)
+    detail = f"\n{failure.text.rstrip()}" if failure.text else ""
+    if failure.cause is Cause.PRELOAD:
+        return PreloadFailed(_preload_message(failure, job, died), **_preload_fields(failure))
+    if failure.cause is Cause.CRASH:
+        message = (
+            f"the worker that ran job {job!r} {died};"
+            f" only this job is lost, and the pool works on{detail}"
+        )
+    elif failure.cause is Cause.FORK_SERVER:
+        message = (
+            f"the fork server {died} while job {job!r} ran, and that for the second time;"
+            f" find out what kills it (the kernel log names an out-of-memory kill){detail}"
+        )
+    else:
+        message = (
+            f"job {job!r} has no worker to run it: five in a row died while starting, the last"
+            f" one {died}; see what preload, initializer and the machine's limits do{detail}"
+        )
+    is_signal = failure.exitcode is not None and failure.exitcode < 0
+    return WorkerCrashed(
+        message,
+        job=job,
+        signal=-failure.exitcode if is_signal and failure.exitcode else None,
+        exitcode=None if is_signal else failure.exitcode,
+        python_traceback=failure.text if failure.text.startswith("Fatal Python error") else "",
+    )
+
+
+def resolve(
+    outcome: int, payload: Payload, job: str, serializer: Serializer | None
+) -> tuple[Any, BaseException | None]:
+    """What is in the payload of a RESULT, which is closed.
+
+    The error is returned, not raised: a traceback through this code would tell the user nothing,
+    and keep alive what its frames hold.
+
+    Returns:
+        The result and None; or None and the job's exception, or a SerializationError if there is
+        no result or exception that could be had.
+
+    Raises:
+        ProtocolError: the payload is malformed.
+    """
+    with Unpacked(payload) as unpacked:
+        if outcome == Outcome.RETURNED:
+            try:
+                return load(unpacked.stream, unpacked.buffers, serializer), None
+            except BaseException as error:  # noqa: BLE001 - runs the user's code
+                return None, _not_loaded("the result", job, error, "")
+        head = _head(bytes(unpacked.stream))
+        if outcome == Outcome.RAISED and unpacked.buffers:
+            return None, _exception(unpacked.buffers, head, job)
+    return None, _unserializable(head, job)
+
+
+def _exception(sections: list[bytearray], head: dict[str, str], job: str) -> BaseException:
+    stream, *buffers = sections
+    try:
+        exception = load(memoryview(stream), buffers, None)
+        if not isinstance(exception, BaseException):
+            raise TypeError(f"it unpickled as a {type(exception).__name__}")
+    except BaseException as error:  # noqa: BLE001 - runs the user's code
+        return _not_loaded(f"the exception, a {head['type']},", job, error, head["traceback"])
+    exception.__cause__ = RemoteTraceback(head["traceback"])
+    return exception
+
+
+def _unserializable(head: dict[str, str], job: str) -> SerializationError:
+    if head["what"] == "the call":
+        message = (
+            f"job {job!r} could not be unpickled in the worker: {head['reason']};"
+            " what it is made of must be importable there"
+        )
+    else:
+        message = (
+            f"job {job!r}: {head['what']}, a {head['type']}, could not be pickled:"
+            f" {head['reason']}; have the job return or raise plain data"
+        )
+    error = SerializationError(message)
+    error.__cause__ = RemoteTraceback(head["traceback"])
+    return error
+
+
+def _not_loaded(what: str, job: str, cause: BaseException, text: str) -> SerializationError:
+    detail = f"\nIts traceback in the worker:\n{text}" if text else ""
+    error = SerializationError(
+        f"job {job!r}: {what} could not be unpickled here: {type(cause).__name__}: {cause};"
+        f" its type must unpickle in the process that submitted the job{detail}"
+    )
+    error.__cause__ = cause
+    return error
+
+
+def _head(data: bytes) -> dict[str, str]:
+    try:
+        head = json.loads(data)
+        return {key: str(head.get(key)) for key in ("what", "type", "reason", "traceback")}
+    except (ValueError, AttributeError):
+        raise ProtocolError("not the head of an outcome") from None
+
+
+def _died(exitcode: int | None) -> str:
+    if exitcode is None:
+        return "could not be started"
+    if exitcode >= 0:
+        return f"exited with code {exitcode}"
+    try:
+        named = signal.Signals(-exitcode)
+        return f"was killed by {named.name} ({signal.strsignal(named)})"
+    except ValueError:
+        return f"was killed by signal {-exitcode}"
+
+
+def _preload_message(failure: Failure, job: str, died: str) -> str:
+    subject = f"preload module {failure.module!r}" if failure.module else "the preload"
+    happened = "could not be imported" if failure.exitcode is None else f"{died} when imported"
+    if not failure.module:
+        happened = f"failed: the fork server {died}"
+    detail = f"\n{failure.text.rstrip()}" if failure.text else ""
+    return (
+        f"{subject} {happened}, so job {job!r} has no worker to run it;"
+        f" mend it or leave it out, and make a new pool{detail}"
+    )
+
+
+def _preload_fields(failure: Failure) -> dict[str, str]:
+    return {"module": failure.module, "python_traceback": failure.text}

@@ -1,0 +1,63 @@
+"""The future of a job."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures._base import CANCELLED
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class CompileFuture(Future[T]):
+    """A `concurrent.futures.Future` whose `cancel` also ends a job that runs.
+
+    Made by `CompilePool.submit` only.
+    """
+
+    def __init__(self, cancel_job: Callable[[], bool]) -> None:
+        super().__init__()
+        self._cancel_job = cancel_job
+
+    def cancel(self) -> bool:
+        """Cancel the job: take it from the queue or, if it runs already, kill its worker.
+
+        Returns:
+            True if the future is cancelled now; False if the job had ended before.
+        """
+        if not self._cancel_job():
+            return self.cancelled()
+        self._call_back()
+        return True
+
+    # For the session, and only while the job is unfinished: whoever takes it from the session's
+    # table ends its future, so that nobody else can.
+
+    def _mark_running(self) -> None:
+        if not self.running():
+            self.set_running_or_notify_cancel()
+
+    def _mark_cancelled(self) -> None:
+        """Cancel, and tell waiters; the callbacks are left to the caller."""
+        with self._condition:
+            self._state = CANCELLED
+            self._condition.notify_all()
+        self.set_running_or_notify_cancel()
+
+    def _end_with_result(self, result: T) -> None:
+        self._mark_running()
+        self.set_result(result)
+
+    def _end_with_error(self, error: BaseException) -> None:
+        self._mark_running()
+        self.set_exception(error)
+
+    def _call_back(self) -> None:
+        """Call the callbacks of a future that was marked cancelled."""
+        self._invoke_callbacks()  # type: ignore[attr-defined] # typeshed lacks it
+
+    def _renew_lock(self) -> None:
+        """After a fork: the lock may have been held by a thread that is not in this process."""
+        self._condition = threading.Condition()

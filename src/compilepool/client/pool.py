@@ -1,0 +1,181 @@
+"""`CompilePool`, the executor."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from types import TracebackType
+from typing import Any, Literal, ParamSpec, TypeVar
+
+from compilepool.client.future import CompileFuture
+from compilepool.client.session import Session
+from compilepool.errors import NestedPoolError, SerializationError, UnsupportedPlatform
+from compilepool.options import JobOptions, PoolOptions
+from compilepool.wire.kernel import KernelTooOld, check_platform
+from compilepool.wire.payloads import Payload, pack
+from compilepool.wire.serializers import Serializer, dump
+from compilepool.worker.identity import in_toplevel_process
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class CompilePool(Executor):
+    """A pool of worker processes for compilations, as a `concurrent.futures.Executor`.
+
+    The processes start with the first job, or by `warm_up`. They get this process's `sys.path`,
+    working directory and environment as they are then. A worker that crashes fails the job that it
+    ran, and no other. None of the processes, nor anything that jobs start, outlives this one,
+    however it ends.
+
+    As a context manager, a normal end of the block and an ordinary exception wait for all jobs, as
+    with any executor; KeyboardInterrupt and SystemExit end them at once.
+
+    Args:
+        max_workers: how many jobs may run at once; None: the number of CPUs that this process may
+            use, by its affinity and its cgroup's quota.
+        preload: names of modules that are imported once, before the workers are forked, so that no
+            job pays for it. They must neither start threads nor open a GPU; if one does, the pool
+            logs a warning and goes on as with "spawn".
+        initializer: called in each worker before its first job. If it raises, all jobs that do not
+            run yet, and all later ones, fail with its exception.
+        initargs: its arguments.
+        start_method: "fork": workers are forked from a process that has done the preload, in
+            milliseconds; "spawn": each is a new interpreter and does the preload by itself.
+        serializer: pickles calls and results in place of pickle and cloudpickle; see
+            `compilepool.wire.serializers.Serializer`. It is itself pickled to the workers.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong; the message names all that are.
+        NestedPoolError: this process is a worker.
+        SerializationError: serializer, initializer or initargs cannot be pickled.
+        UnsupportedPlatform: not Linux, or it lacks what the pool needs.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        preload: Sequence[str] = (),
+        initializer: Callable[..., object] | None = None,
+        initargs: Sequence[Any] = (),
+        start_method: Literal["fork", "spawn"] = "fork",
+        serializer: Serializer | None = None,
+    ) -> None:
+        options = PoolOptions(max_workers, preload, initializer, initargs, start_method, serializer)
+        if not in_toplevel_process():
+            raise NestedPoolError(
+                "a CompilePool cannot be made inside a worker: its jobs would run beside, not"
+                " within, the limits of the pool that runs this one; call the function directly"
+            )
+        try:
+            check_platform()
+        except KernelTooOld as error:
+            raise UnsupportedPlatform(str(error)) from None
+        self._session = Session(options, _startup(options))
+        # A pool that is dropped ends when its jobs have: their futures may still be waited for.
+        end = weakref.finalize(self, self._session.shutdown, wait=False)
+        end.atexit = False
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> CompileFuture[T]:
+        """Run `fn(*args, **kwargs)` in a worker.
+
+        Args:
+            fn: any callable that pickle or cloudpickle can send, lambdas and functions of
+                `__main__` included.
+            args: its arguments.
+            kwargs: its keyword arguments.
+
+        Returns:
+            The future of its result. An exception that it raises arrives as itself, caused by a
+            `RemoteTraceback`; errors of the pool are `CompilePoolError`s.
+
+        Raises:
+            PoolClosed: after `shutdown`.
+            SerializationError: the call cannot be pickled.
+        """
+        return self._submit(JobOptions(), fn, args, kwargs)
+
+    def options(self, *, name: str | None = None) -> ConfiguredPool:
+        """This pool, with options for the jobs submitted through what is returned.
+
+        Args:
+            name: what errors call the job; None: the name of its function.
+
+        Raises:
+            TypeError: an option is wrong.
+        """
+        return ConfiguredPool(self, JobOptions(name))
+
+    def warm_up(self) -> None:
+        """Start all workers now, rather than when jobs need them. Does not wait for them.
+
+        Raises:
+            PoolClosed: after `shutdown`.
+        """
+        self._session.warm_up()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Accept no more jobs, and end the processes when the accepted ones have ended.
+
+        Args:
+            wait: return only when all processes are gone.
+            cancel_futures: cancel the jobs that no worker has yet.
+        """
+        self._session.shutdown(wait=wait, cancel_futures=cancel_futures)
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> Literal[False]:
+        if isinstance(exc_val, KeyboardInterrupt | SystemExit):
+            self._session.terminate()
+        self.shutdown(wait=True)
+        return False
+
+    def _submit(
+        self, options: JobOptions, fn: Callable[..., T], args: Any, kwargs: Any
+    ) -> CompileFuture[T]:
+        if not callable(fn):
+            raise TypeError(f"submit needs a callable, not {type(fn).__name__}")
+        name = options.name or _name_of(fn)
+        return self._session.submit(name, (fn, args, kwargs))
+
+
+class ConfiguredPool(Executor):
+    """A pool with options for jobs, made by `CompilePool.options`. The same pool, not another."""
+
+    def __init__(self, pool: CompilePool, options: JobOptions) -> None:
+        self._pool = pool
+        self._options = options
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> CompileFuture[T]:
+        """As `CompilePool.submit`, with these options."""
+        return self._pool._submit(self._options, fn, args, kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """As `CompilePool.shutdown`, for the whole pool."""
+        self._pool.shutdown(wait, cancel_futures=cancel_futures)
+
+
+def _startup(options: PoolOptions) -> Payload | None:
+    """What every worker starts with (`worker.main.Startup`), in a memfd."""
+    if options.serializer is None and options.initializer is None:
+        return None
+    parts = (options.serializer, options.initializer, tuple(options.initargs))
+    try:
+        return pack(dump(parts), inline_limit=-1)
+    except Exception as error:
+        raise SerializationError(
+            f"serializer, initializer or initargs could not be pickled: {error};"
+            " every worker needs a copy of them"
+        ) from error
+
+
+def _name_of(fn: Callable[..., object]) -> str:
+    while hasattr(fn, "func"):  # functools.partial
+        fn = fn.func
+    return getattr(fn, "__qualname__", None) or repr(fn)

@@ -1,0 +1,109 @@
+"""What can go wrong: every error that the pool itself raises or sets on a future.
+
+All derive from `CompilePoolError`. An exception that a job raised is none of them: it arrives as
+itself, with `RemoteTraceback` as its cause. Every message starts with one line that says what
+happened, to which job, and what to do next; detail stands below it. All of them pickle.
+"""
+
+from __future__ import annotations
+
+import signal as _signal
+from concurrent.futures.process import BrokenProcessPool
+
+
+class CompilePoolError(Exception):
+    """Base class of every error of the pool."""
+
+
+class WorkerCrashed(CompilePoolError, BrokenProcessPool):
+    """The worker process died while it ran this job. Only this job is lost: the pool works on.
+
+    Attributes:
+        job: the job's name.
+        signal: the number of the signal that killed the worker (a `signal.Signals` where Python
+            has a name for it), or None if the worker exited.
+        exitcode: the exit code, or None if a signal killed the worker.
+        python_traceback: what faulthandler wrote as the process died; empty if it wrote nothing
+            (SIGKILL, `os._exit`).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        job: str = "",
+        signal: int | None = None,
+        exitcode: int | None = None,
+        python_traceback: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.job = job
+        self.signal = _named_signal(signal)
+        self.exitcode = exitcode
+        self.python_traceback = python_traceback
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args[0], self.__dict__)
+
+
+class SupervisorDied(CompilePoolError):
+    """The supervisor died under this job, was replaced, and the next one died under it as well."""
+
+
+class PreloadFailed(CompilePoolError):
+    """A `preload` module could not be imported, so no worker can be started.
+
+    Attributes:
+        module: the name of the module, or "" if the process died outside of an import.
+        python_traceback: the traceback of the import error, or faulthandler's if it crashed.
+    """
+
+    def __init__(self, message: str, *, module: str = "", python_traceback: str = "") -> None:
+        super().__init__(message)
+        self.module = module
+        self.python_traceback = python_traceback
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args[0], self.__dict__)
+
+
+class SerializationError(CompilePoolError):
+    """A job, its result or its exception could not be pickled or unpickled."""
+
+
+class PoolClosed(CompilePoolError, RuntimeError):
+    """The pool was shut down, or belongs to another process (a copy made by `os.fork`)."""
+
+
+class NestedPoolError(CompilePoolError, RuntimeError):
+    """A pool was made inside a worker of a pool."""
+
+
+class UnsupportedPlatform(CompilePoolError, RuntimeError):
+    """This machine lacks something that the pool cannot do without."""
+
+
+class RemoteTraceback(Exception):
+    """The traceback of a job's exception as text; set as the `__cause__` of that exception."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
+def _named_signal(number: int | None) -> int | None:
+    try:
+        return None if number is None else _signal.Signals(number)
+    except ValueError:  # a real-time signal
+        return number
+
+
+def _rebuild(
+    cls: type[CompilePoolError], message: str, state: dict[str, object]
+) -> CompilePoolError:
+    error = cls(message)
+    error.__dict__.update(state)
+    return error

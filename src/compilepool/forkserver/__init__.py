@@ -1,0 +1,1 @@
+"""The fork server process: the warm template that workers are forked from."""

@@ -1,0 +1,202 @@
+"""The fork server: preloads, then makes workers and buries them."""
+
+from __future__ import annotations
+
+import faulthandler
+import functools
+import gc
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable
+from typing import TypeAlias
+
+from compilepool.forkserver.safety import why_unsafe
+from compilepool.wire import kernel
+from compilepool.wire.channel import Channel, close_all, handle_each, refuse
+from compilepool.wire.config import PoolConfig
+from compilepool.wire.messages import (
+    Kind,
+    Message,
+    ProtocolError,
+    json_message,
+    text_message,
+)
+from compilepool.wire.payloads import of_message
+from compilepool.wire.spawn import FIRST_FD, python_command, spawn
+from compilepool.worker.bootstrap import apply_config, bootstrap
+from compilepool.worker.main import work
+from compilepool.worker.preload import preload
+
+GoOn: TypeAlias = Callable[[], None]
+
+
+class ForkServer:
+    """Makes workers on request, and tells of their deaths when nothing of them is left.
+
+    Every worker is a subreaper, so what appears below this process without being a worker (or
+    having been there after the preload) is what a dead worker left.
+
+    Args:
+        channel: the link to the supervisor.
+        watched: pidfds of the processes whose death ends this one.
+        config: the pool's configuration.
+    """
+
+    def __init__(self, channel: Channel, watched: tuple[int, ...], config: PoolConfig) -> None:
+        self._channel = channel
+        self._watched = watched
+        self._config = config
+        self._workers: dict[int, tuple[int, int]] = {}
+        """Number and pid of each worker, by pidfd."""
+        self._kept = kernel.children()
+        self._go_on: GoOn | None = None
+        self._poll = select.poll()
+        for fd in (channel.fileno(), *watched):
+            self._poll.register(fd, select.POLLIN)
+
+    def serve(self) -> GoOn | None:
+        """Serve until the supervisor wants no more, or it or the client dies; then end all below.
+
+        Returns:
+            None in the fork server; in a forked worker what it has to do.
+        """
+        try:
+            while self._serve_once():
+                if self._go_on is not None:
+                    return self._go_on
+        except ConnectionError:
+            pass  # the supervisor is dead
+        kernel.sweep()
+        return None
+
+    def _serve_once(self) -> bool:
+        ready = [fd for fd, _ in self._poll.poll()]
+        if any(fd in ready for fd in self._watched):
+            return False
+        for fd in ready:
+            if fd in self._workers:
+                self._bury(fd)
+        if self._channel.fileno() in ready:
+            messages = self._channel.receive(wait=False)
+            if messages is None:
+                return False
+            handle_each(messages, self._handle)
+        return True
+
+    def _handle(self, message: Message) -> None:
+        if message.kind is not Kind.START_WORKER or not 2 <= len(message.fds) <= 3:
+            refuse(message, "to a fork server")
+        if self._go_on is not None:
+            close_all(message.fds)  # a forked worker, on its way out of the loop
+            return
+        start = self._spawn if self._config.start_method == "spawn" else self._fork
+        try:
+            pid = start(message.fds)
+        except OSError as error:
+            body = {"error": f"the worker could not be started: {error}"}
+            self._channel.send(json_message(Kind.WORKER_EXITED, body, id=message.id))
+        else:
+            if pid != 0:
+                pidfd = os.pidfd_open(pid)
+                self._workers[pidfd] = message.id, pid
+                self._poll.register(pidfd, select.POLLIN)
+                self._channel.send(Message(Kind.WORKER_STARTED, message.id, fds=(pidfd,)))
+        if self._go_on is None:
+            close_all(message.fds)
+
+    def _fork(self, fds: tuple[int, ...]) -> int:
+        parent_pid = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._channel.close()
+            close_all([*self._watched, *self._workers])
+            self._go_on = functools.partial(_work, parent_pid, fds)
+        return pid
+
+    def _spawn(self, fds: tuple[int, ...]) -> int:
+        socket, crash_file, *startup = fds
+        config = self._config.payload(inline_limit=-1)
+        try:
+            all_fds = [socket, crash_file, config.fd, *startup]
+            command = python_command([*self._config.python_flags, "-P"], "worker")
+            arguments = [str(os.getpid()), str(len(all_fds))]
+            return spawn([*command, *arguments], os.environ, all_fds)
+        finally:
+            config.close()
+
+    def _bury(self, pidfd: int) -> None:
+        number, _ = self._workers.pop(pidfd)
+        self._poll.unregister(pidfd)
+        exitcode = kernel.reap(pidfd)
+        os.close(pidfd)
+        live = [worker_pid for _, worker_pid in self._workers.values()]
+        kernel.sweep(keep=[*self._kept, *live])
+        body = {"exitcode": exitcode}
+        self._channel.send(json_message(Kind.WORKER_EXITED, body, id=number))
+
+
+def _work(parent_pid: int, fds: tuple[int, ...]) -> None:
+    socket, crash_file, *startup = fds
+    bootstrap(parent_pid, crash_file)
+    work(Channel.adopt(socket), startup[0] if startup else None)
+
+
+def main() -> GoOn | None:
+    """Run the fork server of this process, which gets what `__main__.py` says.
+
+    Returns:
+        As `ForkServer.serve`.
+    """
+    supervisor_pid, fd_limit = (int(argument) for argument in sys.argv[1:])
+    watched = (FIRST_FD + 1, FIRST_FD + 2)
+    crash_fd = FIRST_FD + 3
+    for fd in (*watched, crash_fd):
+        os.set_inheritable(fd, False)
+    channel = Channel.adopt(FIRST_FD)
+    kernel.set_process_title("compilepool fork server", "cp-forkserver")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.enable(crash_fd, all_threads=True)
+    # While it imports it cannot watch. Afterwards it must not die of the supervisor's death, but
+    # survive it to sweep.
+    kernel.die_with_parent(supervisor_pid)
+    kernel.become_subreaper()
+    kernel.set_fd_limit(fd_limit)
+    try:
+        messages = channel.receive()
+        if not messages:
+            return None
+        (message,) = messages
+        config = PoolConfig.of_payload(of_message(message))
+        apply_config(config)
+        if config.start_method == "fork" and not _prepare(channel, config):
+            return None
+        kernel.outlive_parent()
+        channel.send(Message(Kind.READY))
+        return ForkServer(channel, watched, config).serve()
+    except (ProtocolError, ConnectionError) as error:
+        print(f"compilepool fork server: {error}", file=sys.stderr)
+        kernel.sweep()
+        return None
+
+
+def _prepare(channel: Channel, config: PoolConfig) -> bool:
+    """Preload, and see to it that workers can be forked. False: this process is of no use."""
+    if not preload(config.preload, channel):
+        return False
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whoever was preloaded must not reap for us
+    reason = why_unsafe(kernel.thread_names(), kernel.open_files())
+    if reason:
+        channel.send(
+            text_message(
+                Kind.UNSAFE_TO_FORK,
+                f"after preload={config.preload!r} the fork server {reason}: forking it is unsafe,"
+                " so workers are started by exec, and each preloads by itself (slower). To avoid"
+                " that, preload modules that do not; to silence this, pass start_method='spawn'",
+            )
+        )
+        return False
+    gc.collect()
+    gc.freeze()  # no collection of a worker touches, and so copies, what it shares with this one
+    return True

@@ -1,0 +1,71 @@
+"""The supervisor's view of one client: its connection, its lease and its jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import time
+
+from compilepool.supervisor.loop import Callback, Loop
+from compilepool.wire.channel import Channel, Outbox
+from compilepool.wire.messages import Kind, Message, text_message
+
+
+class ClientLink:
+    """A client. Its lease is its life: the pidfd tells its death even where some other process
+    holds a copy of its socket and so hides the end of file.
+    """
+
+    def __init__(
+        self, loop: Loop, channel: Channel, pidfd: int, on_messages: Callback, on_gone: Callback
+    ) -> None:
+        self._loop = loop
+        self._outbox = Outbox(channel)
+        self._on_gone = on_gone
+        self.channel = channel
+        self.pidfd = pidfd
+        self.jobs: dict[int, int] = {}
+        """The supervisor's number of each unfinished job, by the client's."""
+        loop.watch(channel.fileno(), on_messages)
+        loop.watch(pidfd, on_gone)
+
+    def send(self, message: Message) -> None:
+        """Queue a message; takes over its descriptors."""
+        self._outbox.put(message)
+
+    def warn(self, text: str) -> None:
+        """Have the client log a warning."""
+        self.send(text_message(Kind.WARNING, text))
+
+    def flush(self) -> None:
+        """Send what is queued as far as the client takes it; the loop sends the rest."""
+        if self._outbox:
+            self._write()
+
+    def flush_finally(self, patience_s: float) -> None:
+        """Send what is queued, waiting for the client to take it."""
+        deadline = time.monotonic() + patience_s
+        poll = select.poll()
+        poll.register(self.channel.fileno(), select.POLLOUT)
+        with contextlib.suppress(OSError):
+            self._outbox.flush()
+            while self._outbox and (left := deadline - time.monotonic()) > 0:
+                poll.poll(left * 1000)
+                self._outbox.flush()
+
+    def close(self) -> None:
+        """Drop the client."""
+        self._loop.forget(self.channel.fileno())
+        self._loop.forget(self.pidfd)
+        self._outbox.clear()
+        self.channel.close()
+        os.close(self.pidfd)
+
+    def _write(self) -> None:
+        try:
+            self._outbox.flush()
+        except OSError:
+            self._on_gone()
+            return
+        self._loop.watch_writable(self.channel.fileno(), self._write if self._outbox else None)

@@ -1,0 +1,24 @@
+"""The memory file into which faulthandler of another process writes its last words."""
+
+from __future__ import annotations
+
+import os
+
+from compilepool.wire.failure import last_crash
+
+_LIMIT = 32 * 1024
+
+
+class CrashFile:
+    """A memfd that outlives the process that writes to it. `name` shows in `/proc/PID/fd`."""
+
+    def __init__(self, name: str) -> None:
+        self.fd = os.memfd_create(f"compilepool crash of {name}", os.MFD_CLOEXEC)
+
+    def text(self) -> str:
+        """What faulthandler has written for the last crash; empty if there was none."""
+        start = max(0, os.fstat(self.fd).st_size - _LIMIT)
+        return last_crash(os.pread(self.fd, _LIMIT, start).decode(errors="replace"))
+
+    def close(self) -> None:
+        os.close(self.fd)

@@ -1,0 +1,117 @@
+"""The supervisor's view of the fork server: starts it, talks to it, buries it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from compilepool.supervisor.crash_file import CrashFile
+from compilepool.supervisor.loop import Callback, Loop
+from compilepool.wire import kernel
+from compilepool.wire.channel import Channel, Outbox
+from compilepool.wire.config import PoolConfig
+from compilepool.wire.messages import Kind, Message
+from compilepool.wire.spawn import python_command, spawn
+
+_ORDERLY_EXIT_S = 2.0
+_KILL_S = 5.0  # longer only in uninterruptible sleep
+
+
+class ForkServerLink:
+    """One fork server process.
+
+    Args:
+        loop: the event loop.
+        config: the pool's configuration, as the fork server shall have it.
+        client_pidfd: the client's pidfd, which the fork server watches as well.
+        fd_limit: the soft limit of open files that it and the workers shall have.
+        on_messages: called when it has sent something, or is gone.
+
+    Raises:
+        OSError: it could not be started.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        config: PoolConfig,
+        client_pidfd: int,
+        fd_limit: int,
+        on_messages: Callback,
+    ) -> None:
+        self._loop = loop
+        self._is_buried = False
+        self.is_ready = False
+        self.importing = ""
+        """The module that it preloads just now."""
+        self._crash_file = CrashFile("fork server")
+        self.channel, theirs = Channel.pair()
+        own_pidfd = os.pidfd_open(os.getpid())
+        try:
+            command = python_command([*config.python_flags, "-P"], "forkserver")
+            fds = (theirs.fileno(), own_pidfd, client_pidfd, self._crash_file.fd)
+            pid = spawn([*command, str(os.getpid()), str(fd_limit)], os.environ, fds)
+        except OSError:
+            self.channel.close()
+            self._crash_file.close()
+            raise
+        finally:
+            os.close(own_pidfd)
+            theirs.close()
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self._outbox = Outbox(self.channel)
+        payload = config.payload()
+        self.send(payload.message(Kind.SERVE))
+        loop.watch(self.channel.fileno(), on_messages)
+        # The end of file may be hidden by a child of a preload module that kept the socket.
+        loop.watch(self.pidfd, on_messages)
+
+    def send(self, message: Message) -> None:
+        """Queue a message and send what can be sent; takes over its descriptors."""
+        self._outbox.put(message)
+        self._write()
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether its process is dead."""
+        return kernel.wait_dead(self.pidfd, 0)
+
+    def finish(self) -> None:
+        """Have it exit, with all that is below it, and wait for that."""
+        self._loop.forget(self.channel.fileno())
+        self.channel.shutdown_output()
+        kernel.wait_dead(self.pidfd, _ORDERLY_EXIT_S)
+
+    def bury(self) -> tuple[int | None, str]:
+        """Kill it if it lives, reap it, and kill what is left below it.
+
+        Returns:
+            Its exit code (negated signal number; None if unknown), and faulthandler's text.
+        """
+        self._is_buried = True
+        self._loop.forget(self.channel.fileno())
+        self._loop.forget(self.pidfd)
+        kernel.send_signal(self.pidfd, signal.SIGKILL)
+        kernel.wait_dead(self.pidfd, _KILL_S)
+        exitcode = kernel.reap(self.pidfd)
+        survivors = kernel.sweep()
+        if survivors:
+            print(f"compilepool: cannot kill processes {survivors}", file=sys.stderr)
+        return exitcode, self._crash_file.text()
+
+    def close(self) -> None:
+        """Close all descriptors, after `bury`."""
+        self._outbox.clear()
+        self.channel.close()
+        self._crash_file.close()
+        os.close(self.pidfd)
+
+    def _write(self) -> None:
+        try:
+            self._outbox.flush()
+        except ConnectionError:
+            return  # it is dead, which its pidfd tells
+        if not self._is_buried:
+            self._loop.watch_writable(self.channel.fileno(), self._write if self._outbox else None)

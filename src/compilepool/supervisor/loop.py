@@ -1,0 +1,52 @@
+"""The event loop: descriptors and who is called when they are ready."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+from typing import TypeAlias
+
+Callback: TypeAlias = Callable[[], None]
+
+
+class Loop:
+    """Calls back when a descriptor is readable, or its peer gone.
+
+    Level-triggered, and a callback may come once too often after a descriptor was closed and its
+    number reused: callbacks must not block.
+    """
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._readers: dict[int, Callback] = {}
+        self._writers: dict[int, Callback] = {}
+
+    def watch(self, fd: int, on_readable: Callback) -> None:
+        """Call `on_readable` while `fd` has something to read, or has hung up."""
+        self._readers[fd] = on_readable
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def watch_writable(self, fd: int, on_writable: Callback | None) -> None:
+        """Call `on_writable` as well while the watched `fd` takes data; None: no more."""
+        if (fd in self._writers) == (on_writable is not None):
+            return
+        if on_writable is None:
+            del self._writers[fd]
+            self._epoll.modify(fd, select.EPOLLIN)
+        else:
+            self._writers[fd] = on_writable
+            self._epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT)
+
+    def forget(self, fd: int) -> None:
+        """Watch `fd` no more. To be called before it is closed."""
+        if self._readers.pop(fd, None) is not None:
+            self._writers.pop(fd, None)
+            self._epoll.unregister(fd)
+
+    def run_once(self, timeout_s: float | None) -> None:
+        """Wait for events, up to `timeout_s`, and call back for them."""
+        for fd, events in self._epoll.poll(timeout_s):
+            if events & ~select.EPOLLOUT and (reader := self._readers.get(fd)):
+                reader()
+            if events & select.EPOLLOUT and (writer := self._writers.get(fd)):
+                writer()

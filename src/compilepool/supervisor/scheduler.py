@@ -1,0 +1,369 @@
+"""Which job goes to which worker, and what a death means for the queue.
+
+A pure state machine: events in, actions out, no I/O and no clock. Each event method returns the
+actions that its caller must carry out, in order. `TakeBack` is the one with an answer: the event
+`taken_back`.
+
+A worker's socket is part of its state: a job sent is in it until the worker reads it, and can be
+taken back from it until then. So no worker tells when it starts a job, and yet it is known: of the
+jobs a worker has, the first, once it cannot be taken back, is the one that runs. That is why a
+starting worker can have its first job before it is ready, and a busy one its next, and neither can
+hold a job back: it returns to the queue when somebody is idle, or when the job ahead of it turns
+out to be long.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
+
+SHORT_JOB_S = 0.005
+"""Seconds. Beyond it a round trip to the supervisor is no part of a job's time worth saving."""
+
+MAX_START_FAILURES = 5
+"""So many workers in a row that die while starting fail the jobs that wait for one."""
+
+MAX_RERUNS = 1
+"""So often runs a job again whose worker was lost with its fork server."""
+
+Job: TypeAlias = int
+Worker: TypeAlias = int
+Cause = TypeVar("Cause")
+"""Why something failed; opaque here."""
+
+
+class StartWorker(NamedTuple):
+    worker: Worker
+
+
+class SendJob(NamedTuple):
+    worker: Worker
+    job: Job
+
+
+class TakeBack(NamedTuple):
+    """Take all unread jobs from the worker's socket, then call `taken_back`, even with none."""
+
+    worker: Worker
+
+
+class KillWorker(NamedTuple):
+    worker: Worker
+
+
+class ReportStarted(NamedTuple):
+    job: Job
+
+
+class ReportCancelled(NamedTuple):
+    """The job has ended, cancelled."""
+
+    job: Job
+
+
+class FailJob(NamedTuple, Generic[Cause]):
+    """The job has ended without a result of its own."""
+
+    job: Job
+    cause: Cause
+
+
+Action: TypeAlias = (
+    StartWorker | SendJob | TakeBack | KillWorker | ReportStarted | ReportCancelled | FailJob[Cause]
+)
+
+
+@dataclass(slots=True)
+class _Job:
+    may_go_ahead: bool
+    reruns: int = 0
+    is_cancelled: bool = False
+    worker: Worker | None = None
+
+
+@dataclass(slots=True)
+class _Worker:
+    is_ready: bool = False
+    is_dying: bool = False
+    jobs: list[Job] = field(default_factory=list)
+    since: float = 0.0
+    is_report_due: bool = False
+
+
+class Scheduler(Generic[Cause]):
+    """The queue and the workers of one pool.
+
+    Args:
+        max_workers: how many workers may exist at once.
+    """
+
+    def __init__(self, max_workers: int) -> None:
+        self._max_workers = max_workers
+        self._jobs: dict[Job, _Job] = {}
+        self._queue: OrderedDict[Job, None] = OrderedDict()
+        self._workers: dict[Worker, _Worker] = {}
+        self._idle: dict[Worker, None] = {}  # the last in is the first out: its caches are warm
+        self._starting: dict[Worker, None] = {}  # those that have a job already
+        self._unreported: dict[Worker, None] = {}  # in the order in which their jobs began
+        self._next_worker = 1
+        self._last_was_short = False
+        self._start_failures = 0
+        self._broken: Cause | None = None
+
+    @property
+    def unfinished(self) -> int:
+        """How many jobs have not ended."""
+        return len(self._jobs)
+
+    def jobs_of(self, worker: Worker) -> list[Job]:
+        """The jobs that the worker has, in the order sent."""
+        return list(self._workers[worker].jobs)
+
+    def next_tick(self) -> float | None:
+        """When to call `tick`, on the clock of `now`; None: not before the next event."""
+        for worker in self._unreported:
+            return self._workers[worker].since + SHORT_JOB_S
+        return None
+
+    # Events
+
+    def submit(self, job: Job, now: float, *, may_go_ahead: bool) -> list[Action[Cause]]:
+        """A new job. `may_go_ahead`: it is small enough to wait in a busy worker's socket."""
+        self._jobs[job] = _Job(may_go_ahead)
+        self._queue[job] = None
+        return self._dispatch(now)
+
+    def cancel(self, job: Job) -> list[Action[Cause]]:
+        """Nobody wants the job any more. If it runs, its worker is killed."""
+        state = self._jobs.get(job)
+        if state is None:
+            return []
+        state.is_cancelled = True
+        if state.worker is not None:
+            return [TakeBack(state.worker)]
+        del self._queue[job]
+        return [self._end_cancelled(job)]
+
+    def cancel_queued(self) -> list[Action[Cause]]:
+        """Nobody wants the jobs that no worker has."""
+        jobs = list(self._queue)
+        self._queue.clear()
+        return [self._end_cancelled(job) for job in jobs]
+
+    def warm_up(self) -> list[Action[Cause]]:
+        """Start all workers."""
+        actions: list[Action[Cause]] = []
+        while self._broken is None and len(self._workers) < self._max_workers:
+            actions.append(StartWorker(self._new_worker()))
+        return actions
+
+    def worker_ready(self, worker: Worker, now: float) -> list[Action[Cause]]:
+        """The worker has started and reads its jobs."""
+        state = self._workers[worker]
+        state.is_ready = True
+        self._start_failures = 0
+        self._starting.pop(worker, None)
+        self._begin(worker, state, now)
+        return self._dispatch(now)
+
+    def job_finished(self, worker: Worker, job: Job, now: float) -> list[Action[Cause]]:
+        """The job has ended; the caller reports its result.
+
+        Raises:
+            ValueError: the worker does not run this job.
+        """
+        state = self._workers[worker]
+        if not state.is_ready or not state.jobs or state.jobs[0] != job:
+            raise ValueError(f"worker {worker} does not run job {job}")
+        self._last_was_short = now - state.since < SHORT_JOB_S
+        del state.jobs[0]
+        del self._jobs[job]
+        self._begin(worker, state, now)
+        return self._dispatch(now)
+
+    def taken_back(self, worker: Worker, jobs: Sequence[Job], now: float) -> list[Action[Cause]]:
+        """The answer to `TakeBack`: these had not been read, in the order sent."""
+        state = self._workers[worker]
+        self._starting.pop(worker, None)
+        actions = self._requeue(state, jobs)
+        if not state.jobs:
+            if state.is_ready:
+                self._begin(worker, state, now)
+        elif self._jobs[state.jobs[0]].is_cancelled:
+            if not state.is_dying:
+                self._retire(worker, state)
+                actions.append(KillWorker(worker))
+        elif state.is_report_due:
+            state.is_report_due = False
+            actions.append(ReportStarted(state.jobs[0]))
+        return actions + self._dispatch(now)
+
+    def worker_lost(
+        self, worker: Worker, unread: Sequence[Job], cause: Cause, now: float
+    ) -> list[Action[Cause]]:
+        """The worker is dead; what it had finished before has been reported.
+
+        Args:
+            worker: the worker.
+            unread: its jobs that it had not read.
+            cause: why, for the job that it ran.
+            now: the time.
+        """
+        state = self._forget(worker)
+        actions = self._requeue(state, unread)
+        for job in state.jobs:
+            if self._jobs[job].is_cancelled:
+                actions.append(self._end_cancelled(job))
+            else:
+                del self._jobs[job]
+                actions.append(FailJob(job, cause))
+        if not state.is_ready and not state.is_dying:
+            actions += self._start_failed(cause)
+        return actions + self._dispatch(now)
+
+    def fork_server_lost(
+        self, unread: Mapping[Worker, Sequence[Job]], cause: Cause, now: float
+    ) -> list[Action[Cause]]:
+        """The fork server is dead, and so are all workers, through no fault of their jobs.
+
+        Args:
+            unread: the jobs that they had not read, for each worker.
+            cause: why, for jobs that are lost so for the second time.
+            now: the time.
+        """
+        actions: list[Action[Cause]] = []
+        for worker in reversed(list(self._workers)):
+            state = self._forget(worker)
+            actions += self._requeue(state, unread[worker])
+            for job in state.jobs:
+                lost = self._jobs[job]
+                if lost.is_cancelled:
+                    actions.append(self._end_cancelled(job))
+                elif lost.reruns < MAX_RERUNS:
+                    lost.reruns += 1
+                    self._put_first(job)
+                else:
+                    del self._jobs[job]
+                    actions.append(FailJob(job, cause))
+        actions += self._start_failed(cause)
+        return actions + self._dispatch(now)
+
+    def broken(self, cause: Cause) -> list[Action[Cause]]:
+        """No worker can be started, now or later: all jobs that do not run fail."""
+        if self._broken is None:
+            self._broken = cause
+        return [*(TakeBack(worker) for worker in self._starting), *self._fail_queued(self._broken)]
+
+    def tick(self, now: float) -> list[Action[Cause]]:
+        """The time of `next_tick` has come."""
+        actions: list[Action[Cause]] = []
+        while (due := self.next_tick()) is not None and due <= now:
+            worker = next(iter(self._unreported))
+            del self._unreported[worker]
+            state = self._workers[worker]
+            if len(state.jobs) > 1:
+                state.is_report_due = True
+                actions.append(TakeBack(worker))
+            else:
+                actions.append(ReportStarted(state.jobs[0]))
+        return actions
+
+    # Parts of events
+
+    def _dispatch(self, now: float) -> list[Action[Cause]]:
+        actions: list[Action[Cause]] = []
+        if self._broken is not None:
+            return self._fail_queued(self._broken)
+        if self._idle and self._starting:
+            # Somebody is idle while a starting worker holds a job, older than any in the queue.
+            return [TakeBack(next(iter(self._starting)))]
+        while self._queue and self._idle:
+            worker, _ = self._idle.popitem()
+            self._send(actions, worker, now)
+        while self._queue and len(self._workers) < self._max_workers:
+            worker = self._new_worker()
+            actions.append(StartWorker(worker))
+            self._send(actions, worker, now)
+        if self._queue and self._last_was_short:
+            for worker in self._unreported:
+                if not self._queue or not self._jobs[next(iter(self._queue))].may_go_ahead:
+                    break
+                if len(self._workers[worker].jobs) == 1:
+                    self._send(actions, worker, now)
+        return actions
+
+    def _send(self, actions: list[Action[Cause]], worker: Worker, now: float) -> None:
+        job, _ = self._queue.popitem(last=False)
+        self._jobs[job].worker = worker
+        state = self._workers[worker]
+        state.jobs.append(job)
+        if not state.is_ready:
+            self._starting[worker] = None
+        elif len(state.jobs) == 1:
+            self._begin(worker, state, now)
+        actions.append(SendJob(worker, job))
+
+    def _begin(self, worker: Worker, state: _Worker, now: float) -> None:
+        """The worker's first job is another one than before, or there is none."""
+        self._unreported.pop(worker, None)
+        self._idle.pop(worker, None)
+        state.is_report_due = False
+        state.since = now
+        if state.is_dying:
+            return
+        if state.jobs:
+            self._unreported[worker] = None
+        else:
+            self._idle[worker] = None
+
+    def _retire(self, worker: Worker, state: _Worker) -> None:
+        state.is_dying = True
+        for index in (self._idle, self._starting, self._unreported):
+            index.pop(worker, None)
+
+    def _requeue(self, state: _Worker, jobs: Sequence[Job]) -> list[Action[Cause]]:
+        actions: list[Action[Cause]] = []
+        for job in reversed(jobs):
+            state.jobs.remove(job)
+            if self._jobs[job].is_cancelled:
+                actions.append(self._end_cancelled(job))
+            else:
+                self._put_first(job)
+        return actions
+
+    def _put_first(self, job: Job) -> None:
+        self._jobs[job].worker = None
+        self._queue[job] = None
+        self._queue.move_to_end(job, last=False)
+
+    def _forget(self, worker: Worker) -> _Worker:
+        for index in (self._idle, self._starting, self._unreported):
+            index.pop(worker, None)
+        return self._workers.pop(worker)
+
+    def _start_failed(self, cause: Cause) -> list[Action[Cause]]:
+        """A worker, or the fork server that would have made it, died while starting."""
+        self._start_failures += 1
+        if self._start_failures < MAX_START_FAILURES:
+            return []
+        self._start_failures = 0
+        return self._fail_queued(cause)
+
+    def _new_worker(self) -> Worker:
+        worker = self._next_worker
+        self._next_worker += 1
+        self._workers[worker] = _Worker()
+        return worker
+
+    def _end_cancelled(self, job: Job) -> ReportCancelled:
+        del self._jobs[job]
+        return ReportCancelled(job)
+
+    def _fail_queued(self, cause: Cause) -> list[Action[Cause]]:
+        jobs = list(self._queue)
+        self._queue.clear()
+        for job in jobs:
+            del self._jobs[job]
+        return [FailJob(job, cause) for job in jobs]

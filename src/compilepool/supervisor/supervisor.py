@@ -1,0 +1,230 @@
+"""The supervisor: between its client, the scheduler that decides, and the crew that works."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from compilepool.supervisor import scheduler as todo
+from compilepool.supervisor.client_link import ClientLink
+from compilepool.supervisor.crew import Crew
+from compilepool.supervisor.loop import Loop
+from compilepool.supervisor.scheduler import Scheduler
+from compilepool.wire import kernel
+from compilepool.wire.channel import Channel, handle_each, refuse
+from compilepool.wire.config import PoolConfig
+from compilepool.wire.failure import Cause, Failure
+from compilepool.wire.messages import Form, Kind, Message, ProtocolError, Shutdown
+from compilepool.wire.payloads import Payload, of_message
+from compilepool.wire.spawn import FIRST_FD
+
+_AHEAD_LIMIT = 16 * 1024  # bytes; two jobs in a worker's socket always fit its send buffer
+_PACKETS_PER_WAKE = 32
+_LAST_RESULTS_S = 10.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Job:
+    client: ClientLink
+    id: int
+    payload: Payload
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _InitializerFailed:
+    outcome: int
+    payload: Payload
+
+
+_Why = Failure | _InitializerFailed
+
+
+class Supervisor:
+    """One pool. Jobs have numbers of the supervisor's own, so that clients need not agree."""
+
+    def __init__(self, channel: Channel, client_pidfd: int) -> None:
+        self._fd_limit_before, fd_limit = kernel.raise_fd_limit()
+        self._spill_above_fd = fd_limit // 2
+        self._loop = Loop()
+        self._client = ClientLink(
+            self._loop, channel, client_pidfd, self._read_client, self._client_gone
+        )
+        self._crew: Crew | None = None
+        self._scheduler: Scheduler[_Why] = Scheduler(0)
+        self._jobs: dict[int, _Job] = {}
+        self._last_job = 0
+        self._shutdown: Shutdown | None = None
+
+    def run(self) -> None:
+        """Serve the client until it wants no more or is gone; then end all that was started."""
+        while self._shutdown is not Shutdown.NOW:
+            tick = self._scheduler.next_tick()
+            self._loop.run_once(None if tick is None else max(0.0, tick - time.monotonic()))
+            if self._scheduler.next_tick() is not None:
+                self._perform(self._scheduler.tick(time.monotonic()))
+            self._client.flush()
+            if self._shutdown is Shutdown.DRAIN and not self._scheduler.unfinished:
+                self._client.flush_finally(_LAST_RESULTS_S)
+                if self._crew is not None:
+                    self._crew.dismiss()
+                break
+        if self._crew is not None:
+            self._crew.end()
+
+    # The client
+
+    def _client_gone(self) -> None:
+        self._shutdown = Shutdown.NOW
+
+    def _read_client(self) -> None:
+        try:
+            for _ in range(_PACKETS_PER_WAKE):
+                messages = self._client.channel.receive(wait=False)
+                if messages is None:
+                    self._client_gone()
+                if not messages:
+                    return
+                handle_each(messages, self._handle_client)
+        except ProtocolError as error:
+            print(f"compilepool supervisor: dropped its client: {error}", file=sys.stderr)
+            self._client_gone()
+
+    def _handle_client(self, message: Message) -> None:
+        kind = message.kind
+        if kind is Kind.SUBMIT and self._crew is not None:
+            self._submit(message.id, of_message(message))
+        elif kind is Kind.CONFIGURE and self._crew is None:
+            self._configure(message)
+        elif message.fds or self._crew is None:
+            refuse(message, "with descriptors, or before CONFIGURE")
+        elif kind is Kind.CANCEL:
+            job = self._client.jobs.get(message.id)
+            if job is not None:
+                self._perform(self._scheduler.cancel(job))
+        elif kind is Kind.CANCEL_QUEUED:
+            self._perform(self._scheduler.cancel_queued())
+        elif kind is Kind.WARM_UP:
+            self._perform(self._scheduler.warm_up())
+        elif kind is Kind.SHUTDOWN:
+            self._shutdown = Shutdown.NOW if message.flag else Shutdown.DRAIN
+        else:
+            refuse(message, "from a client")
+
+    def _configure(self, message: Message) -> None:
+        own = 1 if message.form is Form.MEMFD else 0
+        startup_fds = message.fds[own:]
+        config = PoolConfig.of_payload(of_message(message._replace(fds=message.fds[:own])))
+        self._scheduler = Scheduler(config.max_workers)
+        self._crew = Crew(
+            self._loop, self, config, self._client.pidfd, startup_fds, self._fd_limit_before
+        )
+        try:
+            self._crew.start_fork_server()
+        except OSError as error:
+            self._perform(self._scheduler.broken(Failure(Cause.START, text=str(error))))
+
+    def _submit(self, id: int, payload: Payload) -> None:
+        if id in self._client.jobs:
+            payload.close()
+            raise ProtocolError(f"job {id} submitted twice")
+        # The kernel hands out the lowest free number: a high one means that many are in use.
+        if payload.fd > self._spill_above_fd:
+            payload = payload.spill()
+        self._last_job += 1
+        job = self._last_job
+        self._jobs[job] = _Job(self._client, id, payload)
+        self._client.jobs[id] = job
+        may_go_ahead = payload.is_inline and len(payload.body) <= _AHEAD_LIMIT
+        self._perform(self._scheduler.submit(job, time.monotonic(), may_go_ahead=may_go_ahead))
+
+    # What the scheduler decides
+
+    def _perform(self, actions: Sequence[todo.Action[_Why]]) -> None:
+        crew = self._crew
+        assert crew is not None
+        stillborn: dict[int, Failure] = {}
+        pending = deque(actions)
+        while pending:
+            action = pending.popleft()
+            if isinstance(action, todo.SendJob):
+                if action.worker not in stillborn:
+                    crew.send_job(action.worker, action.job, self._jobs[action.job].payload)
+            elif isinstance(action, todo.TakeBack):
+                unread = crew.take_back(action.worker)
+                answer = self._scheduler.taken_back(action.worker, unread, time.monotonic())
+                pending.extendleft(reversed(answer))
+            elif isinstance(action, todo.ReportStarted):
+                job = self._jobs[action.job]
+                job.client.send(Message(Kind.STARTED, job.id))
+            elif isinstance(action, todo.StartWorker):
+                try:
+                    crew.start_worker(action.worker)
+                except OSError as error:
+                    stillborn[action.worker] = Failure(Cause.START, text=str(error))
+            elif isinstance(action, todo.KillWorker):
+                crew.kill_worker(action.worker)
+            elif isinstance(action, todo.ReportCancelled):
+                job = self._end_job(action.job)
+                job.client.send(Message(Kind.CANCELLED, job.id))
+            else:
+                self._fail_job(action.job, action.cause)
+        for worker, why in stillborn.items():
+            self.worker_lost(worker, self._scheduler.jobs_of(worker), why)
+
+    def _fail_job(self, number: int, why: _Why) -> None:
+        job = self._end_job(number)
+        if isinstance(why, Failure):
+            job.client.send(why.message(job.id))
+        else:
+            job.client.send(why.payload.message(Kind.RESULT, job.id, why.outcome))
+
+    def _end_job(self, number: int) -> _Job:
+        job = self._jobs.pop(number)
+        del job.client.jobs[job.id]
+        job.payload.close()
+        return job
+
+    # What the crew tells: the methods of `crew.Listener`
+
+    def worker_ready(self, worker: int) -> None:
+        self._perform(self._scheduler.worker_ready(worker, time.monotonic()))
+
+    def job_ended(self, worker: int, result: Message) -> None:
+        of_message(result)  # raises if the client could not take it for a payload
+        try:
+            actions = self._scheduler.job_finished(worker, result.id, time.monotonic())
+        except ValueError as error:
+            refuse(result, str(error))
+        job = self._end_job(result.id)
+        job.client.send(result._replace(id=job.id))
+        self._perform(actions)
+
+    def worker_lost(self, worker: int, unread: Sequence[int], why: Failure) -> None:
+        self._perform(self._scheduler.worker_lost(worker, unread, why, time.monotonic()))
+
+    def crew_lost(self, unread: Mapping[int, Sequence[int]], why: Failure) -> None:
+        self._perform(self._scheduler.fork_server_lost(unread, why, time.monotonic()))
+
+    def preload_failed(self, why: Failure) -> None:
+        self._perform(self._scheduler.broken(why))
+
+    def initializer_failed(self, outcome: int, payload: Payload) -> None:
+        self._perform(self._scheduler.broken(_InitializerFailed(outcome, payload)))
+
+    def warn(self, text: str) -> None:
+        self._client.warn(text)
+
+
+def main() -> None:
+    """Run the supervisor of this process. Descriptors: the client's socket, the client's pidfd."""
+    kernel.set_process_title("compilepool supervisor", "cp-supervisor")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    kernel.become_subreaper()
+    client_pidfd = FIRST_FD + 1
+    os.set_inheritable(client_pidfd, False)
+    Supervisor(Channel.adopt(FIRST_FD), client_pidfd).run()

@@ -1,0 +1,1 @@
+"""All that crosses a process border. Imports nothing but the standard library and itself."""

@@ -1,0 +1,52 @@
+"""What the client tells the other processes once, when a pool starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from compilepool.wire.messages import ProtocolError
+from compilepool.wire.payloads import INLINE_LIMIT, Payload, Unpacked, pack
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolConfig:
+    """The settings of a pool.
+
+    Attributes:
+        max_workers: how many workers may live at once.
+        start_method: "fork" or "spawn".
+        preload: the modules to import before the first job.
+        python_flags: interpreter flags of the client, for the processes that run user code.
+        sys_path: `sys.path` of the client.
+        argv: `sys.argv` of the client.
+        cwd: working directory of the client, or "" if it is gone.
+    """
+
+    max_workers: int
+    start_method: str
+    preload: list[str]
+    python_flags: list[str]
+    sys_path: list[str]
+    argv: list[str]
+    cwd: str
+
+    def payload(self, *, inline_limit: int = INLINE_LIMIT) -> Payload:
+        """This configuration as a payload, of any length; see `payloads.pack`."""
+        return pack([[json.dumps(dataclasses.asdict(self)).encode()]], inline_limit=inline_limit)
+
+    @classmethod
+    def of_payload(cls, payload: Payload) -> PoolConfig:
+        """The configuration in a payload, which is closed.
+
+        Raises:
+            ProtocolError: there is none.
+        """
+        with Unpacked(payload) as unpacked:
+            data = bytes(unpacked.stream)
+        try:
+            fields: dict[str, Any] = json.loads(data)
+            return cls(**fields)
+        except (ValueError, TypeError):
+            raise ProtocolError("not a pool configuration") from None

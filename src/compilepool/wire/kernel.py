@@ -1,0 +1,208 @@
+"""Kernel calls that the standard library has no name for, and what is read from `/proc`.
+
+The one place for them. Linux only; importing it elsewhere is harmless, calling it is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import os
+import resource
+import select
+import signal
+import sys
+import time
+from collections.abc import Iterable
+
+# <linux/prctl.h>
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+_COMM_LENGTH = 15  # TASK_COMM_LEN less its NUL, proc(5)
+
+
+class KernelTooOld(Exception):
+    """Something that the pool cannot do without is missing; the message says what."""
+
+
+def check_platform() -> None:
+    """Raise `KernelTooOld` unless this is a Linux that has all that the pool needs (>= 5.4)."""
+    if sys.platform != "linux":
+        raise KernelTooOld(f"compilepool needs Linux, this is {sys.platform}")
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError) as error:
+        raise KernelTooOld(
+            f"compilepool needs pidfd_open (Linux 5.3, and a sandbox that allows it): {error}"
+        ) from None
+    if not os.path.exists("/proc/self/task"):
+        raise KernelTooOld("compilepool needs /proc, and it is not mounted")
+    if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+        raise KernelTooOld("compilepool needs /proc/PID/task/TID/children (CONFIG_PROC_CHILDREN)")
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc().prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"prctl({option}, {value}): {os.strerror(error)}")
+
+
+def become_subreaper() -> None:
+    """Have orphans among the descendants reparented to this process, prctl(2)."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Be killed (SIGKILL) when the thread that forked this process ends; at once if it has.
+
+    The setting is cleared in a fork child and kept across exec, prctl(2) PR_SET_PDEATHSIG.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def outlive_parent() -> None:
+    """Undo `die_with_parent`."""
+    _prctl(_PR_SET_PDEATHSIG, 0)
+
+
+def send_signal(pidfd: int, number: int) -> bool:
+    """Signal the process behind `pidfd`; False if it is gone. Never hits a recycled pid."""
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_dead(pidfd: int, timeout_s: float) -> bool:
+    """Wait until the process behind `pidfd` is dead (maybe not reaped); False on timeout."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(max(0.0, timeout_s) * 1000))
+
+
+def reap(pidfd: int) -> int | None:
+    """Reap the dead child behind `pidfd`.
+
+    Returns its exit code, negated signal number if a signal killed it, or None if it is not dead
+    or somebody else (a `waitpid(-1)`, an ignored SIGCHLD) reaped it.
+    """
+    try:
+        result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        return None
+    if result is None:
+        return None
+    return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+
+
+def children() -> list[int]:
+    """The pids of this process's children, of all its threads, proc(5)."""
+    pids: list[int] = []
+    for task in _listdir("/proc/self/task"):
+        with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/children", "rb") as file:
+            pids.extend(int(pid) for pid in file.read().split())
+    return pids
+
+
+def sweep(keep: Iterable[int] = (), patience_s: float = 5.0) -> list[int]:
+    """Kill all descendants of this subreaper but the children in `keep` and what is below them.
+
+    Only children are signalled: their pids cannot be recycled before this process reaps them. What
+    they leave is reparented here when they die, and goes in the next round.
+
+    Returns the pids of those still alive after `patience_s` seconds (in uninterruptible sleep).
+    """
+    kept = frozenset(keep)
+    deadline = time.monotonic() + patience_s
+    while victims := [pid for pid in children() if pid not in kept]:
+        pidfds = []
+        for pid in victims:
+            with contextlib.suppress(ProcessLookupError):
+                pidfd = os.pidfd_open(pid)
+                pidfds.append(pidfd)
+                send_signal(pidfd, signal.SIGKILL)
+        for pidfd in pidfds:
+            if wait_dead(pidfd, deadline - time.monotonic()):
+                reap(pidfd)
+            os.close(pidfd)
+        if time.monotonic() > deadline:
+            return victims
+    return []
+
+
+def thread_names() -> list[str]:
+    """The names of this process's kernel threads but the main one, proc(5) comm."""
+    names = []
+    for task in _listdir("/proc/self/task"):
+        if int(task) != os.getpid():
+            with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/comm") as file:
+                names.append(file.read().strip())
+    return names
+
+
+def open_files() -> list[str]:
+    """The targets of this process's open file descriptors, as `/proc/self/fd` shows them."""
+    targets = []
+    for fd in _listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            targets.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return targets
+
+
+def is_child_of_main_thread(parent_pid: int) -> bool:
+    """Whether this process was forked by the main thread of `parent_pid`."""
+    try:
+        with open(f"/proc/{parent_pid}/task/{parent_pid}/children", "rb") as file:
+            return os.getpid() in map(int, file.read().split())
+    except OSError:
+        return False
+
+
+def raise_fd_limit() -> tuple[int, int]:
+    """Raise the soft limit of open files to the hard one; returns it from before and now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def set_fd_limit(soft: int) -> None:
+    """Set the soft limit of open files."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def set_process_title(title: str, comm: str) -> None:
+    """Show `title` as this process's command line (`ps -f`) and `comm` as its name (`top`).
+
+    The title is cut to the space that the original command line took. Does nothing where the
+    kernel hides the addresses.
+    """
+    with contextlib.suppress(OSError), open("/proc/self/comm", "w") as file:
+        file.write(comm[:_COMM_LENGTH])
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        with open("/proc/self/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        start, end = int(fields[45]), int(fields[46])  # proc(5): (48) arg_start, (49) arg_end
+        if 0 < start < end:
+            room = end - start
+            text = title.encode()[: room - 1]
+            ctypes.memmove(start, text.ljust(room, b"\0"), room)
+
+
+def _listdir(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []

@@ -1,0 +1,177 @@
+"""The messages and their encoding: pure, no I/O.
+
+Every link between two processes is a SOCK_SEQPACKET socket pair. A packet carries one or more
+messages, each a fixed header and a body; descriptors travel beside the packet (SCM_RIGHTS) and
+belong to its messages in order. Bodies are opaque here, and to the supervisor, which relays them.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+MAX_PACKET = 128 * 1024
+"""Bytes. A receiver never allocates more than this for what a peer sends."""
+
+MAX_FDS = 64
+"""Descriptors beside one packet; the kernel allows 253 (SCM_MAX_FD)."""
+
+_HEADER = struct.Struct("<IBBBBQ")  # body length, kind, flag, form, descriptors, id
+MAX_BODY = MAX_PACKET - _HEADER.size
+
+
+class ProtocolError(Exception):
+    """The peer sent what no peer of this library sends. Drop it."""
+
+
+class Kind(IntEnum):
+    """What a message means. The comment says who sends it, and what id, flag and body are."""
+
+    # client -> supervisor
+    CONFIGURE = 1  # body: PoolConfig as a payload; first message; fds: [startup memfd]
+    SUBMIT = 2  # id: job; body: payload of the call
+    CANCEL = 3  # id: job
+    CANCEL_QUEUED = 4
+    WARM_UP = 5
+    SHUTDOWN = 6  # flag: Shutdown
+
+    # supervisor -> client
+    STARTED = 10  # id: job
+    RESULT = 11  # id: job; flag: Outcome; body: payload. Also worker -> supervisor
+    FAILED = 12  # id: job; body: JSON Failure
+    CANCELLED = 13  # id: job
+    WARNING = 14  # body: text
+
+    # supervisor -> fork server
+    SERVE = 20  # body: PoolConfig as a payload; first message
+    START_WORKER = 21  # id: worker; fds: its socket, its crash memfd, [startup memfd]
+
+    # fork server -> supervisor; the first three also from a worker that preloads by itself
+    IMPORTING = 30  # body: module name
+    READY = 31
+    PRELOAD_FAILED = 32  # body: JSON {module, text}
+    UNSAFE_TO_FORK = 33  # body: text, the reason
+    WORKER_STARTED = 34  # id: worker; flag: 0; fds: its pidfd
+    WORKER_EXITED = 35  # id: worker; body: JSON {exitcode} or {error}
+
+    # supervisor -> worker
+    JOB = 40  # id: job; body: payload of the call
+
+    # worker -> supervisor
+    INITIALIZER_FAILED = 41  # flag: Outcome; body: payload
+
+
+class Outcome(IntEnum):
+    """How a job ended, and so what the payload of its RESULT holds."""
+
+    RETURNED = 0  # the pickled result
+    RAISED = 1  # section 0: JSON {type, traceback}; then the pickled exception
+    UNSERIALIZABLE = 2  # section 0: JSON {what, type, reason, traceback}
+
+
+class Shutdown(IntEnum):
+    """What becomes of unfinished jobs."""
+
+    DRAIN = 0  # they run
+    NOW = 1  # they are killed
+
+
+class Form(IntEnum):
+    """Where the sections of a payload are; see `payloads`."""
+
+    NONE = 0
+    INLINE = 1
+    INLINE_MANY = 2
+    MEMFD = 3
+
+
+class Message(NamedTuple):
+    """One message. Whoever holds it owns `fds` and closes them."""
+
+    kind: Kind
+    id: int = 0
+    flag: int = 0
+    form: Form = Form.NONE
+    body: bytes = b""
+    fds: tuple[int, ...] = ()
+
+
+def json_message(kind: Kind, body: dict[str, Any], *, id: int = 0) -> Message:
+    """A message with a JSON body; a body too long for a packet loses the ends of its strings."""
+    data = json.dumps(body).encode()
+    if len(data) > MAX_BODY // 2:
+        body = {key: v[: MAX_BODY // 32] if isinstance(v, str) else v for key, v in body.items()}
+        data = json.dumps(body).encode()
+    return Message(kind, id, body=data)
+
+
+def text_message(kind: Kind, text: str) -> Message:
+    """A message with a text body, cut to what surely fits."""
+    return Message(kind, body=text[: MAX_BODY // 8].encode(errors="replace"))
+
+
+def read_json(body: bytes) -> dict[str, Any]:
+    """The JSON object in `body`. Raises `ProtocolError` if it holds none."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise ProtocolError("body is not JSON") from None
+    if not isinstance(value, dict):
+        raise ProtocolError("body is not a JSON object")
+    return value
+
+
+def encode(message: Message) -> bytes:
+    """The message as bytes, without its descriptors.
+
+    Raises:
+        ValueError: the body or the descriptors do not fit a packet.
+    """
+    kind, id, flag, form, body, fds = message
+    if len(body) > MAX_BODY or len(fds) > MAX_FDS:
+        raise ValueError(f"{kind.name} message too large: {len(body)} bytes, {len(fds)} fds")
+    return _HEADER.pack(len(body), kind, flag, form, len(fds), id) + body
+
+
+def decode(packet: bytes | memoryview, fds: Iterable[int] = ()) -> list[Message]:
+    """The messages of one packet, with the descriptors that came beside it.
+
+    Raises:
+        ProtocolError: the packet is truncated, has trailing bytes, an unknown kind or form, or
+            more or fewer descriptors than its messages announce. The caller still owns `fds`.
+    """
+    messages = []
+    rest = list(fds)
+    view = memoryview(packet)
+    at = 0
+    while at < len(view):
+        if len(view) - at < _HEADER.size:
+            raise ProtocolError("truncated header")
+        size, kind, flag, form, fd_count, id = _HEADER.unpack_from(view, at)
+        at += _HEADER.size
+        if size > len(view) - at or fd_count > len(rest):
+            raise ProtocolError("truncated message")
+        try:
+            message = Message(
+                _KINDS[kind],
+                id,
+                flag,
+                _FORMS[form],
+                bytes(view[at : at + size]),
+                tuple(rest[:fd_count]),
+            )
+        except KeyError as error:
+            raise ProtocolError(f"unknown kind or form {error}") from None
+        messages.append(message)
+        del rest[:fd_count]
+        at += size
+    if rest:
+        raise ProtocolError("descriptors that belong to no message")
+    return messages
+
+
+_KINDS = {int(kind): kind for kind in Kind}
+_FORMS = {int(form): form for form in Form}

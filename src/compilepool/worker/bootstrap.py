@@ -1,0 +1,63 @@
+"""What makes a process a worker, before it runs anything of the user's."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import faulthandler
+import gc
+import os
+import signal
+import sys
+import types
+
+from compilepool.wire import kernel
+from compilepool.wire.config import PoolConfig
+from compilepool.worker import identity
+
+
+def bootstrap(parent_pid: int, crash_fd: int) -> None:
+    """Make this process a worker. PyTorch: `_async_compile_initializer`.
+
+    It ends when its parent ends, whatever it does then; leads a session of its own, out of reach
+    of the terminal's signals; inherits the orphans below it; and writes a traceback to `crash_fd`
+    if it crashes.
+    """
+    kernel.die_with_parent(parent_pid)
+    with contextlib.suppress(PermissionError):  # it leads its session already if it was exec'ed
+        os.setsid()
+    kernel.become_subreaper()
+    kernel.set_process_title("compilepool worker", "cp-worker")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    faulthandler.enable(crash_fd, all_threads=True)
+    try:
+        identity.become_worker_of(parent_pid)
+    except ProcessLookupError:
+        os.kill(os.getpid(), signal.SIGKILL)
+    atexit._clear()
+    gc.enable()
+    # The user's `__main__` is never imported here: what a job has of it comes by value.
+    sys.modules["__main__"] = types.ModuleType("__main__")
+
+
+def apply_config(config: PoolConfig) -> None:
+    """Give this process the client's `sys.path`, `sys.argv` and working directory."""
+    own_root = sys.path[-1]
+    sys.path[:] = config.sys_path
+    if own_root not in sys.path:
+        # The client found this package by other means (a `.pth` hook, an editable install).
+        sys.path.append(own_root)
+    sys.argv[:] = config.argv
+    with contextlib.suppress(OSError):
+        os.chdir(config.cwd)
+
+
+def exit_in_order() -> None:
+    """End this process after what jobs registered with `atexit`, and nothing else."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(0)

@@ -1,0 +1,79 @@
+"""Runs one job: unpickles the call, calls, and pickles what comes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import traceback
+from typing import Any
+
+from compilepool.wire.messages import Outcome
+from compilepool.wire.payloads import Payload, pack
+from compilepool.wire.serializers import Serializer, dump, dump_payload, load_payload
+
+_TEXT_LIMIT = 1 << 20  # characters
+
+
+def run_job(call: Payload, serializer: Serializer | None) -> tuple[Outcome, Payload]:
+    """Run the call in a payload, which is closed. Never raises, whatever the job does."""
+    try:
+        function, args, kwargs = load_payload(call, serializer)
+    except BaseException as error:  # noqa: BLE001 - runs the user's code
+        return _unserializable("the call", error, "", error)
+    try:
+        result = function(*args, **kwargs)
+    except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt, too
+        return raised(error)
+    try:
+        return Outcome.RETURNED, dump_payload(result, serializer)
+    except BaseException as error:  # noqa: BLE001 - runs the user's code
+        return _unserializable("the result", result, type_name(result), error)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+
+
+def raised(error: BaseException) -> tuple[Outcome, Payload]:
+    """The outcome of a call that raised."""
+    text = _format(error)
+    head = {"type": type_name(error), "traceback": text}
+    try:
+        # Never by the user's serializer: it need not know exceptions.
+        return Outcome.RAISED, pack([[json.dumps(head).encode()], *dump(error)])
+    except BaseException as reason:  # noqa: BLE001 - runs the user's code
+        return _unserializable("the exception", error, type_name(error), reason, text)
+
+
+def type_name(value: object) -> str:
+    """The qualified name of a value's type."""
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _unserializable(
+    what: str, value: object, type_: str, reason: BaseException, text: str | None = None
+) -> tuple[Outcome, Payload]:
+    head: dict[str, Any] = {
+        "what": what,
+        "type": type_,
+        "reason": f"{type(reason).__name__}: {_describe(reason)}",
+        "traceback": _format(reason) if text is None else text,
+    }
+    return Outcome.UNSERIALIZABLE, pack([[json.dumps(head).encode()]])
+
+
+def _describe(error: BaseException) -> str:
+    try:
+        return str(error)[:_TEXT_LIMIT]
+    except BaseException:  # noqa: BLE001 - the user's __str__
+        return "<str() raised>"
+
+
+def _format(error: BaseException) -> str:
+    try:
+        # Without this file's own frame.
+        frames = error.__traceback__.tb_next if error.__traceback__ else None
+        return "".join(traceback.format_exception(type(error), error, frames))[:_TEXT_LIMIT]
+    except BaseException:  # noqa: BLE001 - the user's __str__
+        return f"{type_name(error)}: <traceback could not be formatted>\n"

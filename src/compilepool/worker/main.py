@@ -1,0 +1,51 @@
+"""The worker's life: initializer, then jobs until there are no more."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from compilepool.wire.channel import Channel
+from compilepool.wire.messages import Form, Kind, Message
+from compilepool.wire.payloads import Payload, of_message
+from compilepool.wire.serializers import Serializer, load_payload
+from compilepool.worker.bootstrap import exit_in_order
+from compilepool.worker.jobs import raised, run_job
+
+
+class Startup(NamedTuple):
+    """What the client sends once for all workers."""
+
+    serializer: Serializer | None
+    initializer: Callable[..., object] | None
+    initargs: tuple[Any, ...]
+
+
+def work(channel: Channel, startup_fd: int | None) -> None:
+    """Work until the supervisor wants no more, then exit. Never returns.
+
+    Args:
+        channel: the link to the supervisor.
+        startup_fd: memfd with the pickled fields of `Startup`; None if there are none.
+    """
+    startup = Startup(None, None, ())
+    try:
+        if startup_fd is not None:
+            startup = Startup(*load_payload(Payload(Form.MEMFD, b"", startup_fd)))
+        if startup.initializer is not None:
+            startup.initializer(*startup.initargs)
+    except BaseException as error:  # noqa: BLE001 - runs the user's code
+        outcome, payload = raised(error)
+        channel.send(payload.message(Kind.INITIALIZER_FAILED, 0, outcome))
+        exit_in_order()
+    channel.send(Message(Kind.READY))
+    pid = os.getpid()
+    while messages := channel.receive():
+        for message in messages:
+            outcome, payload = run_job(of_message(message), startup.serializer)
+            if os.getpid() != pid:
+                os._exit(0)  # a child that the job forked and that returned from it
+            channel.send(payload.message(Kind.RESULT, message.id, outcome))
+            payload.close()
+    exit_in_order()
