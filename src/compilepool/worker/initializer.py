@@ -51,7 +51,7 @@ def _start_lifeline(parent_pidfd: int) -> None:
     own_pidfd = os.pidfd_open(os.getpid())
     try:
         command = python_command(["-I", "-S"], "worker", script="lifeline.py")
-        pid = spawn(command, {}, [parent_pidfd, own_pidfd])
+        pid = spawn(command, os.environ, [parent_pidfd, own_pidfd])
     finally:
         os.close(own_pidfd)
     _, status = os.waitpid(pid, 0)

@@ -1,0 +1,63 @@
+"""Every test leaves nothing behind: no process, no descriptor, no temporary file."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.processes import command_line, pids_with_environment, wait_until
+
+MARK = "COMPILEPOOL_TEST"
+KERNEL_OBJECTS = ("socket:", "anon_inode:", "/memfd:", "pipe:")
+
+settings.register_profile(
+    "compilepool",
+    # Machines are noisy: how long an example takes says nothing.
+    deadline=None,
+    # The fixture below watches the test as a whole, all its examples together.
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("compilepool")
+
+
+def kernel_objects() -> list[str]:
+    """What this process has open besides files."""
+    targets = []
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            continue  # the listing's own
+        if target.startswith(KERNEL_OBJECTS):
+            targets.append(f"{fd} -> {target}")
+    return sorted(targets)
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Fails a test that leaves something. All that it starts inherits the mark, and this TMPDIR."""
+    mark = f"{MARK}={uuid.uuid4()}"
+    temporary: Path = tmp_path_factory.mktemp("TMPDIR")
+    monkeypatch.setenv(*mark.split("="))
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    before = kernel_objects()
+    yield
+    gc.collect()
+    wait_until(lambda: not pids_with_environment(mark))
+    left = {pid: command_line(pid) for pid in pids_with_environment(mark)}
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left, f"processes left behind: {left}"
+    assert wait_until(lambda: set(kernel_objects()) <= set(before)), (
+        f"descriptors left behind: {set(kernel_objects()) - set(before)}"
+    )
+    assert not list(temporary.iterdir()), "temporary files left behind"
