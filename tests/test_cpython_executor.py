@@ -10,7 +10,7 @@ import os
 import sys
 import unittest
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -20,7 +20,7 @@ FETCHED = Path(__file__).parent.parent / ".cache" / "cpython-tests"
 
 LEFT_OUT = {
     "test_interpreter_shutdown": "wants interpreter exit to wait for jobs; ours ends them at once",
-    "test_submit_after_interpreter_shutdown": "imports its executor from concurrent.futures by name",
+    "test_submit_after_interpreter_shutdown": "imports its executor from concurrent.futures",
     "test_hang_gh83386": "wants interpreter exit to wait for jobs; ours ends them at once",
 }
 
@@ -54,7 +54,7 @@ class Fork(cpython.ExecutorMixin):  # type: ignore[misc,name-defined] # loaded a
 
 class Spawn(cpython.ExecutorMixin):  # type: ignore[misc,name-defined] # loaded at run time
     executor_type = CompilePool
-    executor_kwargs = {"start_method": "spawn"}
+    executor_kwargs: ClassVar = {"start_method": "spawn"}
 
 
 TESTS = {

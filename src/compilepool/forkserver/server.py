@@ -41,12 +41,16 @@ class ForkServer:
     Args:
         channel: the link to the supervisor.
         watched: pidfds of the processes whose death ends this one.
+        crash_fd: where this process's own crash is written to.
         config: the pool's configuration.
     """
 
-    def __init__(self, channel: Channel, watched: tuple[int, ...], config: PoolConfig) -> None:
+    def __init__(
+        self, channel: Channel, watched: tuple[int, ...], crash_fd: int, config: PoolConfig
+    ) -> None:
         self._channel = channel
         self._watched = watched
+        self._crash_fd = crash_fd
         self._config = config
         self._workers: dict[int, tuple[int, int]] = {}
         """Number and pid of each worker, by pidfd."""
@@ -112,7 +116,7 @@ class ForkServer:
         if pid == 0:
             self._channel.close()
             close_all([*self._watched, *self._workers])
-            self._go_on = functools.partial(_work, parent_pid, fds)
+            self._go_on = functools.partial(_work, parent_pid, fds, self._crash_fd)
         return pid
 
     def _spawn(self, fds: tuple[int, ...]) -> int:
@@ -137,9 +141,10 @@ class ForkServer:
         self._channel.send(json_message(Kind.WORKER_EXITED, body, id=number))
 
 
-def _work(parent_pid: int, fds: tuple[int, ...]) -> None:
+def _work(parent_pid: int, fds: tuple[int, ...], own_crash_fd: int) -> None:
     socket, crash_file, *startup = fds
     bootstrap(parent_pid, crash_file)
+    os.close(own_crash_fd)  # only now is faulthandler done with it
     work(Channel.adopt(socket), startup[0] if startup else None)
 
 
@@ -174,7 +179,7 @@ def main() -> GoOn | None:
             return None
         kernel.outlive_parent()
         channel.send(Message(Kind.READY))
-        return ForkServer(channel, watched, config).serve()
+        return ForkServer(channel, watched, crash_fd, config).serve()
     except (ProtocolError, ConnectionError) as error:
         print(f"compilepool fork server: {error}", file=sys.stderr)
         kernel.sweep()

@@ -226,5 +226,6 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     kernel.become_subreaper()
     client_pidfd = FIRST_FD + 1
+    kernel.close_fds_from(client_pidfd + 1)
     os.set_inheritable(client_pidfd, False)
     Supervisor(Channel.adopt(FIRST_FD), client_pidfd).run()

@@ -1,0 +1,88 @@
+"""Bad input fails at once, in one clear line, and starts nothing."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from compilepool import CompilePool, PoolClosed, SerializationError
+from tests.processes import PATIENCE_S
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"max_workers": 0}, ValueError, "max_workers must be greater than 0, not 0"),
+        ({"max_workers": -3}, ValueError, "max_workers must be greater than 0, not -3"),
+        ({"max_workers": 2.0}, TypeError, "max_workers must be an int or None, not 2.0"),
+        ({"max_workers": True}, TypeError, "max_workers must be an int or None, not True"),
+        ({"max_workers": "2"}, TypeError, "max_workers must be an int or None, not '2'"),
+        ({"max_wokers": 2}, TypeError, "unexpected keyword argument 'max_wokers'"),
+        ({"preload": "torch"}, TypeError, "preload must be a list of module names, not 'torch'"),
+        ({"preload": [1]}, TypeError, "preload must be a list of module names"),
+        ({"preload": ["no_such"]}, ValueError, "preload names 'no_such', and there is no such"),
+        ({"preload": ["no-name"]}, ValueError, "preload names 'no-name'"),
+        ({"preload": ["__main__"]}, ValueError, "preload names '__main__'"),
+        ({"preload": [""]}, ValueError, "preload names ''"),
+        ({"initializer": 3}, TypeError, "initializer must be callable, not 3"),
+        ({"initargs": "abc"}, TypeError, "initargs must be a tuple, not 'abc'"),
+        ({"start_method": "thread"}, ValueError, "start_method must be 'fork' or 'spawn'"),
+        ({"serializer": object()}, TypeError, "serializer must have a method 'dumps'"),
+    ],
+)
+def test_a_pool_refuses_a_wrong_option(
+    options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error) as caught:
+        CompilePool(**options)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    with pytest.raises(TypeError) as caught:
+        CompilePool(0, preload="torch", start_method="x")  # type: ignore[arg-type] # the point
+    for word in ("max_workers", "preload", "start_method"):
+        assert word in str(caught.value)
+
+
+def test_checking_a_preload_name_imports_nothing() -> None:
+    assert "antigravity" not in sys.modules
+    CompilePool(1, preload=["antigravity"])
+    assert "antigravity" not in sys.modules
+
+
+def test_an_initializer_that_cannot_be_pickled_is_refused() -> None:
+    with pytest.raises(SerializationError, match="initargs could not be pickled"):
+        CompilePool(1, initializer=print, initargs=(threading.Lock(),))
+
+
+def test_jobs_refuse_wrong_options() -> None:
+    pool = CompilePool(1)
+    with pytest.raises(TypeError, match="name must be a str or None, not 3"):
+        pool.options(name=3)  # type: ignore[arg-type] # the point
+    with pytest.raises(TypeError, match="unexpected keyword argument 'nmae'"):
+        pool.options(nmae="x")  # type: ignore[call-arg] # the point
+    with pytest.raises(TypeError, match="submit needs a callable, not int"):
+        pool.submit(3)  # type: ignore[arg-type] # the point
+
+
+def test_a_pool_that_was_shut_down_refuses_jobs_and_keeps_those_it_had() -> None:
+    pool = CompilePool(1)
+    future = pool.submit(abs, -1)
+    pool.shutdown(wait=False)
+    for refused in (lambda: pool.submit(abs, 1), pool.warm_up, lambda: pool.map(abs, [1])):
+        with pytest.raises(PoolClosed, match="after shutdown; make a new pool") as caught:
+            refused()
+        assert isinstance(caught.value, RuntimeError)
+    assert future.result(PATIENCE_S) == 1
+    pool.shutdown()
+
+
+def test_a_pool_that_was_never_used_starts_nothing() -> None:
+    with CompilePool(2):
+        pass
+    CompilePool(2).shutdown(cancel_futures=True)
