@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from compilepool import CompilePool, SupervisorDied, WorkerCrashed
+from compilepool import CompilePool, CompilePoolError, SupervisorDied, WorkerCrashed
 from tests.processes import PATIENCE_S, is_alive, pool_process, pool_processes, wait_until
 
 
@@ -191,3 +191,18 @@ def test_what_a_crashed_job_left_running_is_gone_when_its_error_arrives(
 
     assert isinstance(pool.submit(leave_and_crash).exception(PATIENCE_S), WorkerCrashed)
     assert not any(is_alive(int(pid)) for pid in pids.read_text().split())
+
+
+def test_a_supervisor_that_cannot_run_fails_the_jobs_rather_than_being_tried_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with CompilePool(1) as pool:
+        error = pool.submit(abs, -1).exception(PATIENCE_S)
+        assert isinstance(error, SupervisorDied)
+        assert "exit code 1" in str(error)
+        monkeypatch.setattr("sys.executable", "/no/such/python")
+        with pytest.raises(CompilePoolError, match="could not be started: .*No such file"):
+            pool.submit(abs, -1)
+        monkeypatch.undo()
+        assert pool.submit(abs, -1).result(PATIENCE_S) == 1

@@ -131,3 +131,22 @@ def test_open_gpu_devices_make_forking_unsafe() -> None:
         assert device in why_unsafe([], [device])
     both = why_unsafe(["cuda-EvtHandlr"], ["/dev/nvidia0", "/dev/nvidia0"])
     assert both == "runs 1 more thread (cuda-EvtHandlr) and has opened a GPU (/dev/nvidia0)"
+
+
+def test_what_a_preload_prints_is_printed_once(
+    module: Write, capfd: pytest.CaptureFixture[str]
+) -> None:
+    name = module("chatty", "print('loading')")
+    with CompilePool(2, preload=[name]) as pool:
+        list(pool.map(abs, range(8)))
+    assert capfd.readouterr().out == "loading\n"
+
+
+def test_what_a_job_prints_is_there_when_it_has_ended(capfd: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        print("compiling")
+        raise ValueError
+
+    with CompilePool(1) as pool:
+        assert isinstance(pool.submit(fail).exception(PATIENCE_S), ValueError)
+        assert capfd.readouterr().out == "compiling\n"

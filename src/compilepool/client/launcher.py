@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -83,6 +84,8 @@ class SupervisorProcess:
         return kernel.reap(self.pidfd)
 
     def close(self) -> None:
-        """Close the descriptors."""
-        self.channel.close()
-        os.close(self.pidfd)
+        """Close the descriptors. They may be gone: some programs close all that they find."""
+        with contextlib.suppress(OSError):
+            self.channel.close()
+        with contextlib.suppress(OSError):
+            os.close(self.pidfd)

@@ -12,39 +12,28 @@ import threading
 import weakref
 from typing import Any
 
-from compilepool.client import failures
 from compilepool.client.future import CompileFuture
+from compilepool.client.inbox import Inbox
+from compilepool.client.jobs import Job, JobTable
 from compilepool.client.launcher import Snapshot, SupervisorProcess
 from compilepool.errors import CompilePoolError, PoolClosed, SerializationError, SupervisorDied
 from compilepool.options import PoolOptions
-from compilepool.wire.channel import close_all, handle_each, refuse
-from compilepool.wire.failure import Failure
-from compilepool.wire.messages import Kind, Message, ProtocolError, Shutdown
-from compilepool.wire.payloads import Payload, of_message
+from compilepool.wire.channel import close_all, handle_each
+from compilepool.wire.messages import Kind, Message, Shutdown
+from compilepool.wire.payloads import Payload
 from compilepool.wire.serializers import dump_payload
 
 _MAX_SENDS = 2  # a job is sent again once
-_MAX_HELD_FDS = 64
 _BURY_S = 5.0
 _TERMINATE_S = 0.5
 
 _log = logging.getLogger("compilepool")
 
 
-class _Job:
-    __slots__ = ("future", "name", "payload", "sends")
-
-    def __init__(self, name: str, payload: Payload, future: CompileFuture[Any]) -> None:
-        self.name = name
-        self.payload = payload
-        self.future = future
-        self.sends = 0
-
-
 class Session:
     """What a `CompilePool` does, without the pool object, whose garbage collection ends it.
 
-    One lock guards all state. Futures get their results, and so run their callbacks, outside it.
+    The lock of its job table guards all its state.
 
     Args:
         options: the pool's.
@@ -57,13 +46,11 @@ class Session:
         self._serializer = options.serializer
         self._snapshot: Snapshot | None = None
         self._owner_pid = os.getpid()
-        self._lock = threading.RLock()
-        self._jobs: dict[int, _Job] = {}
+        self._jobs = JobTable()
+        self._inbox = Inbox(self._jobs, options.serializer)
         self._ids = itertools.count(1)
-        self._held_fds = 0
         self._supervisor: SupervisorProcess | None = None
         self._reader: threading.Thread | None = None
-        self._warned: set[str] = set()
         self._is_closing = False
         self._is_terminated = False
         self._is_cancelling = False
@@ -87,24 +74,22 @@ class Session:
             ) from error
         id = next(self._ids)
         future: CompileFuture[Any] = CompileFuture(functools.partial(self._cancel, id))
-        with self._lock:
-            if payload.fd >= 0 and self._held_fds >= _MAX_HELD_FDS:
-                payload = payload.spill()
-            self._held_fds += payload.fd >= 0
-            job = self._jobs[id] = _Job(name, payload, future)
+        with self._jobs.lock:
+            job = self._jobs.add(id, name, payload, future)
             try:
                 self._check_open()
                 self._start()
-                self._send_job(id, job)
+                # If not, the supervisor has just died, and the reader sends the job to the next.
+                job.sends = int(self._send_job(id, job))
             except BaseException:
-                self._forget(id, job)
+                self._jobs.pop(id)
                 self._send(Message(Kind.CANCEL, id))
                 raise
         return future
 
     def warm_up(self) -> None:
         """Start everything that a job needs."""
-        with self._lock:
+        with self._jobs.lock:
             self._check_open()
             self._start()
             self._send(Message(Kind.WARM_UP))
@@ -113,7 +98,7 @@ class Session:
         """Accept no more jobs, and end the processes when those accepted have ended."""
         if os.getpid() != self._owner_pid:
             return
-        with self._lock:
+        with self._jobs.lock:
             self._is_closing = True
             self._is_cancelling |= cancel_futures
             self._send_closing()
@@ -124,34 +109,38 @@ class Session:
             reader.join()
 
     def terminate(self, *, wait: bool = True) -> None:
-        """Accept no more jobs, kill those that run, and end the processes."""
+        """Accept no more jobs, kill those that run, and end the processes; within a bound."""
         if os.getpid() != self._owner_pid:
             return
-        with self._lock:
-            self._is_terminated = True
-            self._is_closing = True
-            self._send_closing()
-            supervisor, reader = self._supervisor, self._reader
+        self._is_terminated = True
+        self._is_closing = True
+        # Another thread may hold the lock for as long as a supervisor that is stopped takes none
+        # of what it sends.
+        if self._jobs.lock.acquire(timeout=_TERMINATE_S):
+            try:
+                self._send_closing(wait=False)
+            finally:
+                self._jobs.lock.release()
+        supervisor, reader = self._supervisor, self._reader
         if not wait or supervisor is None or reader is None or reader is threading.current_thread():
             return
         reader.join(_TERMINATE_S)
-        with self._lock:
-            if self._supervisor is supervisor:
-                supervisor.kill()
-        reader.join(_BURY_S)
+        if reader.is_alive():
+            supervisor.kill()
+            reader.join(_BURY_S)
 
     def abandon_after_fork(self) -> None:
         """In a child forked by the user: let go of everything, and disturb nothing.
 
         The other threads are not in this process, so their locks may be held for ever.
         """
-        self._lock = threading.RLock()
+        self._jobs.renew_lock()
         supervisor, self._supervisor, self._reader = self._supervisor, None, None
         if supervisor is not None:
             supervisor.close()
         self._is_closing = True
-        for id, job in list(self._jobs.items()):
-            self._forget(id, job)
+        for id, job in self._jobs.items():
+            self._jobs.pop(id)
             job.future._renew_lock()
             job.future.set_exception(
                 PoolClosed(
@@ -177,13 +166,17 @@ class Session:
             return
         try:
             self._start_supervisor()
-        except OSError as error:
-            raise CompilePoolError(f"the supervisor could not be started: {error}") from error
-        # A daemon: interpreter exit must not wait for it, but end it (`terminate`).
-        self._reader = threading.Thread(
-            target=self._read, args=(self._supervisor,), name="compilepool", daemon=True
-        )
-        self._reader.start()
+            # A daemon: interpreter exit must not wait for it, but end it (`terminate`).
+            self._reader = threading.Thread(
+                target=self._read, args=(self._supervisor,), name="compilepool", daemon=True
+            )
+            self._reader.start()
+        except (OSError, RuntimeError) as error:  # RuntimeError: no more threads
+            self._drop_supervisor()
+            raise CompilePoolError(
+                f"the pool's processes could not be started: {error};"
+                " see to the machine's limits, and submit again"
+            ) from error
 
     def _start_supervisor(self) -> None:
         if self._snapshot is None:
@@ -197,35 +190,35 @@ class Session:
         finally:
             config.close()
 
-    def _send_job(self, id: int, job: _Job) -> None:
+    def _drop_supervisor(self) -> None:
+        supervisor, self._supervisor, self._reader = self._supervisor, None, None
+        if supervisor is not None:
+            supervisor.kill()
+            supervisor.bury(_BURY_S)
+            supervisor.close()
+
+    def _send_job(self, id: int, job: Job) -> bool:
         message = job.payload.message(Kind.SUBMIT, id)
         try:
-            if self._send(message):
-                job.sends += 1
+            return self._send(message)
         finally:
             close_all(set(message.fds) - {job.payload.fd})
 
-    def _send_closing(self) -> None:
+    def _send_closing(self, *, wait: bool = True) -> None:
         if self._is_cancelling:
-            self._send(Message(Kind.CANCEL_QUEUED))
+            self._send(Message(Kind.CANCEL_QUEUED), wait=wait)
         if self._is_closing:
             how = Shutdown.NOW if self._is_terminated else Shutdown.DRAIN
-            self._send(Message(Kind.SHUTDOWN, flag=how))
+            self._send(Message(Kind.SHUTDOWN, flag=how), wait=wait)
 
-    def _send(self, message: Message) -> bool:
+    def _send(self, message: Message, *, wait: bool = True) -> bool:
         """False if the supervisor is gone; the reader sees that as well, and sends jobs again."""
         if self._supervisor is None:
             return False
         try:
-            return self._supervisor.channel.send(message)
+            return self._supervisor.channel.send(message, wait=wait)
         except ConnectionError:
             return False
-
-    def _forget(self, id: int, job: _Job) -> None:
-        self._jobs.pop(id, None)
-        if job.payload.fd >= 0:
-            self._held_fds -= 1
-        job.payload.close()
 
     def _drop_startup(self) -> None:
         if self._startup is not None:
@@ -233,11 +226,10 @@ class Session:
             self._startup = None
 
     def _cancel(self, id: int) -> bool:
-        with self._lock:
-            job = self._jobs.get(id)
+        with self._jobs.lock:
+            job = self._jobs.pop(id)
             if job is None:
                 return False
-            self._forget(id, job)
             job.future._mark_cancelled()
             self._send(Message(Kind.CANCEL, id))
             return True
@@ -248,8 +240,9 @@ class Session:
         while supervisor is not None:
             try:
                 self._read_from(supervisor)
-            except ProtocolError as error:
-                _log.error("the supervisor sent nonsense and is replaced: %s", error)
+            except Exception:  # noqa: BLE001 - it is logged, and mended
+                # Nobody else would notice: the futures would never end.
+                _log.exception("cannot read from the supervisor, which is replaced")
                 supervisor.kill()
             exitcode = supervisor.bury(_BURY_S)
             failed, supervisor = self._replace(supervisor, exitcode)
@@ -265,74 +258,20 @@ class Session:
         while True:
             is_dead = any(fd == supervisor.pidfd for fd, _ in poll.poll())
             while messages := supervisor.channel.receive(wait=False):
-                handle_each(messages, self._handle)
+                handle_each(messages, self._inbox.handle)
                 del messages  # a result must not live on here
             if messages is None or is_dead:
                 return
 
-    def _handle(self, message: Message) -> None:
-        kind = message.kind
-        if kind is Kind.RESULT:
-            payload = of_message(message)
-            job = self._end(message.id)
-            if job is None:
-                payload.close()  # cancelled meanwhile
-            else:
-                self._resolve(job, message.flag, payload)
-        elif message.fds:
-            refuse(message, "with descriptors")
-        elif kind is Kind.STARTED:
-            with self._lock:
-                job = self._jobs.get(message.id)
-                if job is not None:
-                    job.future._mark_running()
-        elif kind is Kind.FAILED:
-            failure = Failure.of_message(message)
-            job = self._end(message.id)
-            if job is not None:
-                job.future._end_with_error(failures.error_of(failure, job.name))
-        elif kind is Kind.CANCELLED:
-            with self._lock:
-                job = self._end(message.id)
-                if job is not None:
-                    job.future._mark_cancelled()
-            if job is not None:
-                job.future._call_back()
-        elif kind is Kind.WARNING:
-            text = message.body.decode(errors="replace")
-            if text not in self._warned:
-                self._warned.add(text)
-                _log.warning("%s", text)
-        else:
-            refuse(message, "from a supervisor")
-
-    def _end(self, id: int) -> _Job | None:
-        with self._lock:
-            job = self._jobs.get(id)
-            if job is not None:
-                self._forget(id, job)
-            return job
-
-    def _resolve(self, job: _Job, outcome: int, payload: Payload) -> None:
-        error: BaseException | None
-        try:
-            result, error = failures.resolve(outcome, payload, job.name, self._serializer)
-        except ProtocolError as reason:
-            error = CompilePoolError(f"job {job.name!r}: its outcome is malformed: {reason}")
-        if error is not None:
-            job.future._end_with_error(error)
-        else:
-            job.future._end_with_result(result)
-
     def _replace(
         self, dead: SupervisorProcess, exitcode: int | None
-    ) -> tuple[list[tuple[_Job, CompilePoolError]], SupervisorProcess | None]:
+    ) -> tuple[list[tuple[Job, CompilePoolError]], SupervisorProcess | None]:
         """After a supervisor's end: what fails with it, and the next one if there is work."""
-        failed: list[tuple[_Job, CompilePoolError]] = []
-        with self._lock:
+        failed: list[tuple[Job, CompilePoolError]] = []
+        with self._jobs.lock:
             dead.close()
             self._supervisor = None
-            for id, job in list(self._jobs.items()):
+            for id, job in self._jobs.items():
                 if self._is_terminated:
                     error: CompilePoolError = PoolClosed(
                         f"job {job.name!r} was ended with its pool, before it had a result"
@@ -344,7 +283,7 @@ class Session:
                     )
                 else:
                     continue
-                self._forget(id, job)
+                self._jobs.pop(id)
                 failed.append((job, error))
             if self._jobs:
                 _log.warning("supervisor died; %d unfinished jobs are run again", len(self._jobs))
@@ -355,16 +294,18 @@ class Session:
                     self._drop_startup()
             return failed, self._supervisor
 
-    def _resend(self) -> list[tuple[_Job, CompilePoolError]]:
+    def _resend(self) -> list[tuple[Job, CompilePoolError]]:
         try:
             self._start_supervisor()
             for id, job in self._jobs.items():
+                job.sends += 1  # even if this supervisor is dead already: there is an end to it
                 self._send_job(id, job)
             self._send_closing()
         except OSError as error:
-            failed: list[tuple[_Job, CompilePoolError]] = []
-            for id, job in list(self._jobs.items()):
-                self._forget(id, job)
+            self._drop_supervisor()
+            failed: list[tuple[Job, CompilePoolError]] = []
+            for id, job in self._jobs.items():
+                self._jobs.pop(id)
                 reason = f"job {job.name!r} lost its supervisor, and no other could be started"
                 failed.append((job, SupervisorDied(f"{reason}: {error}")))
             return failed

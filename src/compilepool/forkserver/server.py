@@ -25,7 +25,7 @@ from compilepool.wire.messages import (
 )
 from compilepool.wire.payloads import of_message
 from compilepool.wire.spawn import FIRST_FD, python_command, spawn
-from compilepool.worker.bootstrap import apply_config, bootstrap
+from compilepool.worker.bootstrap import apply_config, bootstrap, flush_output
 from compilepool.worker.main import work
 from compilepool.worker.preload import preload
 
@@ -180,8 +180,10 @@ def main() -> GoOn | None:
         kernel.outlive_parent()
         channel.send(Message(Kind.READY))
         return ForkServer(channel, watched, crash_fd, config).serve()
-    except (ProtocolError, ConnectionError) as error:
-        print(f"compilepool fork server: {error}", file=sys.stderr)
+    except ConnectionError:
+        return None  # the supervisor is dead
+    except ProtocolError as error:
+        print(f"compilepool fork server: dropped its supervisor: {error}", file=sys.stderr)
         kernel.sweep()
         return None
 
@@ -202,6 +204,7 @@ def _prepare(channel: Channel, config: PoolConfig) -> bool:
             )
         )
         return False
+    flush_output()  # or each worker would print again what the preload has printed
     gc.collect()
     gc.freeze()  # no collection of a worker touches, and so copies, what it shares with this one
     return True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import time
 
 from compilepool.supervisor.loop import Callback, Loop
 from compilepool.wire.channel import Channel, Outbox
@@ -43,15 +42,14 @@ class ClientLink:
         if self._outbox:
             self._write()
 
-    def flush_finally(self, patience_s: float) -> None:
-        """Send what is queued, waiting for the client to take it."""
-        deadline = time.monotonic() + patience_s
+    def flush_finally(self) -> None:
+        """Send what is queued, waiting for the client to take it for as long as it lives."""
         poll = select.poll()
         poll.register(self.channel.fileno(), select.POLLOUT)
+        poll.register(self.pidfd, select.POLLIN)
         with contextlib.suppress(OSError):
             self._outbox.flush()
-            while self._outbox and (left := deadline - time.monotonic()) > 0:
-                poll.poll(left * 1000)
+            while self._outbox and all(fd != self.pidfd for fd, _ in poll.poll()):
                 self._outbox.flush()
 
     def close(self) -> None:

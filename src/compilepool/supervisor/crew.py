@@ -21,6 +21,7 @@ from compilepool.wire.messages import Kind, Message, ProtocolError, read_json
 from compilepool.wire.payloads import Payload, of_message
 
 _WORKERS_EXIT_S = 1.0
+_SWEEP_S = 0.3
 _KILLED_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 
 
@@ -125,6 +126,10 @@ class Crew:
     def end(self) -> None:
         """Kill and reap everything."""
         if self._fork_server is not None:
+            if self._fork_server.is_ready:
+                # It does so by itself, and would if this process were killed meanwhile. Killed
+                # first, it would leave all that jobs have started to this process alone.
+                self._fork_server.finish(_SWEEP_S)
             self._fork_server.bury()
         kernel.sweep()
 

@@ -78,11 +78,11 @@ class ForkServerLink:
         """Whether its process is dead."""
         return kernel.wait_dead(self.pidfd, 0)
 
-    def finish(self) -> None:
-        """Have it exit, with all that is below it, and wait for that."""
+    def finish(self, patience_s: float = _ORDERLY_EXIT_S) -> None:
+        """Have it exit, with all that is below it, and wait for that, for so long."""
         self._loop.forget(self.channel.fileno())
         self.channel.shutdown_output()
-        kernel.wait_dead(self.pidfd, _ORDERLY_EXIT_S)
+        kernel.wait_dead(self.pidfd, patience_s)
 
     def bury(self) -> tuple[int | None, str]:
         """Kill it if it lives, reap it, and kill what is left below it.

@@ -25,7 +25,6 @@ from compilepool.wire.spawn import FIRST_FD
 
 _AHEAD_LIMIT = 16 * 1024  # bytes; two jobs in a worker's socket always fit its send buffer
 _PACKETS_PER_WAKE = 32
-_LAST_RESULTS_S = 10.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ class Supervisor:
                 self._perform(self._scheduler.tick(time.monotonic()))
             self._client.flush()
             if self._shutdown is Shutdown.DRAIN and not self._scheduler.unfinished:
-                self._client.flush_finally(_LAST_RESULTS_S)
+                self._client.flush_finally()
                 if self._crew is not None:
                     self._crew.dismiss()
                 break

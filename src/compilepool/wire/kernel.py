@@ -98,7 +98,7 @@ def reap(pidfd: int) -> int | None:
     """
     try:
         result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
-    except ChildProcessError:
+    except OSError:
         return None
     if result is None:
         return None

@@ -5,11 +5,11 @@ from __future__ import annotations
 import atexit
 import contextlib
 import faulthandler
-import gc
 import os
 import signal
 import sys
 import types
+from typing import NoReturn
 
 from compilepool.wire import kernel
 from compilepool.wire.config import PoolConfig
@@ -37,7 +37,6 @@ def bootstrap(parent_pid: int, crash_fd: int) -> None:
     except ProcessLookupError:
         os.kill(os.getpid(), signal.SIGKILL)
     atexit._clear()
-    gc.enable()
     # The user's `__main__` is never imported here: what a job has of it comes by value.
     sys.modules["__main__"] = types.ModuleType("__main__")
 
@@ -54,10 +53,15 @@ def apply_config(config: PoolConfig) -> None:
         os.chdir(config.cwd)
 
 
-def exit_in_order() -> None:
-    """End this process after what jobs registered with `atexit`, and nothing else."""
-    atexit._run_exitfuncs()
+def flush_output() -> None:
+    """Write out what has been printed, if that can be done."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
+
+
+def exit_in_order() -> NoReturn:
+    """End this process after what jobs registered with `atexit`, and nothing else."""
+    atexit._run_exitfuncs()
+    flush_output()
     os._exit(0)

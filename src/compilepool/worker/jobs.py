@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
 import traceback
 from typing import Any
 
@@ -29,10 +27,6 @@ def run_job(call: Payload, serializer: Serializer | None) -> tuple[Outcome, Payl
         return Outcome.RETURNED, dump_payload(result, serializer)
     except BaseException as error:  # noqa: BLE001 - runs the user's code
         return _unserializable("the result", result, type_name(result), error)
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
 
 
 def raised(error: BaseException) -> tuple[Outcome, Payload]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from compilepool.wire.channel import Channel
 from compilepool.wire.messages import Form, Kind, Message
 from compilepool.wire.payloads import Payload, of_message
 from compilepool.wire.serializers import Serializer, load_payload
-from compilepool.worker.bootstrap import exit_in_order
+from compilepool.worker.bootstrap import exit_in_order, flush_output
 from compilepool.worker.jobs import raised, run_job
 
 
@@ -22,13 +22,21 @@ class Startup(NamedTuple):
     initargs: tuple[Any, ...]
 
 
-def work(channel: Channel, startup_fd: int | None) -> None:
-    """Work until the supervisor wants no more, then exit. Never returns.
+def work(channel: Channel, startup_fd: int | None) -> NoReturn:
+    """Work until the supervisor wants no more, then exit.
 
     Args:
         channel: the link to the supervisor.
         startup_fd: memfd with the pickled fields of `Startup`; None if there are none.
     """
+    try:
+        _serve(channel, startup_fd)
+    except ConnectionError:
+        os._exit(1)  # the supervisor is dead, and we are about to be killed
+    exit_in_order()
+
+
+def _serve(channel: Channel, startup_fd: int | None) -> None:
     startup = Startup(None, None, ())
     try:
         if startup_fd is not None:
@@ -38,14 +46,14 @@ def work(channel: Channel, startup_fd: int | None) -> None:
     except BaseException as error:  # noqa: BLE001 - runs the user's code
         outcome, payload = raised(error)
         channel.send(payload.message(Kind.INITIALIZER_FAILED, 0, outcome))
-        exit_in_order()
+        return
     channel.send(Message(Kind.READY))
     pid = os.getpid()
     while messages := channel.receive():
         for message in messages:
             outcome, payload = run_job(of_message(message), startup.serializer)
+            flush_output()
             if os.getpid() != pid:
                 os._exit(0)  # a child that the job forked and that returned from it
             channel.send(payload.message(Kind.RESULT, message.id, outcome))
             payload.close()
-    exit_in_order()
