@@ -202,7 +202,7 @@ def test_a_supervisor_that_cannot_run_fails_the_jobs_rather_than_being_tried_for
         assert isinstance(error, SupervisorDied)
         assert "exit code 1" in str(error)
         monkeypatch.setattr("sys.executable", "/no/such/python")
-        with pytest.raises(CompilePoolError, match="could not be started: .*No such file"):
+        with pytest.raises(CompilePoolError, match=r"could not be started: .*No such file"):
             pool.submit(abs, -1)
         monkeypatch.undo()
         assert pool.submit(abs, -1).result(PATIENCE_S) == 1

@@ -1,0 +1,26 @@
+"""The workers of a stock process pool, made to end with their parent, however that ends.
+
+python examples/stock_pool.py
+"""
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+
+from compilepool import has_parent_changed, in_toplevel_process, worker_initializer
+
+
+def where_am_i() -> str:
+    """What a library sees when it must decide whether to start a pool of its own."""
+    return f"top-level: {in_toplevel_process()}, parent gone: {has_parent_changed()}"
+
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(
+        2,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=worker_initializer,
+        initargs=(os.getpid(),),
+    ) as pool:
+        print("here:     ", where_am_i())
+        print("in a job: ", pool.submit(where_am_i).result())

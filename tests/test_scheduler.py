@@ -1,0 +1,684 @@
+"""The scheduler: first examples that read as its specification, then everything at random."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from compilepool.supervisor.scheduler import (
+    MAX_RERUNS,
+    MAX_START_FAILURES,
+    SHORT_JOB_S,
+    Action,
+    FailJob,
+    KillWorker,
+    ReportCancelled,
+    ReportStarted,
+    Scheduler,
+    SendJob,
+    StartWorker,
+    TakeBack,
+)
+
+NOW = 100.0
+SOON = NOW + SHORT_JOB_S / 10
+LATE = NOW + SHORT_JOB_S * 2
+
+
+def with_ready_workers(count: int, max_workers: int | None = None) -> Scheduler[str]:
+    """A scheduler whose workers 1 to `count` are ready and idle."""
+    scheduler: Scheduler[str] = Scheduler(count if max_workers is None else max_workers)
+    for job in range(-count, 0):
+        scheduler.submit(job, NOW, may_go_ahead=False)
+    for worker in range(1, count + 1):
+        scheduler.worker_ready(worker, NOW)
+        (job,) = scheduler.jobs_of(worker)
+        scheduler.job_finished(worker, job, LATE)
+    return scheduler
+
+
+def with_a_job_ahead() -> Scheduler[str]:
+    """Its only worker runs job 1, and has job 2 in its socket."""
+    scheduler = with_ready_workers(1)
+    scheduler.submit(0, NOW, may_go_ahead=True)
+    scheduler.job_finished(1, 0, SOON)
+    assert scheduler.submit(1, NOW, may_go_ahead=True) == [SendJob(1, 1)]
+    assert scheduler.submit(2, NOW, may_go_ahead=True) == [SendJob(1, 2)]
+    return scheduler
+
+
+def test_a_worker_is_started_only_for_a_job_and_has_it_at_once() -> None:
+    scheduler: Scheduler[str] = Scheduler(2)
+    assert scheduler.submit(1, NOW, may_go_ahead=True) == [StartWorker(1), SendJob(1, 1)]
+    assert scheduler.submit(2, NOW, may_go_ahead=True) == [StartWorker(2), SendJob(2, 2)]
+    assert scheduler.submit(3, NOW, may_go_ahead=True) == []
+
+
+def test_an_idle_worker_is_used_before_a_new_one_is_started() -> None:
+    scheduler = with_ready_workers(1, max_workers=2)
+    assert scheduler.submit(1, NOW, may_go_ahead=False) == [SendJob(1, 1)]
+    assert scheduler.submit(2, NOW, may_go_ahead=False) == [StartWorker(2), SendJob(2, 2)]
+
+
+def test_the_worker_that_became_idle_last_gets_the_next_job() -> None:
+    scheduler = with_ready_workers(3)
+    assert scheduler.submit(1, NOW, may_go_ahead=False) == [SendJob(3, 1)]
+
+
+def test_warm_up_starts_all_workers_that_there_are_not_yet() -> None:
+    scheduler = with_ready_workers(1, max_workers=3)
+    assert scheduler.warm_up() == [StartWorker(2), StartWorker(3)]
+    assert scheduler.warm_up() == []
+
+
+def test_a_job_goes_ahead_to_a_busy_worker_while_jobs_are_short() -> None:
+    scheduler = with_a_job_ahead()
+    assert scheduler.jobs_of(1) == [1, 2]
+    assert scheduler.submit(3, NOW, may_go_ahead=True) == []  # two are enough
+    assert scheduler.job_finished(1, 1, SOON) == [SendJob(1, 3)]
+
+
+def test_no_job_goes_ahead_after_a_long_one() -> None:
+    scheduler = with_ready_workers(1)
+    assert scheduler.submit(1, NOW, may_go_ahead=True) == [SendJob(1, 1)]
+    assert scheduler.submit(2, NOW, may_go_ahead=True) == []
+
+
+def test_a_large_job_does_not_go_ahead_nor_does_one_behind_it() -> None:
+    scheduler = with_ready_workers(1)
+    scheduler.submit(0, NOW, may_go_ahead=True)
+    scheduler.job_finished(1, 0, SOON)
+    scheduler.submit(1, NOW, may_go_ahead=True)
+    assert scheduler.submit(2, NOW, may_go_ahead=False) == []
+    assert scheduler.submit(3, NOW, may_go_ahead=True) == []
+
+
+def test_a_job_ahead_is_taken_back_when_the_one_before_it_turns_out_to_be_long() -> None:
+    scheduler = with_a_job_ahead()
+    assert scheduler.next_tick() == NOW + SHORT_JOB_S
+    assert scheduler.tick(SOON) == []
+    assert scheduler.tick(LATE) == [TakeBack(1)]
+    assert scheduler.taken_back(1, [2], LATE) == [ReportStarted(1)]
+    assert scheduler.next_tick() is None
+    assert scheduler.job_finished(1, 1, LATE + 1) == [SendJob(1, 2)]
+
+
+def test_a_job_taken_back_runs_at_once_where_a_worker_is_idle() -> None:
+    scheduler = with_ready_workers(2)
+    for job in (11, 12):
+        scheduler.submit(job, NOW, may_go_ahead=True)
+    scheduler.job_finished(1, 12, SOON)
+    scheduler.submit(13, NOW, may_go_ahead=True)
+    assert scheduler.submit(14, NOW, may_go_ahead=True) == [SendJob(2, 14)]
+    assert scheduler.job_finished(1, 13, LATE) == []  # 14 may be short as well, and stays
+    assert scheduler.tick(LATE) == [TakeBack(2)]
+    assert scheduler.taken_back(2, [14], LATE) == [ReportStarted(11), SendJob(1, 14)]
+
+
+def test_a_job_that_its_worker_had_not_even_begun_is_sent_again() -> None:
+    scheduler = with_a_job_ahead()
+    assert scheduler.tick(LATE) == [TakeBack(1)]
+    assert scheduler.taken_back(1, [1, 2], LATE) == [SendJob(1, 1), SendJob(1, 2)]
+
+
+def test_the_job_of_a_starting_worker_is_taken_back_for_an_idle_one() -> None:
+    scheduler = with_ready_workers(1, max_workers=2)
+    scheduler.submit(1, NOW, may_go_ahead=False)
+    scheduler.submit(2, NOW, may_go_ahead=False)
+    assert scheduler.job_finished(1, 1, LATE) == [TakeBack(2)]
+    assert scheduler.taken_back(2, [2], LATE) == [SendJob(1, 2)]
+    assert scheduler.worker_ready(2, LATE) == []
+
+
+def test_a_job_that_a_starting_worker_has_begun_stays_with_it() -> None:
+    scheduler = with_ready_workers(1, max_workers=2)
+    scheduler.submit(1, NOW, may_go_ahead=False)
+    scheduler.submit(2, NOW, may_go_ahead=False)
+    assert scheduler.job_finished(1, 1, LATE) == [TakeBack(2)]
+    assert scheduler.taken_back(2, [], LATE) == []
+    assert scheduler.worker_ready(2, LATE) == []
+    assert scheduler.job_finished(2, 2, LATE) == []
+    assert scheduler.unfinished == 0
+
+
+def test_a_worker_that_dies_fails_the_job_it_ran_and_the_job_ahead_runs_elsewhere() -> None:
+    scheduler = with_a_job_ahead()
+    actions = scheduler.worker_lost(1, [2], "SIGSEGV", NOW)
+    assert actions == [FailJob(1, "SIGSEGV"), StartWorker(2), SendJob(2, 2)]
+
+
+def test_a_killed_idle_worker_costs_nothing() -> None:
+    scheduler = with_ready_workers(1)
+    assert scheduler.worker_lost(1, [], "SIGKILL", NOW) == []
+    assert scheduler.submit(1, NOW, may_go_ahead=False) == [StartWorker(2), SendJob(2, 1)]
+
+
+def test_a_job_sent_to_a_worker_that_was_dead_already_runs_elsewhere() -> None:
+    scheduler = with_ready_workers(1)
+    assert scheduler.submit(1, NOW, may_go_ahead=False) == [SendJob(1, 1)]
+    assert scheduler.worker_lost(1, [1], "SIGKILL", NOW) == [StartWorker(2), SendJob(2, 1)]
+
+
+def test_a_job_whose_worker_dies_while_starting_gets_another_worker() -> None:
+    scheduler: Scheduler[str] = Scheduler(1)
+    scheduler.submit(1, NOW, may_go_ahead=False)
+    assert scheduler.worker_lost(1, [1], "exit 9", NOW) == [StartWorker(2), SendJob(2, 1)]
+
+
+def test_five_start_failures_in_a_row_fail_what_waits_and_later_jobs_try_again() -> None:
+    scheduler: Scheduler[str] = Scheduler(1)
+    scheduler.submit(1, NOW, may_go_ahead=False)
+    scheduler.submit(2, NOW, may_go_ahead=False)
+    for worker in range(1, MAX_START_FAILURES):
+        scheduler.worker_lost(worker, [1], "exit 9", NOW)
+    actions = scheduler.worker_lost(MAX_START_FAILURES, [1], "exit 9", NOW)
+    assert actions == [FailJob(1, "exit 9"), FailJob(2, "exit 9")]
+    assert scheduler.unfinished == 0
+    assert scheduler.submit(3, NOW, may_go_ahead=False) == [StartWorker(6), SendJob(6, 3)]
+
+
+def test_a_worker_that_starts_makes_earlier_start_failures_forgotten() -> None:
+    scheduler: Scheduler[str] = Scheduler(1)
+    scheduler.submit(1, NOW, may_go_ahead=False)
+    for worker in range(1, MAX_START_FAILURES):
+        scheduler.worker_lost(worker, [1], "exit 9", NOW)
+    scheduler.worker_ready(5, NOW)
+    assert scheduler.worker_lost(5, [], "SIGSEGV", NOW) == [FailJob(1, "SIGSEGV")]
+    scheduler.submit(2, NOW, may_go_ahead=False)
+    for worker in range(6, 6 + MAX_START_FAILURES - 1):
+        assert scheduler.worker_lost(worker, [2], "exit 9", NOW)[-1] == SendJob(worker + 1, 2)
+
+
+def test_broken_fails_what_does_not_run_and_every_later_job() -> None:
+    scheduler = with_ready_workers(1, max_workers=2)
+    for job in (1, 2, 3):
+        scheduler.submit(job, NOW, may_go_ahead=False)
+    assert scheduler.broken("no such module") == [TakeBack(2), FailJob(3, "no such module")]
+    assert scheduler.taken_back(2, [2], NOW) == [FailJob(2, "no such module")]
+    assert scheduler.broken("another reason") == []
+    assert scheduler.job_finished(1, 1, NOW) == []
+    assert scheduler.submit(4, NOW, may_go_ahead=True) == [FailJob(4, "no such module")]
+    assert scheduler.worker_lost(2, [], "exit 1", NOW) == []
+    assert scheduler.warm_up() == []
+    assert scheduler.unfinished == 0
+
+
+def test_the_fork_servers_death_runs_jobs_once_more_in_their_order() -> None:
+    scheduler = with_a_job_ahead()
+    scheduler.submit(3, NOW, may_go_ahead=False)
+    assert scheduler.fork_server_lost({1: [2]}, "SIGKILL", NOW) == [StartWorker(2), SendJob(2, 1)]
+    scheduler.worker_ready(2, NOW)
+    actions = scheduler.fork_server_lost({2: []}, "SIGKILL", NOW)
+    assert actions == [FailJob(1, "SIGKILL"), StartWorker(3), SendJob(3, 2)]
+
+
+def test_fork_servers_that_die_again_and_again_fail_what_waits() -> None:
+    scheduler: Scheduler[str] = Scheduler(1)
+    scheduler.submit(1, NOW, may_go_ahead=False)
+    for worker in range(1, MAX_START_FAILURES):
+        scheduler.fork_server_lost({worker: [1]}, "SIGKILL", NOW)
+    actions = scheduler.fork_server_lost({MAX_START_FAILURES: [1]}, "SIGKILL", NOW)
+    assert actions == [FailJob(1, "SIGKILL")]
+
+
+def test_cancelling_a_running_job_kills_its_worker_and_the_job_ahead_runs_elsewhere() -> None:
+    scheduler = with_a_job_ahead()
+    assert scheduler.cancel(1) == [TakeBack(1)]
+    assert scheduler.taken_back(1, [2], NOW) == [KillWorker(1)]
+    assert scheduler.cancel(1) == [TakeBack(1)]  # no second kill
+    assert scheduler.taken_back(1, [], NOW) == []
+    actions = scheduler.worker_lost(1, [], "SIGKILL", NOW)
+    assert actions == [ReportCancelled(1), StartWorker(2), SendJob(2, 2)]
+
+
+def test_cancelling_a_job_that_is_not_running_kills_nothing() -> None:
+    scheduler = with_a_job_ahead()
+    scheduler.submit(3, NOW, may_go_ahead=True)
+    assert scheduler.cancel(3) == [ReportCancelled(3)]
+    assert scheduler.cancel(2) == [TakeBack(1)]
+    assert scheduler.taken_back(1, [2], NOW) == [ReportCancelled(2)]
+    assert scheduler.cancel(99) == []
+    assert scheduler.jobs_of(1) == [1]
+
+
+def test_cancelling_a_job_that_has_just_ended_spares_the_next_one() -> None:
+    scheduler = with_a_job_ahead()
+    assert scheduler.cancel(1) == [TakeBack(1)]
+    # The worker reads its next job only after it has sent the result of the one before.
+    assert scheduler.taken_back(1, [], NOW) == []
+    assert scheduler.job_finished(1, 1, NOW) == []
+    assert scheduler.jobs_of(1) == [2]
+
+
+def test_cancelling_a_job_that_has_just_begun_kills_its_worker() -> None:
+    scheduler = with_a_job_ahead()
+    assert scheduler.cancel(2) == [TakeBack(1)]
+    assert scheduler.taken_back(1, [], NOW) == [KillWorker(1)]
+    assert scheduler.job_finished(1, 1, NOW) == []  # its result was sent before
+    assert scheduler.worker_lost(1, [], "SIGKILL", NOW) == [ReportCancelled(2)]
+
+
+def test_a_cancelled_job_that_is_faster_than_the_kill_has_a_result_and_no_other_end() -> None:
+    scheduler = with_ready_workers(1)
+    scheduler.submit(1, NOW, may_go_ahead=False)
+    scheduler.cancel(1)
+    assert scheduler.taken_back(1, [], NOW) == [KillWorker(1)]
+    assert scheduler.job_finished(1, 1, NOW) == []
+    assert scheduler.worker_lost(1, [], "SIGKILL", NOW) == []
+    assert scheduler.unfinished == 0
+
+
+def test_a_job_that_is_lost_twice_with_its_fork_server_fails_unless_cancelled() -> None:
+    scheduler = with_ready_workers(1)
+    scheduler.submit(1, NOW, may_go_ahead=False)
+    scheduler.cancel(1)
+    scheduler.taken_back(1, [], NOW)
+    assert scheduler.fork_server_lost({1: []}, "SIGKILL", NOW) == [ReportCancelled(1)]
+
+
+def test_cancel_queued_cancels_the_jobs_that_no_worker_has() -> None:
+    scheduler = with_a_job_ahead()
+    scheduler.submit(3, NOW, may_go_ahead=True)
+    scheduler.submit(4, NOW, may_go_ahead=True)
+    assert scheduler.cancel_queued() == [ReportCancelled(3), ReportCancelled(4)]
+    assert scheduler.jobs_of(1) == [1, 2]
+
+
+@pytest.mark.parametrize("job", [2, 99])
+def test_a_worker_cannot_end_a_job_that_it_does_not_run(job: int) -> None:
+    scheduler = with_a_job_ahead()
+    with pytest.raises(ValueError, match="does not run"):
+        scheduler.job_finished(1, job, NOW)
+    assert scheduler.unfinished == 2
+
+
+def test_a_starting_worker_cannot_end_a_job() -> None:
+    scheduler: Scheduler[str] = Scheduler(1)
+    scheduler.submit(1, NOW, may_go_ahead=False)
+    with pytest.raises(ValueError, match="does not run"):
+        scheduler.job_finished(1, 1, NOW)
+
+
+READY = -1
+"""What a worker says when it has started; all else that it says are the jobs that it ended."""
+
+
+class Process:
+    """What a worker really is, of which the scheduler only hears."""
+
+    def __init__(self) -> None:
+        self.is_alive = True
+        self.is_doomed = False  # a SIGKILL is on its way
+        self.is_ready = False
+        self.socket: deque[int] = deque()
+        self.running: int | None = None
+        self.said: deque[int] = deque()
+        """What it has sent and the supervisor has not read yet."""
+        # What the supervisor has heard of it:
+        self.is_known_ready = False
+        self.known_since = 0.0
+
+
+class Pool(RuleBasedStateMachine):
+    """A scheduler, and processes that do what it says while everything happens to them."""
+
+    @initialize(max_workers=st.integers(1, 3))
+    def start(self, max_workers: int) -> None:
+        self.scheduler: Scheduler[str] = Scheduler(max_workers)
+        self.max_workers = max_workers
+        self.now = NOW
+        self.processes: dict[int, Process] = {}
+        self.stillborn: set[int] = set()
+        self.starts_that_fail = 0
+        self.may_go_ahead: dict[int, bool] = {}
+        self.ends: dict[int, str] = {}
+        self.cancelled: set[int] = set()
+        self.ever_sent: set[int] = set()
+        self.runs: Counter[int] = Counter()
+        self.first_reads: list[int] = []
+        self.is_broken = False
+
+    # What the supervisor does
+
+    def perform(self, actions: Sequence[Action[str]]) -> None:
+        """As `Supervisor._perform`."""
+        stillborn = []
+        pending = deque(actions)
+        while pending:
+            action = pending.popleft()
+            if isinstance(action, StartWorker):
+                assert not self.is_broken
+                assert action.worker not in self.processes
+                self.processes[action.worker] = Process()
+                assert len(self.processes) <= self.max_workers
+                if self.starts_that_fail:
+                    self.starts_that_fail -= 1
+                    self.stillborn.add(action.worker)
+                    stillborn.append(action.worker)
+            elif isinstance(action, SendJob):
+                self.send(action.worker, action.job)
+            elif isinstance(action, TakeBack):
+                assert action.worker not in self.stillborn
+                socket = self.processes[action.worker].socket
+                unread = list(socket)
+                socket.clear()
+                answer = self.scheduler.taken_back(action.worker, unread, self.now)
+                self.note_idle_or_begun(action.worker)
+                pending.extendleft(reversed(answer))
+            elif isinstance(action, KillWorker):
+                process = self.processes[action.worker]
+                assert not process.is_doomed
+                if process.is_alive and process.running is not None:
+                    assert process.running in self.cancelled, "an innocent job is killed"
+                process.is_doomed = True
+            elif isinstance(action, ReportStarted):
+                assert action.job not in self.ends
+            elif isinstance(action, ReportCancelled):
+                assert action.job in self.cancelled
+                self.end(action.job, "cancelled")
+            else:
+                assert action.job not in self.cancelled
+                self.end(action.job, action.cause)
+        for worker in stillborn:
+            self.stillborn.discard(worker)
+            del self.processes[worker]
+            unread = self.scheduler.jobs_of(worker)
+            self.perform(self.scheduler.worker_lost(worker, unread, "start", self.now))
+
+    def send(self, worker: int, job: int) -> None:
+        assert not self.is_broken
+        assert job not in self.ends
+        assert job not in self.cancelled
+        assert not any(
+            job in process.socket or job == process.running for process in self.processes.values()
+        )
+        if job not in self.ever_sent:
+            waiting = set(self.may_go_ahead) - set(self.ends) - self.jobs_at_workers()
+            assert not any(other < job for other in waiting), "not first come, first served"
+            self.ever_sent.add(job)
+        process = self.processes[worker]
+        if worker not in self.stillborn:
+            process.socket.append(job)
+        has_others = len(self.scheduler.jobs_of(worker)) > 1
+        assert not has_others or (process.is_known_ready and self.may_go_ahead[job])
+        if not has_others:
+            process.known_since = self.now
+
+    def note_idle_or_begun(self, worker: int) -> None:
+        if not self.scheduler.jobs_of(worker):
+            self.processes[worker].known_since = self.now
+
+    def end(self, job: int, how: str) -> None:
+        assert job in self.may_go_ahead
+        assert job not in self.ends
+        self.ends[job] = how
+
+    def hear_one(self, worker: int) -> None:
+        process = self.processes[worker]
+        word = process.said.popleft()
+        process.known_since = self.now
+        if word == READY:
+            process.is_known_ready = True
+            self.perform(self.scheduler.worker_ready(worker, self.now))
+        else:
+            actions = self.scheduler.job_finished(worker, word, self.now)
+            self.end(word, "result")
+            self.perform(actions)
+
+    def bury(self, worker: int) -> None:
+        process = self.processes[worker]
+        while process.said:
+            self.hear_one(worker)
+        unread = list(process.socket)
+        del self.processes[worker]
+        cause = "crash" if process.is_known_ready else "start"
+        self.perform(self.scheduler.worker_lost(worker, unread, cause, self.now))
+
+    # Helpers
+
+    def jobs_at_workers(self) -> set[int]:
+        """As the scheduler sees it."""
+        return {job for worker in self.processes for job in self.scheduler.jobs_of(worker)}
+
+    def waiting(self) -> set[int]:
+        return set(self.may_go_ahead) - set(self.ends) - self.jobs_at_workers()
+
+    def choose(self, pick: int, candidates: Sequence[int]) -> int | None:
+        return candidates[pick % len(candidates)] if candidates else None
+
+    def alive(self) -> list[int]:
+        return [worker for worker, process in self.processes.items() if process.is_alive]
+
+    # What clients do
+
+    @rule(may_go_ahead=st.booleans(), count=st.integers(1, 4))
+    def submit(self, may_go_ahead: bool, count: int) -> None:
+        for _ in range(count):
+            job = len(self.may_go_ahead) + 1
+            self.may_go_ahead[job] = may_go_ahead
+            self.perform(self.scheduler.submit(job, self.now, may_go_ahead=may_go_ahead))
+
+    @rule(pick=st.integers(0, 30))
+    def cancel(self, pick: int) -> None:
+        job = self.choose(pick, sorted(set(self.may_go_ahead) - set(self.ends)))
+        if job is not None:
+            self.cancelled.add(job)
+            self.perform(self.scheduler.cancel(job))
+
+    @precondition(lambda self: self.ends)
+    @rule(pick=st.integers(0, 30))
+    def cancel_what_has_ended(self, pick: int) -> None:
+        job = self.choose(pick, sorted(self.ends))
+        assert job is not None
+        assert self.scheduler.cancel(job) == []
+
+    @rule()
+    def cancel_queued(self) -> None:
+        waiting = self.waiting()
+        self.cancelled |= waiting
+        self.perform(self.scheduler.cancel_queued())
+        assert waiting <= set(self.ends)
+
+    @rule()
+    def warm_up(self) -> None:
+        is_doing_well = not self.starts_that_fail
+        self.perform(self.scheduler.warm_up())
+        if is_doing_well and not self.is_broken:
+            assert len(self.processes) == self.max_workers
+
+    # What workers do
+
+    @rule(pick=st.integers(0, 2))
+    def become_ready(self, pick: int) -> None:
+        starting = [worker for worker in self.alive() if not self.processes[worker].is_ready]
+        worker = self.choose(pick, starting)
+        if worker is not None:
+            self.processes[worker].is_ready = True
+            self.processes[worker].said.append(READY)
+
+    @rule(pick=st.integers(0, 2))
+    def read_next_job(self, pick: int) -> None:
+        ready = []
+        for worker in self.alive():
+            process = self.processes[worker]
+            if process.is_ready and process.running is None and process.socket:
+                ready.append(worker)
+        worker = self.choose(pick, ready)
+        if worker is None:
+            return
+        process = self.processes[worker]
+        job = process.running = process.socket.popleft()
+        assert job not in self.ends
+        assert job not in self.cancelled
+        self.runs[job] += 1
+        assert self.runs[job] <= 1 + MAX_RERUNS
+        if self.runs[job] == 1:
+            self.first_reads.append(job)
+
+    @rule(pick=st.integers(0, 2))
+    def finish_job(self, pick: int) -> None:
+        busy = [worker for worker in self.alive() if self.processes[worker].running is not None]
+        worker = self.choose(pick, busy)
+        if worker is not None:
+            process = self.processes[worker]
+            assert process.running is not None
+            process.said.append(process.running)
+            process.running = None
+
+    @rule(pick=st.integers(0, 2))
+    def die(self, pick: int) -> None:
+        worker = self.choose(pick, self.alive())
+        if worker is not None:
+            self.processes[worker].is_alive = False
+
+    # What the supervisor hears
+
+    @rule(pick=st.integers(0, 2))
+    def hear(self, pick: int) -> None:
+        talking = [worker for worker, process in self.processes.items() if process.said]
+        worker = self.choose(pick, talking)
+        if worker is not None:
+            self.hear_one(worker)
+
+    @rule(pick=st.integers(0, 2))
+    def hear_of_a_death(self, pick: int) -> None:
+        dead = [worker for worker, process in self.processes.items() if not process.is_alive]
+        worker = self.choose(pick, dead)
+        if worker is not None:
+            self.bury(worker)
+
+    @rule()
+    def lose_the_fork_server(self) -> None:
+        for process in self.processes.values():
+            process.is_alive = False
+        for worker in list(self.processes):
+            while worker in self.processes and self.processes[worker].said:
+                self.hear_one(worker)
+        unread = {worker: list(process.socket) for worker, process in self.processes.items()}
+        self.processes.clear()
+        self.perform(self.scheduler.fork_server_lost(unread, "fork server", self.now))
+
+    @rule(count=st.integers(1, MAX_START_FAILURES + 1))
+    def run_out_of_processes(self, count: int) -> None:
+        self.starts_that_fail = count
+
+    @precondition(lambda self: len(self.may_go_ahead) > 8)
+    @rule(dice=st.integers(0, 3))
+    def be_broken(self, dice: int) -> None:
+        if dice == 0:
+            self.perform(self.scheduler.broken("broken"))
+            self.is_broken = True
+
+    # Time
+
+    @rule(milliseconds=st.sampled_from([0.1, 1.0, 10.0]))
+    def pass_time(self, milliseconds: float) -> None:
+        self.now += milliseconds / 1000
+
+    @rule()
+    def tick(self) -> None:
+        self.perform(self.scheduler.tick(self.now))
+        tick = self.scheduler.next_tick()
+        assert tick is None or tick > self.now
+        for worker, process in self.processes.items():
+            if process.is_known_ready and len(self.scheduler.jobs_of(worker)) > 1:
+                has_run_long = self.now - process.known_since >= SHORT_JOB_S
+                assert not (process.socket and has_run_long), "waits behind a long job"
+
+    # What holds at any time
+
+    @invariant()
+    def every_unfinished_job_is_known(self) -> None:
+        assert self.scheduler.unfinished == len(self.may_go_ahead) - len(self.ends)
+
+    @invariant()
+    def jobs_sent_are_where_the_scheduler_thinks(self) -> None:
+        for worker, process in self.processes.items():
+            jobs = self.scheduler.jobs_of(worker)
+            assert len(jobs) <= 2
+            ended = [word for word in process.said if word != READY]
+            running = [] if process.running is None else [process.running]
+            assert jobs == [*ended, *running, *process.socket]
+
+    @invariant()
+    def nobody_is_idle_while_jobs_wait(self) -> None:
+        if self.waiting():
+            assert not self.is_broken
+            assert len(self.processes) == self.max_workers
+            assert not self.idle()
+
+    @invariant()
+    def no_job_waits_for_a_starting_worker_while_another_is_idle(self) -> None:
+        if self.idle():
+            starting = [p for p in self.processes.values() if not p.is_known_ready]
+            assert not any(process.socket for process in starting if not process.is_doomed)
+
+    @invariant()
+    def a_cancelled_job_that_runs_is_killed(self) -> None:
+        for process in self.processes.values():
+            if process.running in self.cancelled:
+                assert process.is_doomed
+
+    @invariant()
+    def one_worker_runs_jobs_in_their_order(self) -> None:
+        if self.max_workers == 1:
+            assert self.first_reads == sorted(self.first_reads)
+
+    def idle(self) -> list[int]:
+        return [
+            worker
+            for worker, process in self.processes.items()
+            if process.is_known_ready
+            and not process.is_doomed
+            and not self.scheduler.jobs_of(worker)
+        ]
+
+    # The end: let everything run its course
+
+    def teardown(self) -> None:
+        if not hasattr(self, "scheduler"):
+            return
+        self.starts_that_fail = 0
+        for _ in range(20 * (len(self.may_go_ahead) + 1)):
+            if not self.scheduler.unfinished:
+                break
+            for worker in list(self.processes):
+                process = self.processes[worker]
+                process.is_alive &= not process.is_doomed
+                if process.said:
+                    self.hear_one(worker)
+                elif not process.is_alive:
+                    self.bury(worker)
+            self.now += SHORT_JOB_S
+            self.tick()
+            for _ in range(self.max_workers):
+                self.become_ready(0)
+                self.finish_job(0)
+                self.read_next_job(0)
+        self.every_unfinished_job_is_known()
+        assert self.scheduler.unfinished == 0
+        assert self.scheduler.next_tick() is None
+        assert set(self.ends) == set(self.may_go_ahead)
+        for job in self.cancelled:
+            assert self.ends[job] in ("cancelled", "result")
+        for job, how in self.ends.items():
+            if how == "crash":
+                assert self.runs[job] >= 1
+            if how == "start":
+                # Only a job that was lost with a fork server has run before it waits again.
+                assert self.runs[job] <= MAX_RERUNS
+
+
+Pool.TestCase.settings = settings(max_examples=120, stateful_step_count=60)
+TestPool = Pool.TestCase
