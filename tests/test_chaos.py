@@ -10,7 +10,7 @@ import signal
 import threading
 
 from compilepool import CompilePool, SupervisorDied, WorkerCrashed
-from tests.processes import PATIENCE_S, pool_processes
+from tests.processes import PATIENCE_S, pool_processes, wait_until
 
 JOBS = 2000
 KINDS = ("worker", "worker", "worker", "worker", "fork server", "supervisor")
@@ -28,6 +28,8 @@ def kill_at_random(stop: threading.Event, seed: int, counts: dict[str, int]) -> 
     chance = random.Random(seed)
     while not stop.wait(chance.uniform(0.0, 0.05)):
         kind = chance.choice(KINDS)
+        # While there is no worker, the last blow is still being mended.
+        wait_until(lambda: bool(pool_processes("worker")) or stop.is_set())
         # It may be gone by the time it is signalled; its pid is not used again that fast.
         with contextlib.suppress(ProcessLookupError):
             if pids := pool_processes(kind):

@@ -171,7 +171,7 @@ def test_an_initializer_that_raises_fails_the_jobs_with_that() -> None:
             error = pool.submit(abs, 1).exception(PATIENCE_S)
             assert isinstance(error, FileNotFoundError)
             assert "in fail" in str(error.__cause__)
-        assert not pool_processes("worker")
+        assert wait_until(lambda: not pool_processes("worker"))
 
 
 def test_what_a_crashed_job_left_running_is_gone_when_its_error_arrives(

@@ -186,6 +186,8 @@ def main() -> GoOn | None:
         print(f"compilepool fork server: dropped its supervisor: {error}", file=sys.stderr)
         kernel.sweep()
         return None
+    finally:
+        channel.close()
 
 
 def _prepare(channel: Channel, config: PoolConfig) -> bool:

@@ -1,0 +1,60 @@
+"""`compilepool demo`: compiles kernels among bad jobs, shows it, and keeps what was compiled."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from compilepool.cli.demo_report import (
+    make_console,
+    make_progress,
+    show_summary,
+    show_table,
+    show_unexpected,
+)
+from compilepool.cli.demo_run import Job, Result, all_jobs, run_jobs
+
+
+def run_demo(output: Path, workers: int) -> bool:
+    """Run the demo. Triton must be installed.
+
+    Args:
+        output: the folder for the cubins; created if needed.
+        workers: how many jobs run at once.
+
+    Returns:
+        Whether every kernel was compiled, and each bad job failed as it should.
+
+    Raises:
+        OSError: the output cannot be written.
+        CompilePoolError: the pool could not work at all.
+    """
+    console = make_console()
+    jobs = all_jobs()
+    output.mkdir(parents=True, exist_ok=True)
+    for job in jobs:
+        _cubin_path(output, job).unlink(missing_ok=True)  # none of an earlier run stays
+    kernels = sum(job.is_kernel for job in jobs)
+    console.print(f"{kernels} Triton kernels for an H100, and {len(jobs) - kernels} bad jobs:")
+    results: dict[Job, Result] = {}
+    start = time.perf_counter()
+    with make_progress(console) as progress:
+        task = progress.add_task("", total=len(jobs))
+
+        def keep(result: Result) -> None:
+            results[result.job] = result
+            if result.compiled is not None:
+                _cubin_path(output, result.job).write_bytes(result.compiled.cubin)
+            progress.advance(task)
+
+        run_jobs(jobs, workers, keep)
+    wall_s = time.perf_counter() - start
+    in_order = [results[job] for job in jobs]
+    show_table(console, in_order)
+    show_unexpected(console, in_order)
+    show_summary(console, in_order, wall_s=wall_s, workers=workers, output=output)
+    return all(result.is_as_expected for result in in_order)
+
+
+def _cubin_path(output: Path, job: Job) -> Path:
+    return output / f"{job.name}.cubin"

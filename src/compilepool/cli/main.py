@@ -1,0 +1,105 @@
+"""The command `compilepool`."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+import compilepool
+
+_WRONG_USE = 2
+_INTERRUPTED = 130  # as a shell reports a death by SIGINT
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"compilepool {compilepool.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def compilepool_command(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """A crash-isolated, orphan-proof pool of worker processes for compilations."""
+
+
+@app.command()
+def demo(
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", file_okay=False, help="The folder for the cubins."),
+    ] = Path("compilepool-demo"),
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            "-j",
+            min=1,
+            help="How many jobs run at once.",
+            show_default="the CPUs that this process may use",
+        ),
+    ] = None,
+) -> None:
+    """Compile Triton kernels for an H100, with jobs among them that crash. Needs no GPU."""
+    try:
+        with _interrupted_once_at_most():
+            is_success = _demo(output, workers)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
+    raise typer.Exit(0 if is_success else 1)
+
+
+def _demo(output: Path, workers: int | None) -> bool:
+    if importlib.util.find_spec("triton") is None:
+        typer.echo("the demo needs Triton: pip install 'compilepool[triton]'", err=True)
+        raise typer.Exit(_WRONG_USE)
+    from compilepool.cli.demo import run_demo
+    from compilepool.client.cpus import usable_cpus
+
+    try:
+        return run_demo(output, usable_cpus() if workers is None else workers)
+    except compilepool.CompilePoolError as error:
+        typer.echo(str(error), err=True)
+        return False
+    except OSError as error:
+        typer.echo(f"cannot write: {error}", err=True)
+        raise typer.Exit(_WRONG_USE) from None
+
+
+@contextlib.contextmanager
+def _interrupted_once_at_most() -> Iterator[None]:
+    """Within it, only the first Ctrl-C counts: a second must not break the cleanup after it."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # a background job of a shell ignores it
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+if __name__ == "__main__":
+    app()
