@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 from typing import Any
@@ -86,3 +87,18 @@ def test_a_pool_that_was_never_used_starts_nothing() -> None:
     with CompilePool(2):
         pass
     CompilePool(2).shutdown(cancel_futures=True)
+
+
+def test_another_platform_is_refused_at_construction_and_not_at_import() -> None:
+    code = """
+import concurrent.futures.process, sys
+sys.modules["fcntl"] = sys.modules["resource"] = None  # as on Windows
+sys.platform = "win32"
+from compilepool import CompilePool, in_toplevel_process, worker_initializer
+assert in_toplevel_process()
+CompilePool(2)
+"""
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    last = run.stderr.splitlines()[-1]
+    assert last.endswith("UnsupportedPlatform: compilepool needs Linux, this is win32")

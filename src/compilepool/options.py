@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from compilepool.wire.serializers import Serializer
+if TYPE_CHECKING:
+    from compilepool.wire.serializers import Serializer
 
 START_METHODS = ("fork", "spawn")
 

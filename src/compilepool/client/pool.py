@@ -6,16 +6,16 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from compilepool.client.future import CompileFuture
-from compilepool.client.session import Session
-from compilepool.errors import NestedPoolError, SerializationError, UnsupportedPlatform
+from compilepool.errors import NestedPoolError, UnsupportedPlatform
 from compilepool.options import JobOptions, PoolOptions
 from compilepool.wire.kernel import KernelTooOld, check_platform
-from compilepool.wire.payloads import Payload, pack
-from compilepool.wire.serializers import Serializer, dump
 from compilepool.worker.identity import in_toplevel_process
+
+if TYPE_CHECKING:
+    from compilepool.wire.serializers import Serializer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -73,7 +73,10 @@ class CompilePool(Executor):
             check_platform()
         except KernelTooOld as error:
             raise UnsupportedPlatform(str(error)) from None
-        self._session = Session(options, _startup(options))
+        # Not at the top: on other platforms, this module can be imported, and says what is missing.
+        from compilepool.client.session import Session
+
+        self._session = Session(options)
         # A pool that is dropped ends when its jobs have: their futures may still be waited for.
         end = weakref.finalize(self, self._session.shutdown, wait=False)
         end.atexit = False
@@ -159,20 +162,6 @@ class ConfiguredPool(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """As `CompilePool.shutdown`, for the whole pool."""
         self._pool.shutdown(wait, cancel_futures=cancel_futures)
-
-
-def _startup(options: PoolOptions) -> Payload | None:
-    """What every worker starts with (`worker.main.Startup`), in a memfd."""
-    if options.serializer is None and options.initializer is None:
-        return None
-    parts = (options.serializer, options.initializer, tuple(options.initargs))
-    try:
-        return pack(dump(parts), inline_limit=-1)
-    except Exception as error:
-        raise SerializationError(
-            f"serializer, initializer or initargs could not be pickled: {error};"
-            " every worker needs a copy of them"
-        ) from error
 
 
 def _name_of(fn: Callable[..., object]) -> str:

@@ -1,6 +1,7 @@
 """Kernel calls that the standard library has no name for, and what is read from `/proc`.
 
-The one place for them. Linux only; importing it elsewhere is harmless, calling it is not.
+The one place for them. Linux only, but elsewhere it can be imported, so that `check_platform` can
+say so.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import contextlib
 import ctypes
 import functools
 import os
-import resource
 import select
 import signal
 import sys
@@ -181,6 +181,8 @@ def close_fds_from(first: int) -> None:
 
 def raise_fd_limit() -> tuple[int, int]:
     """Raise the soft limit of open files to the hard one; returns it from before and now."""
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -189,6 +191,8 @@ def raise_fd_limit() -> tuple[int, int]:
 
 def set_fd_limit(soft: int) -> None:
     """Set the soft limit of open files."""
+    import resource
+
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

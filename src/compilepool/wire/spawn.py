@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import sys
@@ -44,6 +43,8 @@ def spawn(command: Sequence[str], env: Mapping[str, str], fds: Sequence[int]) ->
     Raises:
         OSError: it could not be started.
     """
+    import fcntl  # not everywhere, and this module is to be imported everywhere
+
     with contextlib.ExitStack() as stack:
         # Jobs must not eat what is typed at the user's terminal.
         actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
