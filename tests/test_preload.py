@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from compilepool import CompilePool, PreloadFailed
+from compilepool.forkserver.safety import describe
 from tests.processes import PATIENCE_S, pool_processes, wait_until
 
 METHODS = pytest.mark.parametrize("start_method", ["fork", "spawn"])
@@ -114,23 +115,41 @@ def test_a_preload_that_starts_threads_falls_back_to_spawn_with_one_warning(
 
         return bool(sys.modules["threaded"].pid == os.getpid())
 
-    with caplog.at_level(logging.WARNING, "compilepool"), CompilePool(2, preload=[name]) as pool:
+    with (
+        caplog.at_level(logging.WARNING, "compilepool"),
+        CompilePool(2, preload=["json", name]) as pool,
+    ):
         futures = [pool.submit(look) for _ in range(6)]
         assert all(future.result(PATIENCE_S) for future in futures)
     (record,) = caplog.records
-    assert "threaded" in record.message
-    assert "1 more thread" in record.message
+    assert "runs 1 more thread since it imported 'threaded'" in record.message
     assert "spawn" in record.message
 
 
-def test_open_gpu_devices_make_forking_unsafe() -> None:
-    from compilepool.forkserver.safety import why_unsafe
+def test_a_blas_that_starts_threads_when_it_is_loaded_is_told_not_to(
+    module: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    name = module("blas", "import os\nthreads = os.environ.get('OPENBLAS_NUM_THREADS')")
 
-    assert why_unsafe([], ["/dev/null", "/dev/nvidia-caps/x", "socket:[1]"]) == ""
+    def look() -> tuple[object, object]:
+        import sys
+
+        return sys.modules["blas"].threads, os.environ.get("OPENBLAS_NUM_THREADS")
+
+    with CompilePool(1, preload=[name]) as pool:
+        assert pool.submit(look).result(PATIENCE_S) == ("1", None)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    with CompilePool(1, preload=[name]) as pool:
+        assert pool.submit(look).result(PATIENCE_S) == ("2", "2")
+
+
+def test_open_gpu_devices_make_forking_unsafe() -> None:
+    assert describe([], ["/dev/null", "/dev/nvidia-caps/x", "socket:[1]"]) == ""
     for device in ("/dev/nvidia0", "/dev/nvidiactl", "/dev/kfd", "/dev/dri/renderD128"):
-        assert device in why_unsafe([], [device])
-    both = why_unsafe(["cuda-EvtHandlr"], ["/dev/nvidia0", "/dev/nvidia0"])
-    assert both == "runs 1 more thread (cuda-EvtHandlr) and has opened a GPU (/dev/nvidia0)"
+        assert device in describe([], [device])
+    both = describe(["", "cuda-EvtHandlr"], ["/dev/nvidia0", "/dev/nvidia0"])
+    assert both == "runs 2 more threads (cuda-EvtHandlr) and has opened a GPU (/dev/nvidia0)"
 
 
 def test_what_a_preload_prints_is_printed_once(

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import TypeAlias
 
-from compilepool.forkserver.safety import why_unsafe
+from compilepool.forkserver.safety import quiet_blas, why_unsafe
 from compilepool.wire import kernel
 from compilepool.wire.channel import Channel, close_all, handle_each, refuse
 from compilepool.wire.config import PoolConfig
@@ -192,17 +192,22 @@ def main() -> GoOn | None:
 
 def _prepare(channel: Channel, config: PoolConfig) -> bool:
     """Preload, and see to it that workers can be forked. False: this process is of no use."""
-    if not preload(config.preload, channel):
-        return False
+    culprit = ""
+    with quiet_blas():
+        for module in config.preload:
+            if not preload(module, channel):
+                return False
+            if not culprit and why_unsafe():
+                culprit = module
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whoever was preloaded must not reap for us
-    reason = why_unsafe(kernel.thread_names(), kernel.open_files())
-    if reason:
+    if reason := why_unsafe():
+        since = f" since it imported {culprit!r}" if culprit else ""
         channel.send(
             text_message(
                 Kind.UNSAFE_TO_FORK,
-                f"after preload={config.preload!r} the fork server {reason}: forking it is unsafe,"
-                " so workers are started by exec, and each preloads by itself (slower). To avoid"
-                " that, preload modules that do not; to silence this, pass start_method='spawn'",
+                f"the fork server {reason}{since}: forking it is unsafe, so each worker is started"
+                " by exec and does the preload by itself, which is slower; leave that module out"
+                " of preload, or pass start_method='spawn' to say that you know",
             )
         )
         return False

@@ -141,12 +141,18 @@ def sweep(keep: Iterable[int] = (), patience_s: float = 5.0) -> list[int]:
 
 
 def thread_names() -> list[str]:
-    """The names of this process's kernel threads but the main one, proc(5) comm."""
+    """The names of this process's threads but the main one, proc(5) comm.
+
+    A thread that was given none has its process's, and "" here.
+    """
     names = []
+    with open("/proc/self/comm") as file:
+        common = file.read().strip()
     for task in _listdir("/proc/self/task"):
         if int(task) != os.getpid():
             with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/comm") as file:
-                names.append(file.read().strip())
+                name = file.read().strip()
+                names.append("" if name == common else name)
     return names
 
 

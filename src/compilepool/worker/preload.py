@@ -9,18 +9,17 @@ from compilepool.wire.channel import Channel
 from compilepool.wire.messages import Kind, json_message, text_message
 
 
-def preload(modules: list[str], channel: Channel) -> bool:
-    """Import the modules, telling the supervisor of each beforehand, in case it crashes us.
+def preload(module: str, channel: Channel) -> bool:
+    """Import a module, telling the supervisor beforehand, in case it crashes us.
 
     Returns:
-        False if one could not be imported. The supervisor knows; this process should exit.
+        False if it could not be imported. The supervisor knows; this process should exit.
     """
-    for module in modules:
-        channel.send(text_message(Kind.IMPORTING, module))
-        try:
-            importlib.import_module(module)
-        except BaseException:  # noqa: BLE001 - a module may raise SystemExit, too
-            body = {"module": module, "text": traceback.format_exc()}
-            channel.send(json_message(Kind.PRELOAD_FAILED, body))
-            return False
+    channel.send(text_message(Kind.IMPORTING, module))
+    try:
+        importlib.import_module(module)
+    except BaseException:  # noqa: BLE001 - a module may raise SystemExit, too
+        body = {"module": module, "text": traceback.format_exc()}
+        channel.send(json_message(Kind.PRELOAD_FAILED, body))
+        return False
     return True

@@ -24,6 +24,6 @@ def main() -> None:
     bootstrap(parent_pid, FIRST_FD + 1)
     config = PoolConfig.of_payload(Payload(Form.MEMFD, b"", FIRST_FD + 2))
     apply_config(config)
-    if preload(config.preload, channel):
+    if all(preload(module, channel) for module in config.preload):
         work(channel, FIRST_FD + 3 if fd_count > 3 else None)
     os._exit(1)
