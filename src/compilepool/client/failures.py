@@ -119,7 +119,7 @@ def _head(data: bytes) -> dict[str, str]:
     try:
         head = json.loads(data)
         return {key: str(head.get(key)) for key in ("what", "type", "reason", "traceback")}
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         raise ProtocolError("not the head of an outcome") from None
 
 

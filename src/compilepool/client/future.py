@@ -58,6 +58,19 @@ class CompileFuture(Future[T]):
         """Call the callbacks of a future that was marked cancelled."""
         self._invoke_callbacks()  # type: ignore[attr-defined] # typeshed lacks it
 
-    def _renew_lock(self) -> None:
-        """After a fork: the lock may have been held by a thread that is not in this process."""
+    def _abandon(self, error: BaseException) -> None:
+        """After a fork, in the child: end with `error`, unless it has ended.
+
+        All locks are renewed: a thread that is not in this process may have held them. Callbacks
+        are left to the parent: they are user code, and might want such locks of their own.
+        """
         self._condition = threading.Condition()
+        for waiter in self._waiters:  # of an `as_completed` that the child may go on with
+            was_set = waiter.event.is_set()
+            waiter.event = threading.Event()
+            waiter.lock = threading.Lock()  # type: ignore[attr-defined] # typeshed lacks it
+            if was_set:
+                waiter.event.set()
+        if not self.done():
+            self._done_callbacks.clear()  # type: ignore[attr-defined] # typeshed lacks it
+            self._end_with_error(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from typing import Any
 
 from compilepool.client.future import CompileFuture
@@ -37,6 +38,10 @@ class JobTable:
         self.lock = threading.RLock()
         self._jobs: dict[int, Job] = {}
         self._held_fds = 0
+        self._names: weakref.WeakKeyDictionary[CompileFuture[Any], str] = (
+            weakref.WeakKeyDictionary()
+        )
+        """The name of the job of each future that somebody still has."""
 
     def __bool__(self) -> bool:
         return bool(self._jobs)
@@ -53,6 +58,7 @@ class JobTable:
         if payload.fd >= 0 and self._held_fds >= _MAX_HELD_FDS:
             payload = payload.spill()
         self._held_fds += payload.fd >= 0
+        self._names[future] = name
         job = self._jobs[id] = Job(name, payload, future)
         return job
 
@@ -69,6 +75,14 @@ class JobTable:
                 job.payload.close()
             return job
 
-    def renew_lock(self) -> None:
-        """After a fork: the lock may have been held by a thread that is not in this process."""
-        self.lock = threading.RLock()
+    def abandon(self) -> list[tuple[CompileFuture[Any], str]]:
+        """After a fork, in the child: forget all jobs.
+
+        Returns:
+            All futures, with their jobs' names. Some have ended; some were popped by a thread that
+            is not in this process, and that nobody else will end.
+        """
+        self.lock = threading.RLock()  # that thread may have held it
+        for id, _ in self.items():
+            self.pop(id)
+        return list(self._names.items())

@@ -20,8 +20,8 @@ from compilepool.errors import CompilePoolError, PoolClosed, SerializationError,
 from compilepool.options import PoolOptions
 from compilepool.wire.channel import close_all, handle_each
 from compilepool.wire.messages import Kind, Message, Shutdown
-from compilepool.wire.payloads import Payload
-from compilepool.wire.serializers import dump_payload
+from compilepool.wire.payloads import Payload, pack
+from compilepool.wire.serializers import dump, dump_payload
 
 _MAX_SENDS = 2  # a job is sent again once
 _BURY_S = 5.0
@@ -37,12 +37,14 @@ class Session:
 
     Args:
         options: the pool's.
-        startup: what every worker starts with, a memfd payload; None if nothing.
+
+    Raises:
+        SerializationError: what every worker starts with cannot be pickled.
     """
 
-    def __init__(self, options: PoolOptions, startup: Payload | None) -> None:
+    def __init__(self, options: PoolOptions) -> None:
         self._options = options
-        self._startup = startup
+        self._startup = _startup(options)
         self._serializer = options.serializer
         self._snapshot: Snapshot | None = None
         self._owner_pid = os.getpid()
@@ -134,17 +136,15 @@ class Session:
 
         The other threads are not in this process, so their locks may be held for ever.
         """
-        self._jobs.renew_lock()
+        futures = self._jobs.abandon()
         supervisor, self._supervisor, self._reader = self._supervisor, None, None
         if supervisor is not None:
             supervisor.close()
         self._is_closing = True
-        for id, job in self._jobs.items():
-            self._jobs.pop(id)
-            job.future._renew_lock()
-            job.future.set_exception(
+        for future, name in futures:
+            future._abandon(
                 PoolClosed(
-                    f"job {job.name!r} belongs to the process that submitted it, which this one"
+                    f"job {name!r} belongs to the process that submitted it, which this one"
                     " was forked from; make a new pool here"
                 )
             )
@@ -269,8 +269,8 @@ class Session:
         """After a supervisor's end: what fails with it, and the next one if there is work."""
         failed: list[tuple[Job, CompilePoolError]] = []
         with self._jobs.lock:
+            self._supervisor = None  # first: a child forked meanwhile must not close it again
             dead.close()
-            self._supervisor = None
             for id, job in self._jobs.items():
                 if self._is_terminated:
                     error: CompilePoolError = PoolClosed(
@@ -310,6 +310,20 @@ class Session:
                 failed.append((job, SupervisorDied(f"{reason}: {error}")))
             return failed
         return []
+
+
+def _startup(options: PoolOptions) -> Payload | None:
+    """What every worker starts with (`worker.main.Startup`), in a memfd."""
+    if options.serializer is None and options.initializer is None:
+        return None
+    parts = (options.serializer, options.initializer, tuple(options.initargs))
+    try:
+        return pack(dump(parts), inline_limit=-1)
+    except Exception as error:
+        raise SerializationError(
+            f"serializer, initializer or initargs could not be pickled: {error};"
+            " every worker needs a copy of them"
+        ) from error
 
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()

@@ -141,7 +141,10 @@ class Crew:
 
     def _read_worker(self, link: WorkerLink) -> None:
         try:
-            messages = link.channel.receive(wait=False) or []
+            messages = link.channel.receive(wait=False)
+            if messages is None:
+                # No death: that leaves its end of the socket open here.
+                raise ProtocolError("the end of its output")
             handle_each(messages, lambda message: self._handle_worker(link, message))
         except ProtocolError as error:
             self._loop.forget(link.channel.fileno())
@@ -152,11 +155,13 @@ class Crew:
         kind = message.kind
         if kind is Kind.RESULT:
             self._listener.job_ended(link.number, message)
+        elif link.is_ready:
+            refuse(message, "from a worker that has started")  # it would concern all workers
         elif kind is Kind.INITIALIZER_FAILED:
             self._listener.initializer_failed(message.flag, of_message(message).spill())
         elif message.fds:
             refuse(message, "with descriptors")
-        elif kind is Kind.READY and not link.is_ready:
+        elif kind is Kind.READY:
             link.is_ready = True
             link.importing = ""
             self._listener.worker_ready(link.number)

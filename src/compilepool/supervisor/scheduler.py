@@ -6,7 +6,7 @@ actions that its caller must carry out, in order. `TakeBack` is the one with an 
 
 A worker's socket is part of its state: a job sent is in it until the worker reads it, and can be
 taken back from it until then. So no worker tells when it starts a job, and yet it is known: of the
-jobs a worker has, the first, once it cannot be taken back, is the one that runs. That is why a
+jobs a worker has, the last that cannot be taken back is the one that runs. That is why a
 starting worker can have its first job before it is ready, and a busy one its next, and neither can
 hold a job back: it returns to the queue when somebody is idle, or when the job ahead of it turns
 out to be long.
@@ -191,7 +191,8 @@ class Scheduler(Generic[Cause]):
         if not state.jobs:
             if state.is_ready:
                 self._begin(worker, state, now)
-        elif self._jobs[state.jobs[0]].is_cancelled:
+        elif self._jobs[state.jobs[-1]].is_cancelled:
+            # The last that was read is the one that runs: the result of one before is on its way.
             if not state.is_dying:
                 self._retire(worker, state)
                 actions.append(KillWorker(worker))

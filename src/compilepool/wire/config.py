@@ -9,6 +9,8 @@ from typing import Any
 from compilepool.wire.messages import ProtocolError
 from compilepool.wire.payloads import INLINE_LIMIT, Payload, Unpacked, pack
 
+_SIZE_LIMIT = 64 * 1024 * 1024  # bytes; more than the kernel lets a command line be
+
 
 @dataclasses.dataclass(frozen=True)
 class PoolConfig:
@@ -44,9 +46,24 @@ class PoolConfig:
             ProtocolError: there is none.
         """
         with Unpacked(payload) as unpacked:
-            data = bytes(unpacked.stream)
+            # It may be a memfd of any size, with nothing in it.
+            data = b"" if unpacked.stream.nbytes > _SIZE_LIMIT else bytes(unpacked.stream)
         try:
             fields: dict[str, Any] = json.loads(data)
-            return cls(**fields)
-        except (ValueError, TypeError):
+            config = cls(**fields)
+        except (ValueError, TypeError, RecursionError):
             raise ProtocolError("not a pool configuration") from None
+        if not config._is_valid():
+            raise ProtocolError("a pool configuration with wrong values")
+        return config
+
+    def _is_valid(self) -> bool:
+        names = (self.preload, self.python_flags, self.sys_path)
+        return (
+            isinstance(self.max_workers, int)
+            and self.max_workers > 0
+            and self.start_method in ("fork", "spawn")
+            and all(isinstance(value, list) for value in (*names, self.argv))
+            and all(isinstance(name, str) for value in names for name in value)
+            and isinstance(self.cwd, str)
+        )

@@ -43,9 +43,15 @@ class Failure:
         """The failure in a FAILED message. Raises `ProtocolError` if there is none."""
         try:
             fields = read_json(message.body)
-            return cls(**{**fields, "cause": Cause(fields["cause"])})
+            failure = cls(**{**fields, "cause": Cause(fields["cause"])})
         except (ValueError, TypeError, KeyError):
             raise ProtocolError("not a failure") from None
+        texts = (failure.module, failure.text)
+        if not isinstance(failure.exitcode, int | None) or not all(
+            isinstance(text, str) for text in texts
+        ):
+            raise ProtocolError("a failure with wrong values")
+        return failure
 
 
 def last_crash(text: str) -> str:

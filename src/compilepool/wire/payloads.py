@@ -55,7 +55,11 @@ class Payload(NamedTuple):
         return Message(kind, id, flag, Form.MEMFD, b"", (fd,))
 
     def spill(self) -> Payload:
-        """The same payload without a descriptor; closes the one it had."""
+        """The same payload without a descriptor; closes the one it had.
+
+        Raises:
+            ProtocolError: the descriptor cannot be read.
+        """
         if self.fd < 0:
             return self
         try:
@@ -160,7 +164,10 @@ class Unpacked:
         self.buffers = [_read(fd, at, length) for at, length in places[1:]]
         at, length = places[0]
         if length:
-            self._map = mmap.mmap(fd, at + length, access=mmap.ACCESS_READ)
+            try:
+                self._map = mmap.mmap(fd, at + length, access=mmap.ACCESS_READ)
+            except OSError as error:  # no room in the address space
+                raise ProtocolError(f"payload cannot be mapped: {error!r}") from None
             whole = memoryview(self._map)
             self.stream = whole[at : at + length]
             whole.release()
@@ -208,12 +215,15 @@ def _sealed_memfd(pieces: Sequence[Buffer]) -> int:
 
 
 def _read(fd: int, at: int, length: int) -> bytearray:
-    data = bytearray(length)
-    rest = memoryview(data)
-    while rest:
-        count = os.preadv(fd, [rest], at)
-        if count == 0:
-            raise ProtocolError("truncated payload")
-        rest = rest[count:]
-        at += count
+    try:
+        data = bytearray(length)
+        rest = memoryview(data)
+        while rest:
+            count = os.preadv(fd, [rest], at)
+            if count == 0:
+                raise ProtocolError("truncated payload")
+            rest = rest[count:]
+            at += count
+    except (OSError, MemoryError) as error:  # no file, not open for reading, or too large
+        raise ProtocolError(f"payload cannot be read: {error!r}") from None
     return data

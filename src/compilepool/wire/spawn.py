@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -55,16 +56,19 @@ def spawn(command: Sequence[str], env: Mapping[str, str], fds: Sequence[int]) ->
             source = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE_ALL_TARGETS)
             stack.callback(os.close, source)
             actions.append((os.POSIX_SPAWN_DUP2, source, target))
-        return os.posix_spawn(
-            command[0],
-            list(command),
-            env,
-            file_actions=actions,
-            setsid=True,
-            setsigmask=(),
-            setsigdef=[
-                number
-                for number in signal.valid_signals()
-                if number not in (signal.SIGKILL, signal.SIGSTOP)
-            ],
-        )
+        try:
+            return os.posix_spawn(
+                command[0],
+                list(command),
+                env,
+                file_actions=actions,
+                setsid=True,
+                setsigmask=(),
+                setsigdef=[
+                    number
+                    for number in signal.valid_signals()
+                    if number not in (signal.SIGKILL, signal.SIGSTOP)
+                ],
+            )
+        except ValueError as error:  # a NUL, or what the file system's encoding lacks
+            raise OSError(errno.EINVAL, str(error)) from None
