@@ -19,6 +19,7 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/crash.py
 	$(BIN)/python benchmarks/orphans.py
 
 clean:
