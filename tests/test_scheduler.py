@@ -223,6 +223,16 @@ def test_the_fork_servers_death_runs_jobs_once_more_in_their_order() -> None:
     assert actions == [FailJob(1, "SIGKILL"), StartWorker(3), SendJob(3, 2)]
 
 
+def test_the_fork_servers_death_puts_what_ran_first_first() -> None:
+    scheduler: Scheduler[str] = Scheduler(2)
+    for job in (1, 2, 3):
+        scheduler.submit(job, NOW, may_go_ahead=False)
+    scheduler.worker_ready(1, NOW)
+    scheduler.worker_ready(2, NOW)
+    actions = scheduler.fork_server_lost({1: [], 2: []}, "SIGKILL", NOW)
+    assert actions == [StartWorker(3), SendJob(3, 1), StartWorker(4), SendJob(4, 2)]
+
+
 def test_fork_servers_that_die_again_and_again_fail_what_waits() -> None:
     scheduler: Scheduler[str] = Scheduler(1)
     scheduler.submit(1, NOW, may_go_ahead=False)
@@ -333,8 +343,8 @@ class Process:
 class Pool(RuleBasedStateMachine):
     """A scheduler, and processes that do what it says while everything happens to them."""
 
-    @initialize(max_workers=st.integers(1, 3))
-    def start(self, max_workers: int) -> None:
+    @initialize(max_workers=st.integers(1, 3), is_warm=st.booleans())
+    def start(self, max_workers: int, is_warm: bool) -> None:
         self.scheduler: Scheduler[str] = Scheduler(max_workers)
         self.max_workers = max_workers
         self.now = NOW
@@ -348,6 +358,13 @@ class Pool(RuleBasedStateMachine):
         self.runs: Counter[int] = Counter()
         self.first_reads: list[int] = []
         self.is_broken = False
+        self.start_failures = 0
+        if is_warm:
+            # All are ready, and the last job was short.
+            self.submit(may_go_ahead=True, count=max_workers)
+            for pick in range(max_workers):
+                self.go_on(pick, steps=3)
+            self.hear_all()
 
     # What the supervisor does
 
@@ -394,7 +411,9 @@ class Pool(RuleBasedStateMachine):
             self.stillborn.discard(worker)
             del self.processes[worker]
             unread = self.scheduler.jobs_of(worker)
-            self.perform(self.scheduler.worker_lost(worker, unread, "start", self.now))
+            actions = self.scheduler.worker_lost(worker, unread, "start", self.now)
+            self.check_start_failure(actions)
+            self.perform(actions)
 
     def send(self, worker: int, job: int) -> None:
         assert not self.is_broken
@@ -410,10 +429,11 @@ class Pool(RuleBasedStateMachine):
         process = self.processes[worker]
         if worker not in self.stillborn:
             process.socket.append(job)
-        has_others = len(self.scheduler.jobs_of(worker)) > 1
-        assert not has_others or (process.is_known_ready and self.may_go_ahead[job])
-        if not has_others:
+        if self.scheduler.jobs_of(worker)[0] == job:
             process.known_since = self.now
+        else:
+            assert process.is_known_ready
+            assert self.may_go_ahead[job]
 
     def note_idle_or_begun(self, worker: int) -> None:
         if not self.scheduler.jobs_of(worker):
@@ -429,6 +449,7 @@ class Pool(RuleBasedStateMachine):
         word = process.said.popleft()
         process.known_since = self.now
         if word == READY:
+            self.start_failures = 0
             process.is_known_ready = True
             self.perform(self.scheduler.worker_ready(worker, self.now))
         else:
@@ -443,7 +464,18 @@ class Pool(RuleBasedStateMachine):
         unread = list(process.socket)
         del self.processes[worker]
         cause = "crash" if process.is_known_ready else "start"
-        self.perform(self.scheduler.worker_lost(worker, unread, cause, self.now))
+        actions = self.scheduler.worker_lost(worker, unread, cause, self.now)
+        if not process.is_known_ready and not process.is_doomed:
+            self.check_start_failure(actions)
+        self.perform(actions)
+
+    def check_start_failure(self, actions: Sequence[Action[str]]) -> None:
+        self.start_failures += 1
+        if self.start_failures == MAX_START_FAILURES:
+            self.start_failures = 0
+            assert not any(isinstance(action, StartWorker) for action in actions)
+        elif not self.is_broken:
+            assert not any(isinstance(action, FailJob) for action in actions)
 
     # Helpers
 
@@ -460,6 +492,9 @@ class Pool(RuleBasedStateMachine):
     def alive(self) -> list[int]:
         return [worker for worker, process in self.processes.items() if process.is_alive]
 
+    def talking(self) -> list[int]:
+        return [worker for worker, process in self.processes.items() if process.said]
+
     # What clients do
 
     @rule(may_go_ahead=st.booleans(), count=st.integers(1, 4))
@@ -469,12 +504,24 @@ class Pool(RuleBasedStateMachine):
             self.may_go_ahead[job] = may_go_ahead
             self.perform(self.scheduler.submit(job, self.now, may_go_ahead=may_go_ahead))
 
+    @precondition(lambda self: self.scheduler.unfinished)
     @rule(pick=st.integers(0, 30))
     def cancel(self, pick: int) -> None:
-        job = self.choose(pick, sorted(set(self.may_go_ahead) - set(self.ends)))
-        if job is not None:
-            self.cancelled.add(job)
-            self.perform(self.scheduler.cancel(job))
+        self.cancel_one_of(pick, set(self.may_go_ahead) - set(self.ends))
+
+    @precondition(lambda self: self.jobs_at_workers())
+    @rule(pick=st.integers(0, 5), steps=st.integers(0, 4))
+    def cancel_what_a_worker_has(self, pick: int, steps: int) -> None:
+        """What the workers do just before has not been heard when the cancellation comes."""
+        for worker in range(len(self.alive())):
+            self.go_on(worker, steps)
+        self.cancel_one_of(pick, self.jobs_at_workers())
+
+    def cancel_one_of(self, pick: int, jobs: set[int]) -> None:
+        job = self.choose(pick, sorted(jobs))
+        assert job is not None
+        self.cancelled.add(job)
+        self.perform(self.scheduler.cancel(job))
 
     @precondition(lambda self: self.ends)
     @rule(pick=st.integers(0, 30))
@@ -499,26 +546,25 @@ class Pool(RuleBasedStateMachine):
 
     # What workers do
 
-    @rule(pick=st.integers(0, 2))
-    def become_ready(self, pick: int) -> None:
-        starting = [worker for worker in self.alive() if not self.processes[worker].is_ready]
-        worker = self.choose(pick, starting)
-        if worker is not None:
-            self.processes[worker].is_ready = True
-            self.processes[worker].said.append(READY)
-
-    @rule(pick=st.integers(0, 2))
-    def read_next_job(self, pick: int) -> None:
-        ready = []
-        for worker in self.alive():
-            process = self.processes[worker]
-            if process.is_ready and process.running is None and process.socket:
-                ready.append(worker)
-        worker = self.choose(pick, ready)
-        if worker is None:
-            return
+    @precondition(lambda self: self.alive())
+    @rule(pick=st.integers(0, 2), steps=st.integers(1, 4))
+    def go_on(self, pick: int, steps: int) -> None:
+        """A worker does what is next: becomes ready, reads a job, ends it, reads the next."""
+        worker = self.choose(pick, self.alive())
+        assert worker is not None
         process = self.processes[worker]
-        job = process.running = process.socket.popleft()
+        for _ in range(steps):
+            if not process.is_ready:
+                process.is_ready = True
+                process.said.append(READY)
+            elif process.running is not None:
+                process.said.append(process.running)
+                process.running = None
+            elif process.socket:
+                self.begin(process, process.socket.popleft())
+
+    def begin(self, process: Process, job: int) -> None:
+        process.running = job
         assert job not in self.ends
         assert job not in self.cancelled
         self.runs[job] += 1
@@ -526,40 +572,36 @@ class Pool(RuleBasedStateMachine):
         if self.runs[job] == 1:
             self.first_reads.append(job)
 
-    @rule(pick=st.integers(0, 2))
-    def finish_job(self, pick: int) -> None:
-        busy = [worker for worker in self.alive() if self.processes[worker].running is not None]
-        worker = self.choose(pick, busy)
-        if worker is not None:
-            process = self.processes[worker]
-            assert process.running is not None
-            process.said.append(process.running)
-            process.running = None
-
+    @precondition(lambda self: self.alive())
     @rule(pick=st.integers(0, 2))
     def die(self, pick: int) -> None:
         worker = self.choose(pick, self.alive())
-        if worker is not None:
-            self.processes[worker].is_alive = False
+        assert worker is not None
+        self.processes[worker].is_alive = False
 
     # What the supervisor hears
 
+    @precondition(lambda self: self.talking())
     @rule(pick=st.integers(0, 2))
     def hear(self, pick: int) -> None:
-        talking = [worker for worker, process in self.processes.items() if process.said]
-        worker = self.choose(pick, talking)
-        if worker is not None:
-            self.hear_one(worker)
-
-    @rule(pick=st.integers(0, 2))
-    def hear_of_a_death(self, pick: int) -> None:
-        dead = [worker for worker, process in self.processes.items() if not process.is_alive]
-        worker = self.choose(pick, dead)
-        if worker is not None:
-            self.bury(worker)
+        worker = self.choose(pick, self.talking())
+        assert worker is not None
+        self.hear_one(worker)
 
     @rule()
-    def lose_the_fork_server(self) -> None:
+    def hear_all(self) -> None:
+        while talking := self.talking():
+            self.hear_one(talking[0])
+
+    @precondition(lambda self: len(self.alive()) < len(self.processes))
+    @rule(pick=st.integers(0, 2))
+    def hear_of_a_death(self, pick: int) -> None:
+        worker = self.choose(pick, sorted(set(self.processes) - set(self.alive())))
+        assert worker is not None
+        self.bury(worker)
+
+    @rule(is_to_die_again=st.booleans())
+    def lose_the_fork_server(self, is_to_die_again: bool) -> None:
         for process in self.processes.values():
             process.is_alive = False
         for worker in list(self.processes):
@@ -567,7 +609,16 @@ class Pool(RuleBasedStateMachine):
                 self.hear_one(worker)
         unread = {worker: list(process.socket) for worker, process in self.processes.items()}
         self.processes.clear()
-        self.perform(self.scheduler.fork_server_lost(unread, "fork server", self.now))
+        actions = self.scheduler.fork_server_lost(unread, "fork server", self.now)
+        self.start_failures += 1
+        if self.start_failures == MAX_START_FAILURES:
+            self.start_failures = 0
+            assert not any(isinstance(action, StartWorker) for action in actions)
+        self.perform(actions)
+        if is_to_die_again:
+            for pick in range(len(self.processes)):
+                self.go_on(pick, steps=2)
+            self.lose_the_fork_server(False)
 
     @rule(count=st.integers(1, MAX_START_FAILURES + 1))
     def run_out_of_processes(self, count: int) -> None:
@@ -662,10 +713,8 @@ class Pool(RuleBasedStateMachine):
                     self.bury(worker)
             self.now += SHORT_JOB_S
             self.tick()
-            for _ in range(self.max_workers):
-                self.become_ready(0)
-                self.finish_job(0)
-                self.read_next_job(0)
+            for index in range(len(self.alive())):
+                self.go_on(index, 1)
         self.every_unfinished_job_is_known()
         assert self.scheduler.unfinished == 0
         assert self.scheduler.next_tick() is None
@@ -680,5 +729,5 @@ class Pool(RuleBasedStateMachine):
                 assert self.runs[job] <= MAX_RERUNS
 
 
-Pool.TestCase.settings = settings(max_examples=120, stateful_step_count=60)
+Pool.TestCase.settings = settings(max_examples=300, stateful_step_count=50)
 TestPool = Pool.TestCase

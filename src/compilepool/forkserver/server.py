@@ -9,7 +9,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from compilepool.forkserver.safety import quiet_blas, why_unsafe
@@ -60,16 +60,21 @@ class ForkServer:
         for fd in (channel.fileno(), *watched):
             self._poll.register(fd, select.POLLIN)
 
-    def serve(self) -> GoOn | None:
+    def serve(self, early: Sequence[Message]) -> GoOn | None:
         """Serve until the supervisor wants no more, or it or the client dies; then end all below.
+
+        Args:
+            early: messages that came together with the configuration.
 
         Returns:
             None in the fork server; in a forked worker what it has to do.
         """
         try:
-            while self._serve_once():
-                if self._go_on is not None:
-                    return self._go_on
+            handle_each(early, self._handle)
+            while self._go_on is None and self._serve_once():
+                pass
+            if self._go_on is not None:
+                return self._go_on
         except ConnectionError:
             pass  # the supervisor is dead
         kernel.sweep()
@@ -172,14 +177,14 @@ def main() -> GoOn | None:
         messages = channel.receive()
         if not messages:
             return None
-        (message,) = messages
+        message, *early = messages
         config = PoolConfig.of_payload(of_message(message))
         apply_config(config)
         if config.start_method == "fork" and not _prepare(channel, config):
             return None
         kernel.outlive_parent()
         channel.send(Message(Kind.READY))
-        return ForkServer(channel, watched, crash_fd, config).serve()
+        return ForkServer(channel, watched, crash_fd, config).serve(early)
     except ConnectionError:
         return None  # the supervisor is dead
     except ProtocolError as error:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from compilepool.supervisor.forkserver_link import ForkServerLink
@@ -78,6 +78,7 @@ class Crew:
         self._fd_limit = fd_limit
         self._fork_server: ForkServerLink | None = None
         self._workers: dict[int, WorkerLink] = {}
+        self._unsent_to: set[int] = set()
 
     # What the scheduler wants
 
@@ -99,11 +100,20 @@ class Crew:
     def send_job(self, worker: int, job: int, payload: Payload) -> None:
         """Put a job into the worker's socket."""
         link = self._workers[worker]
-        try:
-            link.send_job(job, payload)
-        except OSError as error:
-            link.trouble = f"the job could not be sent to it: {error}"
-            link.kill()
+        self._send(link, lambda: link.send_job(job, payload))
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether `send_rest` should be called before long."""
+        return bool(self._unsent_to)
+
+    def send_rest(self) -> None:
+        """Put the jobs into the workers' sockets that could not be put there at once."""
+        for worker in list(self._unsent_to):
+            self._unsent_to.discard(worker)
+            if worker in self._workers:
+                link = self._workers[worker]
+                self._send(link, link.send_rest)
 
     def take_back(self, worker: int) -> list[int]:
         """Take the unread jobs from the worker's socket; returns their numbers."""
@@ -132,6 +142,14 @@ class Crew:
                 self._fork_server.finish(_SWEEP_S)
             self._fork_server.bury()
         kernel.sweep()
+
+    def _send(self, link: WorkerLink, send: Callable[[], bool]) -> None:
+        try:
+            if not send():
+                self._unsent_to.add(link.number)
+        except OSError as error:
+            link.trouble = f"the job could not be sent to it: {error}"
+            link.kill()
 
     def _request(self, server: ForkServerLink, link: WorkerLink) -> None:
         fds = link.fds() + tuple(os.dup(fd) for fd in self._startup_fds)

@@ -252,7 +252,7 @@ class Scheduler(Generic[Cause]):
         return actions + self._dispatch(now)
 
     def broken(self, cause: Cause) -> list[Action[Cause]]:
-        """No worker can be started, now or later: all jobs that do not run fail."""
+        """No worker can be started, now or later: all jobs that no worker has, now or later, fail."""
         if self._broken is None:
             self._broken = cause
         return [*(TakeBack(worker) for worker in self._starting), *self._fail_queued(self._broken)]

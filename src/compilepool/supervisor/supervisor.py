@@ -25,6 +25,7 @@ from compilepool.wire.spawn import FIRST_FD
 
 _AHEAD_LIMIT = 16 * 1024  # bytes; two jobs in a worker's socket always fit its send buffer
 _PACKETS_PER_WAKE = 32
+_SEND_AGAIN_S = 0.005
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,8 +63,9 @@ class Supervisor:
     def run(self) -> None:
         """Serve the client until it wants no more or is gone; then end all that was started."""
         while self._shutdown is not Shutdown.NOW:
-            tick = self._scheduler.next_tick()
-            self._loop.run_once(None if tick is None else max(0.0, tick - time.monotonic()))
+            self._loop.run_once(self._patience_s())
+            if self._crew is not None and self._crew.has_unsent:
+                self._crew.send_rest()
             if self._scheduler.next_tick() is not None:
                 self._perform(self._scheduler.tick(time.monotonic()))
             self._client.flush()
@@ -74,6 +76,14 @@ class Supervisor:
                 break
         if self._crew is not None:
             self._crew.end()
+
+    def _patience_s(self) -> float | None:
+        """How long the loop may wait for events."""
+        tick = self._scheduler.next_tick()
+        patience_s = [] if tick is None else [max(0.0, tick - time.monotonic())]
+        if self._crew is not None and self._crew.has_unsent:
+            patience_s.append(_SEND_AGAIN_S)
+        return min(patience_s, default=None)
 
     # The client
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections import deque
 
 from compilepool.supervisor.crash_file import CrashFile
 from compilepool.wire.channel import Channel, close_messages
@@ -25,6 +26,7 @@ class WorkerLink:
         self.channel, theirs = Channel.pair()
         self._theirs = Channel(theirs)
         self.crash_file = CrashFile(f"worker {number}")
+        self._unsent: deque[tuple[int, Payload]] = deque()
         self._pidfd = -1
         self._is_doomed = False
         self.trouble = ""
@@ -49,15 +51,37 @@ class WorkerLink:
         if self._pidfd >= 0:
             send_signal(self._pidfd, signal.SIGKILL)
 
-    def send_job(self, number: int, payload: Payload) -> None:
-        """Put a job into the worker's socket."""
-        message = payload.message(Kind.JOB, number)
-        try:
-            # Never blocks: a worker has two jobs at most, of which only small ones go inline.
-            self.channel.send(message, wait=False)
-        finally:
-            for fd in set(message.fds) - {payload.fd}:
-                os.close(fd)
+    def send_job(self, number: int, payload: Payload) -> bool:
+        """Put a job into the worker's socket.
+
+        Returns:
+            As `send_rest`.
+        """
+        self._unsent.append((number, payload))
+        return self.send_rest()
+
+    def send_rest(self) -> bool:
+        """Put what is left into the worker's socket.
+
+        There is always room: a worker has two jobs at most, of which only small ones go inline.
+        But where the descriptors in flight of all the user's processes are more than the limit of
+        open files, unix(7), the kernel takes no more for now. It does not tell when it would.
+
+        Returns:
+            False if jobs are left for later.
+        """
+        while self._unsent:
+            number, payload = self._unsent.popleft()
+            message = payload.message(Kind.JOB, number)
+            try:
+                is_sent = self.channel.send(message, wait=False)
+            finally:
+                for fd in set(message.fds) - {payload.fd}:
+                    os.close(fd)
+            if not is_sent:
+                self._unsent.appendleft((number, payload))
+                return False
+        return True
 
     def take_back(self) -> list[int]:
         """Take the jobs that the worker has not read from its socket; returns their numbers."""
@@ -65,6 +89,8 @@ class WorkerLink:
         while messages := self._theirs.receive(wait=False):
             close_messages(messages)
             jobs += [message.id for message in messages if message.kind is Kind.JOB]
+        jobs += [number for number, _ in self._unsent]
+        self._unsent.clear()
         return jobs
 
     def last_words(self) -> list[Message]:
