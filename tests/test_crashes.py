@@ -157,7 +157,7 @@ def test_workers_that_die_while_starting_fail_the_jobs_after_five(tmp_path: Path
         error = pool.options(name="softmax").submit(abs, 1).exception(PATIENCE_S)
         assert isinstance(error, WorkerCrashed)
         assert "'softmax'" in str(error)
-        assert "five in a row died while starting" in str(error)
+        assert "five times in a row one could not be started" in str(error)
         assert error.exitcode == 9
         assert log.read_text().count("start") == 5
 
@@ -200,7 +200,7 @@ def test_a_supervisor_that_cannot_run_fails_the_jobs_rather_than_being_tried_for
     with CompilePool(1) as pool:
         error = pool.submit(abs, -1).exception(PATIENCE_S)
         assert isinstance(error, SupervisorDied)
-        assert "exit code 1" in str(error)
+        assert "exited with code 1" in str(error)
         monkeypatch.setattr("sys.executable", "/no/such/python")
         with pytest.raises(CompilePoolError, match=r"could not be started: .*No such file"):
             pool.submit(abs, -1)

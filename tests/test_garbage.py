@@ -34,7 +34,7 @@ from compilepool.wire.messages import (
 )
 from compilepool.wire.payloads import Payload, pack
 from compilepool.wire.serializers import dump_payload
-from compilepool.wire.spawn import python_command, spawn
+from compilepool.wire.spawn import process_command, spawn
 from tests.conftest import MARK
 from tests.processes import (
     PATIENCE_S,
@@ -465,7 +465,11 @@ class ForkServer:
         self.channel, theirs = Channel.pair()
         own_pidfd = os.pidfd_open(os.getpid())
         crash_file = os.memfd_create("crash", os.MFD_CLOEXEC)
-        command = [*python_command(["-P"], "forkserver"), str(os.getpid()), "1024"]
+        command = [
+            *process_command(["-P"], "compilepool.forkserver.server"),
+            str(os.getpid()),
+            "1024",
+        ]
         # Its client is this process as well.
         fds = (theirs.fileno(), own_pidfd, own_pidfd, crash_file)
         pid = spawn(command, os.environ, fds)

@@ -16,20 +16,17 @@ from hypothesis.stateful import (
     rule,
 )
 
-from compilepool.supervisor.scheduler import (
-    MAX_RERUNS,
-    MAX_START_FAILURES,
-    SHORT_JOB_S,
+from compilepool.supervisor.actions import (
     Action,
     FailJob,
     KillWorker,
     ReportCancelled,
     ReportStarted,
-    Scheduler,
     SendJob,
     StartWorker,
     TakeBack,
 )
+from compilepool.supervisor.scheduler import MAX_RERUNS, MAX_START_FAILURES, SHORT_JOB_S, Scheduler
 
 NOW = 100.0
 SOON = NOW + SHORT_JOB_S / 10
@@ -167,7 +164,10 @@ def test_a_killed_idle_worker_costs_nothing() -> None:
 def test_a_job_sent_to_a_worker_that_was_dead_already_runs_elsewhere() -> None:
     scheduler = with_ready_workers(1)
     assert scheduler.submit(1, NOW, may_go_ahead=False) == [SendJob(1, 1)]
-    assert scheduler.worker_lost(1, [1], "SIGKILL", NOW) == [StartWorker(2), SendJob(2, 1)]
+    assert scheduler.worker_lost(1, [1], "SIGKILL", NOW) == [
+        StartWorker(2),
+        SendJob(2, 1),
+    ]
 
 
 def test_a_job_whose_worker_dies_while_starting_gets_another_worker() -> None:
@@ -217,9 +217,12 @@ def test_broken_fails_what_does_not_run_and_every_later_job() -> None:
 def test_the_fork_servers_death_runs_jobs_once_more_in_their_order() -> None:
     scheduler = with_a_job_ahead()
     scheduler.submit(3, NOW, may_go_ahead=False)
-    assert scheduler.fork_server_lost({1: [2]}, "SIGKILL", NOW) == [StartWorker(2), SendJob(2, 1)]
+    assert scheduler.fork_server_lost({1: [2]}, "SIGKILL", "no worker", NOW) == [
+        StartWorker(2),
+        SendJob(2, 1),
+    ]
     scheduler.worker_ready(2, NOW)
-    actions = scheduler.fork_server_lost({2: []}, "SIGKILL", NOW)
+    actions = scheduler.fork_server_lost({2: []}, "SIGKILL", "no worker", NOW)
     assert actions == [FailJob(1, "SIGKILL"), StartWorker(3), SendJob(3, 2)]
 
 
@@ -229,7 +232,7 @@ def test_the_fork_servers_death_puts_what_ran_first_first() -> None:
         scheduler.submit(job, NOW, may_go_ahead=False)
     scheduler.worker_ready(1, NOW)
     scheduler.worker_ready(2, NOW)
-    actions = scheduler.fork_server_lost({1: [], 2: []}, "SIGKILL", NOW)
+    actions = scheduler.fork_server_lost({1: [], 2: []}, "SIGKILL", "no worker", NOW)
     assert actions == [StartWorker(3), SendJob(3, 1), StartWorker(4), SendJob(4, 2)]
 
 
@@ -237,9 +240,9 @@ def test_fork_servers_that_die_again_and_again_fail_what_waits() -> None:
     scheduler: Scheduler[str] = Scheduler(1)
     scheduler.submit(1, NOW, may_go_ahead=False)
     for worker in range(1, MAX_START_FAILURES):
-        scheduler.fork_server_lost({worker: [1]}, "SIGKILL", NOW)
-    actions = scheduler.fork_server_lost({MAX_START_FAILURES: [1]}, "SIGKILL", NOW)
-    assert actions == [FailJob(1, "SIGKILL")]
+        scheduler.fork_server_lost({worker: [1]}, "SIGKILL", "no worker", NOW)
+    actions = scheduler.fork_server_lost({MAX_START_FAILURES: [1]}, "SIGKILL", "no worker", NOW)
+    assert actions == [FailJob(1, "no worker")]
 
 
 def test_cancelling_a_running_job_kills_its_worker_and_the_job_ahead_runs_elsewhere() -> None:
@@ -294,7 +297,7 @@ def test_a_job_that_is_lost_twice_with_its_fork_server_fails_unless_cancelled() 
     scheduler.submit(1, NOW, may_go_ahead=False)
     scheduler.cancel(1)
     scheduler.taken_back(1, [], NOW)
-    assert scheduler.fork_server_lost({1: []}, "SIGKILL", NOW) == [ReportCancelled(1)]
+    assert scheduler.fork_server_lost({1: []}, "SIGKILL", "no worker", NOW) == [ReportCancelled(1)]
 
 
 def test_cancel_queued_cancels_the_jobs_that_no_worker_has() -> None:
@@ -609,7 +612,7 @@ class Pool(RuleBasedStateMachine):
                 self.hear_one(worker)
         unread = {worker: list(process.socket) for worker, process in self.processes.items()}
         self.processes.clear()
-        actions = self.scheduler.fork_server_lost(unread, "fork server", self.now)
+        actions = self.scheduler.fork_server_lost(unread, "fork server", "no worker", self.now)
         self.start_failures += 1
         if self.start_failures == MAX_START_FAILURES:
             self.start_failures = 0

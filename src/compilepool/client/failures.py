@@ -13,7 +13,7 @@ from compilepool.errors import (
     SerializationError,
     WorkerCrashed,
 )
-from compilepool.wire.failure import Cause, Failure
+from compilepool.wire.failure import Cause, Failure, describe
 from compilepool.wire.messages import Outcome, ProtocolError
 from compilepool.wire.payloads import Payload, Unpacked
 from compilepool.wire.serializers import Serializer, load
@@ -21,24 +21,26 @@ from compilepool.wire.serializers import Serializer, load
 
 def error_of(failure: Failure, job: str) -> CompilePoolError:
     """The error for a job that ended without an outcome of its own."""
-    died = _died(failure.exitcode)
+    how = died(failure.exitcode)
     detail = f"\n{failure.text.rstrip()}" if failure.text else ""
     if failure.cause is Cause.PRELOAD:
-        return PreloadFailed(_preload_message(failure, job, died), **_preload_fields(failure))
+        return PreloadFailed(_preload_message(failure, job, how), **_preload_fields(failure))
     if failure.cause is Cause.CRASH:
         message = (
-            f"the worker that ran job {job!r} {died};"
+            f"the worker that ran job {job!r} {how};"
             f" only this job is lost, and the pool works on{detail}"
         )
     elif failure.cause is Cause.FORK_SERVER:
         message = (
-            f"the fork server {died} while job {job!r} ran, and that for the second time;"
+            f"the fork server {how} while job {job!r} ran, and that for the second time;"
             f" find out what kills it (the kernel log names an out-of-memory kill){detail}"
         )
     else:
+        during = f" while it imported {failure.module!r}" if failure.module else ""
         message = (
-            f"job {job!r} has no worker to run it: five in a row died while starting, the last"
-            f" one {died}; see what preload, initializer and the machine's limits do{detail}"
+            f"job {job!r} has no worker to run it: five times in a row one could not be started,"
+            f" the last time its process {how}{during}; see what the initializer, the preload and"
+            f" the machine's limits do{detail}"
         )
     is_signal = failure.exitcode is not None and failure.exitcode < 0
     return WorkerCrashed(
@@ -85,7 +87,8 @@ def _exception(sections: list[bytearray], head: dict[str, str], job: str) -> Bas
             raise TypeError(f"it unpickled as a {type(exception).__name__}")
     except BaseException as error:  # noqa: BLE001 - runs the user's code
         return _not_loaded(f"the exception, a {head['type']},", job, error, head["traceback"])
-    exception.__cause__ = RemoteTraceback(head["traceback"])
+    # Not by its own __setattr__: it may be a frozen dataclass.
+    BaseException.__setattr__(exception, "__cause__", RemoteTraceback(head["traceback"]))
     return exception
 
 
@@ -108,7 +111,7 @@ def _unserializable(head: dict[str, str], job: str) -> SerializationError:
 def _not_loaded(what: str, job: str, cause: BaseException, text: str) -> SerializationError:
     detail = f"\nIts traceback in the worker:\n{text}" if text else ""
     error = SerializationError(
-        f"job {job!r}: {what} could not be unpickled here: {type(cause).__name__}: {cause};"
+        f"job {job!r}: {what} could not be unpickled here: {describe(cause)};"
         f" its type must unpickle in the process that submitted the job{detail}"
     )
     error.__cause__ = cause
@@ -123,7 +126,8 @@ def _head(data: bytes) -> dict[str, str]:
         raise ProtocolError("not the head of an outcome") from None
 
 
-def _died(exitcode: int | None) -> str:
+def died(exitcode: int | None) -> str:
+    """What an exit code says of a process's end; negated signal numbers, None if there is none."""
     if exitcode is None:
         return "could not be started"
     if exitcode >= 0:
@@ -135,16 +139,13 @@ def _died(exitcode: int | None) -> str:
         return f"was killed by signal {-exitcode}"
 
 
-def _preload_message(failure: Failure, job: str, died: str) -> str:
-    subject = f"preload module {failure.module!r}" if failure.module else "the preload"
-    happened = "could not be imported" if failure.exitcode is None else f"{died} when imported"
+def _preload_message(failure: Failure, job: str, how: str) -> str:
+    happened = "could not be imported" if failure.exitcode is None else f"{how} when imported"
+    subject, advice = f"preload module {failure.module!r} {happened}", "mend it or leave it out"
     if not failure.module:
-        happened = f"failed: the fork server {died}"
+        subject, advice = f"the fork server {how} while starting", "see what it wrote to stderr"
     detail = f"\n{failure.text.rstrip()}" if failure.text else ""
-    return (
-        f"{subject} {happened}, so job {job!r} has no worker to run it;"
-        f" mend it or leave it out, and make a new pool{detail}"
-    )
+    return f"{subject}, so job {job!r} has no worker; {advice}, and make a new pool{detail}"
 
 
 def _preload_fields(failure: Failure) -> dict[str, str]:

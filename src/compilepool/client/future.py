@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from concurrent.futures._base import CANCELLED
+from concurrent.futures._base import CANCELLED, PENDING, RUNNING
 from typing import TypeVar
 
 T = TypeVar("T")
+
+_log = logging.getLogger("compilepool")
 
 
 class CompileFuture(Future[T]):
@@ -29,34 +32,41 @@ class CompileFuture(Future[T]):
         """
         if not self._cancel_job():
             return self.cancelled()
-        self._call_back()
+        self._end_cancelled()
         return True
 
-    # For the session, and only while the job is unfinished: whoever takes it from the session's
-    # table ends its future, so that nobody else can.
+    # For the session. Whoever takes the job from the session's table ends its future, and nobody
+    # else can. None of these is called under the session's lock: they take the future's own, within
+    # which a finalizer may run that takes the session's.
 
     def _mark_running(self) -> None:
-        if not self.running():
-            self.set_running_or_notify_cancel()
+        """The job runs, unless it has ended meanwhile."""
+        with self._condition:
+            if self._state == PENDING:
+                self._state = RUNNING
 
-    def _mark_cancelled(self) -> None:
-        """Cancel, and tell waiters; the callbacks are left to the caller."""
+    def _end_cancelled(self) -> None:
         with self._condition:
             self._state = CANCELLED
             self._condition.notify_all()
-        self.set_running_or_notify_cancel()
+        self.set_running_or_notify_cancel()  # tells those who wait for several futures
+        self._let_go(self._invoke_callbacks)  # type: ignore[attr-defined] # typeshed lacks it
 
     def _end_with_result(self, result: T) -> None:
         self._mark_running()
-        self.set_result(result)
+        self._let_go(lambda: self.set_result(result))
 
     def _end_with_error(self, error: BaseException) -> None:
         self._mark_running()
-        self.set_exception(error)
+        self._let_go(lambda: self.set_exception(error))
 
-    def _call_back(self) -> None:
-        """Call the callbacks of a future that was marked cancelled."""
-        self._invoke_callbacks()  # type: ignore[attr-defined] # typeshed lacks it
+    def _let_go(self, end: Callable[[], None]) -> None:
+        self._cancel_job = _ended  # a future that is kept does not keep its pool
+        try:
+            end()
+        except BaseException:  # noqa: BLE001 - it is logged
+            # Of a callback. As with its `Exception`s, which never get here: they are logged.
+            _log.exception("a callback of a future raised")
 
     def _abandon(self, error: BaseException) -> None:
         """After a fork, in the child: end with `error`, unless it has ended.
@@ -74,3 +84,7 @@ class CompileFuture(Future[T]):
         if not self.done():
             self._done_callbacks.clear()  # type: ignore[attr-defined] # typeshed lacks it
             self._end_with_error(error)
+
+
+def _ended() -> bool:
+    return False

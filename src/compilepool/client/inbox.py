@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 
 from compilepool.client import failures
 from compilepool.client.jobs import Job, JobTable
 from compilepool.errors import CompilePoolError
 from compilepool.wire.channel import refuse
-from compilepool.wire.failure import Failure
-from compilepool.wire.messages import Kind, Message, ProtocolError
-from compilepool.wire.payloads import Payload, of_message
+from compilepool.wire.failure import Failure, describe
+from compilepool.wire.messages import Kind, Message
+from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
 from compilepool.wire.serializers import Serializer
 
 _log = logging.getLogger("compilepool")
@@ -31,31 +32,27 @@ class Inbox:
         """Handle a message, and take over its descriptors. Raises `ProtocolError`."""
         kind = message.kind
         if kind is Kind.RESULT:
-            payload = of_message(message)
+            payload = None if lacks_descriptor(message) else of_message(message)
             job = self._jobs.pop(message.id)
-            if job is None:
-                payload.close()
-            else:
+            if job is not None:
                 self._resolve(job, message.flag, payload)
+            elif payload is not None:
+                payload.close()
         elif message.fds:
             refuse(message, "with descriptors")
         elif kind is Kind.STARTED:
-            with self._jobs.lock:
-                job = self._jobs.get(message.id)
-                if job is not None:
-                    job.future._mark_running()
+            job = self._jobs.get(message.id)
+            if job is not None:
+                job.future._mark_running()
         elif kind is Kind.FAILED:
             failure = Failure.of_message(message)
             job = self._jobs.pop(message.id)
             if job is not None:
                 job.future._end_with_error(failures.error_of(failure, job.name))
         elif kind is Kind.CANCELLED:
-            with self._jobs.lock:
-                job = self._jobs.pop(message.id)
-                if job is not None:
-                    job.future._mark_cancelled()
+            job = self._jobs.pop(message.id)
             if job is not None:
-                job.future._call_back()
+                job.future._end_cancelled()
         elif kind is Kind.WARNING:
             text = message.body.decode(errors="replace")
             if text not in self._warned:  # a new supervisor finds the same again
@@ -64,12 +61,15 @@ class Inbox:
         else:
             refuse(message, "from a supervisor")
 
-    def _resolve(self, job: Job, outcome: int, payload: Payload) -> None:
+    def _resolve(self, job: Job, outcome: int, payload: Payload | None) -> None:
         error: BaseException | None
         try:
+            if payload is None:
+                raise OSError(errno.EMFILE, "this process has too many open files; see `ulimit -n`")
             result, error = failures.resolve(outcome, payload, job.name, self._serializer)
-        except (ProtocolError, OSError, MemoryError) as reason:
-            error = CompilePoolError(f"job {job.name!r}: its result could not be read: {reason}")
+        except Exception as reason:  # noqa: BLE001 - whatever it is, the job must end
+            what = f"job {job.name!r} has ended, but its outcome could not be read here"
+            error = CompilePoolError(f"{what}: {describe(reason)}")
         if error is not None:
             job.future._end_with_error(error)
         else:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 
 from compilepool.client.cpus import usable_cpus
@@ -14,7 +17,10 @@ from compilepool.options import PoolOptions
 from compilepool.wire import kernel
 from compilepool.wire.channel import Channel
 from compilepool.wire.config import PoolConfig
-from compilepool.wire.spawn import python_command, spawn
+from compilepool.wire.messages import Kind, Message, Shutdown
+from compilepool.wire.spawn import process_command, spawn
+
+_IN_FLIGHT_S = 5.0
 
 
 class Snapshot:
@@ -37,8 +43,10 @@ class Snapshot:
             preload=list(options.preload),
             # As multiprocessing does, for the processes that run user code.
             python_flags=subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]
-            sys_path=[os.fspath(path) for path in sys.path if isinstance(path, str | os.PathLike)],
-            argv=list(sys.argv),
+            sys_path=[
+                os.fsdecode(path) for path in sys.path if isinstance(path, str | os.PathLike)
+            ],
+            argv=[str(argument) for argument in getattr(sys, "argv", None) or [""]],
             cwd=cwd,
         )
 
@@ -58,7 +66,7 @@ class SupervisorProcess:
         lease = os.pidfd_open(os.getpid())
         try:
             # Isolated, and without the site module: nothing of the user's can slow it or break it.
-            command = python_command(["-I", "-S"], "supervisor")
+            command = process_command(["-I", "-S"], "compilepool.supervisor.supervisor")
             self.pid = spawn(command, env, [theirs.fileno(), lease])
         except BaseException:
             self.channel.close()
@@ -68,9 +76,42 @@ class SupervisorProcess:
             os.close(lease)
         self.pidfd = os.pidfd_open(self.pid)
 
+    def send(self, message: Message) -> bool:
+        """Send a message, waiting for room as long as the supervisor lives.
+
+        Returns:
+            False if it is dead.
+
+        Raises:
+            OSError: the program has too many descriptors in flight, unix(7), or has closed ours.
+        """
+        deadline = 0.0
+        try:
+            while not self.channel.send(message, wait=False):
+                poll = select.poll()
+                poll.register(self.channel.fileno(), select.POLLOUT)
+                # Its end does not wake us where some other process has a copy of its socket.
+                poll.register(self.pidfd, select.POLLIN)
+                if any(fd == self.pidfd for fd, _ in poll.poll()):
+                    return False
+                # There is room, so it is the descriptors: nothing tells when there are fewer.
+                deadline = deadline or time.monotonic() + _IN_FLIGHT_S
+                if time.monotonic() > deadline:
+                    raise OSError(errno.ETOOMANYREFS, "too many descriptors in flight")
+                kernel.wait_dead(self.pidfd, 0.001)
+        except ConnectionError:
+            return False
+        return True
+
+    def request_end(self) -> None:
+        """Have it end at once, with all jobs. Never waits, and needs no lock: packets are whole."""
+        with contextlib.suppress(OSError):
+            self.channel.send(Message(Kind.SHUTDOWN, flag=Shutdown.NOW), wait=False)
+
     def kill(self) -> None:
         """Kill it. All that it has started ends with it."""
-        kernel.send_signal(self.pidfd, signal.SIGKILL)
+        if not kernel.send_signal(self.pidfd, signal.SIGKILL):
+            kernel.kill_child(self.pid)  # some programs close all descriptors that they find
 
     def bury(self, patience_s: float) -> int | None:
         """Wait for its end, kill it if that takes longer than `patience_s`, and reap it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -144,7 +145,7 @@ class CompilePool(Executor):
     ) -> CompileFuture[T]:
         if not callable(fn):
             raise TypeError(f"submit needs a callable, not {type(fn).__name__}")
-        name = options.name or _name_of(fn)
+        name = _name_of(fn) if options.name is None else options.name
         return self._session.submit(name, (fn, args, kwargs))
 
 
@@ -163,8 +164,16 @@ class ConfiguredPool(Executor):
         """As `CompilePool.shutdown`, for the whole pool."""
         self._pool.shutdown(wait, cancel_futures=cancel_futures)
 
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> Literal[False]:
+        return self._pool.__exit__(exc_type, exc_val, exc_tb)
+
 
 def _name_of(fn: Callable[..., object]) -> str:
-    while hasattr(fn, "func"):  # functools.partial
+    while isinstance(fn, functools.partial):
         fn = fn.func
     return getattr(fn, "__qualname__", None) or repr(fn)

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import atexit
+import errno
 import functools
 import itertools
 import logging
 import os
 import select
 import threading
-import weakref
 from typing import Any
 
+from compilepool.client.endings import end_with_process
+from compilepool.client.failures import died
 from compilepool.client.future import CompileFuture
 from compilepool.client.inbox import Inbox
 from compilepool.client.jobs import Job, JobTable
 from compilepool.client.launcher import Snapshot, SupervisorProcess
-from compilepool.errors import CompilePoolError, PoolClosed, SerializationError, SupervisorDied
+from compilepool.client.packing import not_sent, pack_call, pack_startup
+from compilepool.errors import CompilePoolError, PoolClosed, SupervisorDied
 from compilepool.options import PoolOptions
 from compilepool.wire.channel import close_all, handle_each
+from compilepool.wire.failure import describe
 from compilepool.wire.messages import Kind, Message, Shutdown
-from compilepool.wire.payloads import Payload, pack
-from compilepool.wire.serializers import dump, dump_payload
 
 _MAX_SENDS = 2  # a job is sent again once
 _BURY_S = 5.0
@@ -44,7 +45,7 @@ class Session:
 
     def __init__(self, options: PoolOptions) -> None:
         self._options = options
-        self._startup = _startup(options)
+        self._startup = pack_startup(options)
         self._serializer = options.serializer
         self._snapshot: Snapshot | None = None
         self._owner_pid = os.getpid()
@@ -56,7 +57,7 @@ class Session:
         self._is_closing = False
         self._is_terminated = False
         self._is_cancelling = False
-        _sessions.add(self)
+        end_with_process(self)
 
     # Any thread
 
@@ -67,13 +68,7 @@ class Session:
             PoolClosed, SerializationError, CompilePoolError: it was not accepted.
         """
         self._check_open()
-        try:
-            payload = dump_payload(call, self._serializer)
-        except Exception as error:
-            raise SerializationError(
-                f"job {name!r} could not be pickled: {type(error).__name__}: {error};"
-                " its function and arguments must be picklable, by cloudpickle if not by pickle"
-            ) from error
+        payload = pack_call(name, call, self._serializer)
         id = next(self._ids)
         future: CompileFuture[Any] = CompileFuture(functools.partial(self._cancel, id))
         with self._jobs.lock:
@@ -83,9 +78,11 @@ class Session:
                 self._start()
                 # If not, the supervisor has just died, and the reader sends the job to the next.
                 job.sends = int(self._send_job(id, job))
-            except BaseException:
+            except BaseException as error:
                 self._jobs.pop(id)
                 self._send(Message(Kind.CANCEL, id))
+                if isinstance(error, OSError):
+                    raise not_sent(name, error) from error
                 raise
         return future
 
@@ -116,20 +113,15 @@ class Session:
             return
         self._is_terminated = True
         self._is_closing = True
-        # Another thread may hold the lock for as long as a supervisor that is stopped takes none
-        # of what it sends.
-        if self._jobs.lock.acquire(timeout=_TERMINATE_S):
-            try:
-                self._send_closing(wait=False)
-            finally:
-                self._jobs.lock.release()
         supervisor, reader = self._supervisor, self._reader
+        if supervisor is not None:
+            supervisor.request_end()
         if not wait or supervisor is None or reader is None or reader is threading.current_thread():
             return
         reader.join(_TERMINATE_S)
         if reader.is_alive():
             supervisor.kill()
-            reader.join(_BURY_S)
+            reader.join(_TERMINATE_S)  # it may be held up by a callback of the user's
 
     def abandon_after_fork(self) -> None:
         """In a child forked by the user: let go of everything, and disturb nothing.
@@ -171,19 +163,20 @@ class Session:
                 target=self._read, args=(self._supervisor,), name="compilepool", daemon=True
             )
             self._reader.start()
-        except (OSError, RuntimeError) as error:  # RuntimeError: no more threads
+        except BaseException as error:
             self._drop_supervisor()
-            raise CompilePoolError(
-                f"the pool's processes could not be started: {error};"
-                " see to the machine's limits, and submit again"
-            ) from error
+            if isinstance(error, OSError | RuntimeError):  # RuntimeError: no more threads
+                raise CompilePoolError(
+                    f"the pool's processes could not be started: {error}"
+                ) from error
+            raise
 
     def _start_supervisor(self) -> None:
         if self._snapshot is None:
             self._snapshot = Snapshot(self._options)
-        self._supervisor = SupervisorProcess(self._snapshot.env)
         config = self._snapshot.config.payload()
         try:
+            self._supervisor = SupervisorProcess(self._snapshot.env)
             message = config.message(Kind.CONFIGURE)
             startup = () if self._startup is None else (self._startup.fd,)
             self._send(message._replace(fds=message.fds + startup))
@@ -204,20 +197,26 @@ class Session:
         finally:
             close_all(set(message.fds) - {job.payload.fd})
 
-    def _send_closing(self, *, wait: bool = True) -> None:
+    def _send_closing(self) -> None:
         if self._is_cancelling:
-            self._send(Message(Kind.CANCEL_QUEUED), wait=wait)
+            self._send(Message(Kind.CANCEL_QUEUED))
         if self._is_closing:
             how = Shutdown.NOW if self._is_terminated else Shutdown.DRAIN
-            self._send(Message(Kind.SHUTDOWN, flag=how), wait=wait)
+            self._send(Message(Kind.SHUTDOWN, flag=how))
 
-    def _send(self, message: Message, *, wait: bool = True) -> bool:
+    def _send(self, message: Message) -> bool:
         """False if the supervisor is gone; the reader sees that as well, and sends jobs again."""
-        if self._supervisor is None:
+        supervisor = self._supervisor
+        if supervisor is None:
             return False
         try:
-            return self._supervisor.channel.send(message, wait=wait)
-        except ConnectionError:
+            return supervisor.send(message)
+        except OSError as error:
+            if error.errno not in (errno.EBADF, errno.ENOTSOCK):
+                raise
+            # The program has closed our descriptors. The reader, which waits for them, does not
+            # notice until the supervisor dies; then it starts another.
+            supervisor.kill()
             return False
 
     def _drop_startup(self) -> None:
@@ -230,24 +229,35 @@ class Session:
             job = self._jobs.pop(id)
             if job is None:
                 return False
-            job.future._mark_cancelled()
             self._send(Message(Kind.CANCEL, id))
             return True
 
     # The reader thread
 
     def _read(self, supervisor: SupervisorProcess | None) -> None:
-        while supervisor is not None:
-            try:
-                self._read_from(supervisor)
-            except Exception:  # noqa: BLE001 - it is logged, and mended
-                # Nobody else would notice: the futures would never end.
-                _log.exception("cannot read from the supervisor, which is replaced")
-                supervisor.kill()
-            exitcode = supervisor.bury(_BURY_S)
-            failed, supervisor = self._replace(supervisor, exitcode)
+        try:
+            while supervisor is not None:
+                supervisor = self._outlive(supervisor)
+        except BaseException as error:  # noqa: BLE001 - nobody else would end the futures
+            _log.exception("the pool's reader failed")
+            with self._jobs.lock:
+                failed = self._fail_all(f"its pool's reader failed: {describe(error)}")
+                self._drop_supervisor()
             for job, reason in failed:
                 job.future._end_with_error(reason)
+
+    def _outlive(self, supervisor: SupervisorProcess) -> SupervisorProcess | None:
+        """Read from a supervisor until it is dead. Returns the next one, if there is work."""
+        try:
+            self._read_from(supervisor)
+        except Exception:  # noqa: BLE001 - it is logged, and mended
+            _log.exception("cannot read from the supervisor, which is replaced")
+            supervisor.kill()
+        exitcode = supervisor.bury(_BURY_S)
+        failed, successor = self._replace(supervisor, exitcode)
+        for job, reason in failed:
+            job.future._end_with_error(reason)
+        return successor
 
     def _read_from(self, supervisor: SupervisorProcess) -> None:
         """Handle messages until the supervisor is gone."""
@@ -278,8 +288,8 @@ class Session:
                     )
                 elif job.sends >= _MAX_SENDS:
                     error = SupervisorDied(
-                        f"the supervisor died (exit code {exitcode}) under job {job.name!r}, and"
-                        " so had the one before; find out what kills it, and submit the job again"
+                        f"the supervisor {died(exitcode)} under job {job.name!r}, after the one"
+                        " before had died, too; find out what ends it, and submit the job again"
                     )
                 else:
                     continue
@@ -303,43 +313,12 @@ class Session:
             self._send_closing()
         except OSError as error:
             self._drop_supervisor()
-            failed: list[tuple[Job, CompilePoolError]] = []
-            for id, job in self._jobs.items():
-                self._jobs.pop(id)
-                reason = f"job {job.name!r} lost its supervisor, and no other could be started"
-                failed.append((job, SupervisorDied(f"{reason}: {error}")))
-            return failed
+            return self._fail_all(f"its supervisor died, and no other could be started: {error}")
         return []
 
-
-def _startup(options: PoolOptions) -> Payload | None:
-    """What every worker starts with (`worker.main.Startup`), in a memfd."""
-    if options.serializer is None and options.initializer is None:
-        return None
-    parts = (options.serializer, options.initializer, tuple(options.initargs))
-    try:
-        return pack(dump(parts), inline_limit=-1)
-    except Exception as error:
-        raise SerializationError(
-            f"serializer, initializer or initargs could not be pickled: {error};"
-            " every worker needs a copy of them"
-        ) from error
-
-
-_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
-
-
-def _terminate_all() -> None:
-    for session in list(_sessions):
-        session.terminate(wait=False)
-    for session in list(_sessions):
-        session.terminate()
-
-
-def _abandon_all_after_fork() -> None:
-    for session in list(_sessions):
-        session.abandon_after_fork()
-
-
-atexit.register(_terminate_all)
-os.register_at_fork(after_in_child=_abandon_all_after_fork)
+    def _fail_all(self, why: str) -> list[tuple[Job, CompilePoolError]]:
+        failed: list[tuple[Job, CompilePoolError]] = []
+        for id, job in self._jobs.items():
+            self._jobs.pop(id)
+            failed.append((job, SupervisorDied(f"job {job.name!r} is lost: {why}")))
+        return failed

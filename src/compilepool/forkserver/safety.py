@@ -57,4 +57,5 @@ def quiet_blas() -> Iterator[None]:
     try:
         yield
     finally:
-        os.environ.pop(_BLAS_THREADS, None)
+        if os.environ.get(_BLAS_THREADS) == "1":  # and not what a module has set
+            del os.environ[_BLAS_THREADS]

@@ -24,10 +24,12 @@ from compilepool.wire.messages import (
     text_message,
 )
 from compilepool.wire.payloads import of_message
-from compilepool.wire.spawn import FIRST_FD, python_command, spawn
+from compilepool.wire.spawn import FIRST_FD, process_command, spawn
 from compilepool.worker.bootstrap import apply_config, bootstrap, flush_output
 from compilepool.worker.main import work
 from compilepool.worker.preload import preload
+
+_WORKER = "compilepool.worker.spawned"
 
 GoOn: TypeAlias = Callable[[], None]
 
@@ -129,7 +131,7 @@ class ForkServer:
         config = self._config.payload(inline_limit=-1)
         try:
             all_fds = [socket, crash_file, config.fd, *startup]
-            command = python_command([*self._config.python_flags, "-P"], "worker")
+            command = process_command([*self._config.python_flags, "-P"], _WORKER)
             arguments = [str(os.getpid()), str(len(all_fds))]
             return spawn([*command, *arguments], os.environ, all_fds)
         finally:
@@ -154,7 +156,10 @@ def _work(parent_pid: int, fds: tuple[int, ...], own_crash_fd: int) -> None:
 
 
 def main() -> GoOn | None:
-    """Run the fork server of this process, which gets what `__main__.py` says.
+    """Run the fork server of this process.
+
+    Arguments: the supervisor's pid, the soft limit of open files. Descriptors: the supervisor's
+    socket, the pidfds of supervisor and client, the crash file.
 
     Returns:
         As `ForkServer.serve`.

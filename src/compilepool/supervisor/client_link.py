@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 
 from compilepool.supervisor.loop import Callback, Loop
@@ -51,14 +50,6 @@ class ClientLink:
             self._outbox.flush()
             while self._outbox and all(fd != self.pidfd for fd, _ in poll.poll()):
                 self._outbox.flush()
-
-    def close(self) -> None:
-        """Drop the client."""
-        self._loop.forget(self.channel.fileno())
-        self._loop.forget(self.pidfd)
-        self._outbox.clear()
-        self.channel.close()
-        os.close(self.pidfd)
 
     def _write(self) -> None:
         try:

@@ -14,14 +14,16 @@ from compilepool.supervisor.forkserver_link import ForkServerLink
 from compilepool.supervisor.loop import Loop
 from compilepool.supervisor.worker_link import WorkerLink
 from compilepool.wire import kernel
-from compilepool.wire.channel import handle_each, refuse
+from compilepool.wire.channel import close_all, handle_each, refuse
 from compilepool.wire.config import PoolConfig
 from compilepool.wire.failure import Cause, Failure
 from compilepool.wire.messages import Kind, Message, ProtocolError, read_json
 from compilepool.wire.payloads import Payload, of_message
 
 _WORKERS_EXIT_S = 1.0
+_ORDERLY_EXIT_S = 2.0
 _SWEEP_S = 0.3
+_LAST_GASP_S = 0.3  # from the end of its output until its exit, of a process that failed
 _KILLED_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 
 
@@ -41,8 +43,10 @@ class Listener(Protocol):
     def worker_lost(self, worker: int, unread: Sequence[int], why: Failure) -> None:
         """It is dead; all that it had sent has been heard."""
 
-    def crew_lost(self, unread: Mapping[int, Sequence[int]], why: Failure) -> None:
-        """The fork server is dead, and all workers with it."""
+    def crew_lost(
+        self, unread: Mapping[int, Sequence[int]], why: Failure, why_no_worker: Failure
+    ) -> None:
+        """The fork server is dead, and all workers with it; see `Scheduler.fork_server_lost`."""
 
     def preload_failed(self, why: Failure) -> None:
         """No worker can be started, ever."""
@@ -95,7 +99,13 @@ class Crew:
         link = WorkerLink(number)
         self._workers[number] = link
         self._loop.watch(link.channel.fileno(), lambda: self._read_worker(link))
-        self._request(server, link)
+        try:
+            self._request(server, link)
+        except OSError:
+            del self._workers[number]
+            self._loop.forget(link.channel.fileno())
+            link.close()
+            raise
 
     def send_job(self, worker: int, job: int, payload: Payload) -> None:
         """Put a job into the worker's socket."""
@@ -117,7 +127,8 @@ class Crew:
 
     def take_back(self, worker: int) -> list[int]:
         """Take the unread jobs from the worker's socket; returns their numbers."""
-        return self._workers[worker].take_back()
+        # One that could not be started, as the scheduler is about to learn, has no socket.
+        return self._workers[worker].take_back() if worker in self._workers else []
 
     def kill_worker(self, worker: int) -> None:
         """Kill the worker; `worker_lost` follows."""
@@ -125,13 +136,15 @@ class Crew:
 
     def dismiss(self) -> None:
         """Let idle workers, then the fork server, exit in order; for a while."""
+        if self._fork_server is None or not self._fork_server.is_ready:
+            return  # it neither has workers nor listens
         for link in self._workers.values():
             link.end_input()
         deadline = time.monotonic() + _WORKERS_EXIT_S
         while self._workers and self._fork_server and (left := deadline - time.monotonic()) > 0:
             self._loop.run_once(left)
         if self._fork_server is not None:
-            self._fork_server.finish()
+            self._fork_server.finish(_ORDERLY_EXIT_S)
 
     def end(self) -> None:
         """Kill and reap everything."""
@@ -152,8 +165,14 @@ class Crew:
             link.kill()
 
     def _request(self, server: ForkServerLink, link: WorkerLink) -> None:
-        fds = link.fds() + tuple(os.dup(fd) for fd in self._startup_fds)
-        server.send(Message(Kind.START_WORKER, link.number, fds=fds))
+        fds: list[int] = []
+        try:
+            for fd in (*link.fds, *self._startup_fds):
+                fds.append(os.dup(fd))
+        except OSError:
+            close_all(fds)
+            raise
+        server.send(Message(Kind.START_WORKER, link.number, fds=tuple(fds)))
 
     # The workers
 
@@ -172,6 +191,7 @@ class Crew:
     def _handle_worker(self, link: WorkerLink, message: Message) -> None:
         kind = message.kind
         if kind is Kind.RESULT:
+            link.crash_file.forget()
             self._listener.job_ended(link.number, message)
         elif link.is_ready:
             refuse(message, "from a worker that has started")  # it would concern all workers
@@ -209,7 +229,9 @@ class Crew:
         if link is None or not isinstance(exitcode, int | None):
             refuse(message, "of no worker")
         self._hear_last_words(link)
-        text = link.trouble or str(body.get("error") or link.crash_file.text())
+        text = link.trouble or str(body.get("error") or "")
+        if not text and exitcode is not None and exitcode < 0 and exitcode != -signal.SIGKILL:
+            text = link.crash_file.text()
         if link.importing and exitcode not in _KILLED_FROM_OUTSIDE:
             self._listener.preload_failed(Failure(Cause.PRELOAD, exitcode, link.importing, text))
         unread = link.take_back()
@@ -267,7 +289,7 @@ class Crew:
             self._request(server, link)
 
     def _fork_server_lost(self, server: ForkServerLink) -> None:
-        exitcode, text = server.bury()
+        exitcode, text = server.bury(_LAST_GASP_S)
         # It stays in place for what its workers' last words cause: that must start no new one.
         for link in list(self._workers.values()):
             self._hear_last_words(link)
@@ -281,4 +303,4 @@ class Crew:
         self._workers.clear()
         self._fork_server = None
         server.close()
-        self._listener.crew_lost(unread, why)
+        self._listener.crew_lost(unread, why, dataclasses.replace(why, cause=Cause.START))

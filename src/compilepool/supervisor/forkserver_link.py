@@ -12,9 +12,9 @@ from compilepool.wire import kernel
 from compilepool.wire.channel import Channel, Outbox
 from compilepool.wire.config import PoolConfig
 from compilepool.wire.messages import Kind, Message
-from compilepool.wire.spawn import python_command, spawn
+from compilepool.wire.spawn import process_command, spawn
 
-_ORDERLY_EXIT_S = 2.0
+_MODULE = "compilepool.forkserver.server"
 _KILL_S = 5.0  # longer only in uninterruptible sleep
 
 
@@ -49,7 +49,7 @@ class ForkServerLink:
         self.channel, theirs = Channel.pair()
         own_pidfd = os.pidfd_open(os.getpid())
         try:
-            command = python_command([*config.python_flags, "-P"], "forkserver")
+            command = process_command([*config.python_flags, "-P"], _MODULE)
             fds = (theirs.fileno(), own_pidfd, client_pidfd, self._crash_file.fd)
             pid = spawn([*command, str(os.getpid()), str(fd_limit)], os.environ, fds)
         except OSError:
@@ -78,14 +78,17 @@ class ForkServerLink:
         """Whether its process is dead."""
         return kernel.wait_dead(self.pidfd, 0)
 
-    def finish(self, patience_s: float = _ORDERLY_EXIT_S) -> None:
+    def finish(self, patience_s: float) -> None:
         """Have it exit, with all that is below it, and wait for that, for so long."""
         self._loop.forget(self.channel.fileno())
         self.channel.shutdown_output()
         kernel.wait_dead(self.pidfd, patience_s)
 
-    def bury(self) -> tuple[int | None, str]:
+    def bury(self, patience_s: float = 0.0) -> tuple[int | None, str]:
         """Kill it if it lives, reap it, and kill what is left below it.
+
+        Args:
+            patience_s: how long it may take to end by itself first.
 
         Returns:
             Its exit code (negated signal number; None if unknown), and faulthandler's text.
@@ -93,7 +96,8 @@ class ForkServerLink:
         self._is_buried = True
         self._loop.forget(self.channel.fileno())
         self._loop.forget(self.pidfd)
-        kernel.send_signal(self.pidfd, signal.SIGKILL)
+        if not kernel.wait_dead(self.pidfd, patience_s):
+            kernel.send_signal(self.pidfd, signal.SIGKILL)
         kernel.wait_dead(self.pidfd, _KILL_S)
         exitcode = kernel.reap(self.pidfd)
         survivors = kernel.sweep()

@@ -17,7 +17,21 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Generic
+
+from compilepool.supervisor.actions import (
+    Action,
+    Cause,
+    FailJob,
+    Job,
+    KillWorker,
+    ReportCancelled,
+    ReportStarted,
+    SendJob,
+    StartWorker,
+    TakeBack,
+    Worker,
+)
 
 SHORT_JOB_S = 0.005
 """Seconds. Beyond it a round trip to the supervisor is no part of a job's time worth saving."""
@@ -27,52 +41,6 @@ MAX_START_FAILURES = 5
 
 MAX_RERUNS = 1
 """So often runs a job again whose worker was lost with its fork server."""
-
-Job: TypeAlias = int
-Worker: TypeAlias = int
-Cause = TypeVar("Cause")
-"""Why something failed; opaque here."""
-
-
-class StartWorker(NamedTuple):
-    worker: Worker
-
-
-class SendJob(NamedTuple):
-    worker: Worker
-    job: Job
-
-
-class TakeBack(NamedTuple):
-    """Take all unread jobs from the worker's socket, then call `taken_back`, even with none."""
-
-    worker: Worker
-
-
-class KillWorker(NamedTuple):
-    worker: Worker
-
-
-class ReportStarted(NamedTuple):
-    job: Job
-
-
-class ReportCancelled(NamedTuple):
-    """The job has ended, cancelled."""
-
-    job: Job
-
-
-class FailJob(NamedTuple, Generic[Cause]):
-    """The job has ended without a result of its own."""
-
-    job: Job
-    cause: Cause
-
-
-Action: TypeAlias = (
-    StartWorker | SendJob | TakeBack | KillWorker | ReportStarted | ReportCancelled | FailJob[Cause]
-)
 
 
 @dataclass(slots=True)
@@ -225,13 +193,18 @@ class Scheduler(Generic[Cause]):
         return actions + self._dispatch(now)
 
     def fork_server_lost(
-        self, unread: Mapping[Worker, Sequence[Job]], cause: Cause, now: float
+        self,
+        unread: Mapping[Worker, Sequence[Job]],
+        cause: Cause,
+        start_cause: Cause,
+        now: float,
     ) -> list[Action[Cause]]:
         """The fork server is dead, and so are all workers, through no fault of their jobs.
 
         Args:
             unread: the jobs that they had not read, for each worker.
             cause: why, for jobs that are lost so for the second time.
+            start_cause: why, for jobs that wait, if no worker could be started again and again.
             now: the time.
         """
         actions: list[Action[Cause]] = []
@@ -248,11 +221,11 @@ class Scheduler(Generic[Cause]):
                 else:
                     del self._jobs[job]
                     actions.append(FailJob(job, cause))
-        actions += self._start_failed(cause)
+        actions += self._start_failed(start_cause)
         return actions + self._dispatch(now)
 
     def broken(self, cause: Cause) -> list[Action[Cause]]:
-        """No worker can be started, now or later: all jobs that no worker has, now or later, fail."""
+        """No worker can be started, ever: the jobs that no worker has fail, and all later ones."""
         if self._broken is None:
             self._broken = cause
         return [*(TakeBack(worker) for worker in self._starting), *self._fail_queued(self._broken)]

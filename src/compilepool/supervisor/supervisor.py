@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from compilepool.supervisor import scheduler as todo
+from compilepool.supervisor import actions as todo
 from compilepool.supervisor.client_link import ClientLink
 from compilepool.supervisor.crew import Crew
 from compilepool.supervisor.loop import Loop
@@ -216,8 +216,11 @@ class Supervisor:
     def worker_lost(self, worker: int, unread: Sequence[int], why: Failure) -> None:
         self._perform(self._scheduler.worker_lost(worker, unread, why, time.monotonic()))
 
-    def crew_lost(self, unread: Mapping[int, Sequence[int]], why: Failure) -> None:
-        self._perform(self._scheduler.fork_server_lost(unread, why, time.monotonic()))
+    def crew_lost(
+        self, unread: Mapping[int, Sequence[int]], why: Failure, why_no_worker: Failure
+    ) -> None:
+        now = time.monotonic()
+        self._perform(self._scheduler.fork_server_lost(unread, why, why_no_worker, now))
 
     def preload_failed(self, why: Failure) -> None:
         self._perform(self._scheduler.broken(why))

@@ -35,9 +35,10 @@ class WorkerLink:
         self.importing = ""
         """The module that it preloads by itself just now."""
 
+    @property
     def fds(self) -> tuple[int, int]:
-        """New descriptors for the worker: its socket and its crash file."""
-        return os.dup(self._theirs.fileno()), os.dup(self.crash_file.fd)
+        """What the worker needs: its socket and its crash file."""
+        return self._theirs.fileno(), self.crash_file.fd
 
     def started(self, pidfd: int) -> None:
         """The worker's process exists. Takes over `pidfd`."""

@@ -21,9 +21,10 @@ from compilepool.wire.messages import (
     encode,
 )
 
-_ANCILLARY_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
+# Room for one more than there may be: what fills it is too many.
+_ANCILLARY_SPACE = socket.CMSG_SPACE((MAX_FDS + 1) * array.array("i").itemsize)
 _SEND_BUFFER = 1024 * 1024  # the kernel grants what net.core.wmem_max allows
-_TOO_MANY_REFS_PATIENCE_S = 5.0
+_TOO_MANY_REFS_PATIENCE_S = 60.0
 
 
 class Channel:
@@ -34,6 +35,7 @@ class Channel:
     """
 
     def __init__(self, sock: socket.socket) -> None:
+        sock.settimeout(None)  # whatever the program has set by `socket.setdefaulttimeout`
         self._sock = sock
         self._buffer = memoryview(bytearray(MAX_PACKET))
         with contextlib.suppress(OSError):
@@ -104,7 +106,8 @@ class Channel:
 
         Returns:
             Its messages; an empty list if `wait` is False and there is none now; None if the peer
-            is gone and all that it sent has been received.
+            is gone and all that it sent has been received. Messages lose their descriptors where
+            this process has too many open files to receive them.
 
         Raises:
             ProtocolError: the packet is malformed; its descriptors are closed.
@@ -124,11 +127,15 @@ class Channel:
                 continue
         fds = _descriptors(ancillary)
         try:
-            if result_flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            if result_flags & socket.MSG_TRUNC or len(fds) > MAX_FDS:
                 raise ProtocolError("oversized packet")
             if size == 0:
                 close_all(fds)
                 return None
+            if result_flags & socket.MSG_CTRUNC:
+                close_all(fds)
+                fds = []
+                return decode(self._buffer[:size], None)
             return decode(self._buffer[:size], fds)
         except ProtocolError:
             close_all(fds)

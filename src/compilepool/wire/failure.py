@@ -58,3 +58,11 @@ def last_crash(text: str) -> str:
     """The last of the tracebacks that faulthandler has written to a file."""
     start = text.rfind("Fatal Python error")
     return text[start:] if start >= 0 else ""
+
+
+def describe(error: BaseException) -> str:
+    """The error's type and text in one line, whatever its `__str__` does."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except BaseException:  # noqa: BLE001 - the user's __str__
+        return f"{type(error).__name__}: <str() raised>"

@@ -32,10 +32,16 @@ def check_platform() -> None:
     if sys.platform != "linux":
         raise KernelTooOld(f"compilepool needs Linux, this is {sys.platform}")
     try:
-        os.close(os.pidfd_open(os.getpid()))
+        pidfd = os.pidfd_open(os.getpid())
+        try:
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+        except ChildProcessError:
+            pass  # nobody's child is its own; a kernel that cannot wait by pidfd says EINVAL
+        finally:
+            os.close(pidfd)
     except (AttributeError, OSError) as error:
         raise KernelTooOld(
-            f"compilepool needs pidfd_open (Linux 5.3, and a sandbox that allows it): {error}"
+            f"compilepool needs pidfds (Linux 5.4, and a sandbox that allows them): {error}"
         ) from None
     if not os.path.exists("/proc/self/task"):
         raise KernelTooOld("compilepool needs /proc, and it is not mounted")
@@ -75,12 +81,23 @@ def outlive_parent() -> None:
 
 
 def send_signal(pidfd: int, number: int) -> bool:
-    """Signal the process behind `pidfd`; False if it is gone. Never hits a recycled pid."""
+    """Signal the process behind `pidfd`. Never hits a recycled pid.
+
+    Returns:
+        False if it is gone, may not be signalled, or the descriptor was closed by somebody.
+    """
     try:
         signal.pidfd_send_signal(pidfd, number)
-    except ProcessLookupError:
+    except OSError:
         return False
     return True
+
+
+def kill_child(pid: int) -> None:
+    """Kill (SIGKILL) a process if it is a child of this one that nobody has reaped."""
+    with contextlib.suppress(ChildProcessError, ProcessLookupError):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # raises if it is not
+        os.kill(pid, signal.SIGKILL)
 
 
 def wait_dead(pidfd: int, timeout_s: float) -> bool:
@@ -120,24 +137,36 @@ def sweep(keep: Iterable[int] = (), patience_s: float = 5.0) -> list[int]:
     Only children are signalled: their pids cannot be recycled before this process reaps them. What
     they leave is reparented here when they die, and goes in the next round.
 
-    Returns the pids of those still alive after `patience_s` seconds (in uninterruptible sleep).
+    Returns:
+        The pids of those that are still alive: after `patience_s` seconds (in uninterruptible
+        sleep), or because they may not be signalled (setuid programs).
     """
-    kept = frozenset(keep)
+    spared = set(keep)
+    survivors: list[int] = []
     deadline = time.monotonic() + patience_s
-    while victims := [pid for pid in children() if pid not in kept]:
-        pidfds = []
+    while victims := [pid for pid in children() if pid not in spared]:
         for pid in victims:
-            with contextlib.suppress(ProcessLookupError):
-                pidfd = os.pidfd_open(pid)
-                pidfds.append(pidfd)
-                send_signal(pidfd, signal.SIGKILL)
-        for pidfd in pidfds:
-            if wait_dead(pidfd, deadline - time.monotonic()):
-                reap(pidfd)
-            os.close(pidfd)
-        if time.monotonic() > deadline:
-            return victims
-    return []
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except PermissionError:
+                spared.add(pid)
+                survivors.append(pid)
+        for pid in victims:
+            # One descriptor at a time: there may be more victims than descriptors left.
+            if pid not in spared and not _reap_child(pid, deadline - time.monotonic()):
+                spared.add(pid)
+                survivors.append(pid)
+    return survivors
+
+
+def _reap_child(pid: int, timeout_s: float) -> bool:
+    pidfd = os.pidfd_open(pid)
+    try:
+        is_dead = wait_dead(pidfd, timeout_s)
+        reap(pidfd)
+        return is_dead
+    finally:
+        os.close(pidfd)
 
 
 def thread_names() -> list[str]:

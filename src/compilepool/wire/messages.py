@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 MAX_PACKET = 128 * 1024
 """Bytes. A receiver never allocates more than this for what a peer sends."""
 
-MAX_FDS = 64
+MAX_FDS = 63
 """Descriptors beside one packet; the kernel allows 253 (SCM_MAX_FD)."""
 
 _HEADER = struct.Struct("<IBBBBQ")  # body length, kind, flag, form, descriptors, id
@@ -136,15 +136,19 @@ def encode(message: Message) -> bytes:
     return _HEADER.pack(len(body), kind, flag, form, len(fds), id) + body
 
 
-def decode(packet: bytes | memoryview, fds: Iterable[int] = ()) -> list[Message]:
+def decode(packet: bytes | memoryview, fds: Iterable[int] | None = ()) -> list[Message]:
     """The messages of one packet, with the descriptors that came beside it.
+
+    Args:
+        packet: the packet.
+        fds: the descriptors; None if they could not be received, and all messages go without.
 
     Raises:
         ProtocolError: the packet is truncated, has trailing bytes, an unknown kind or form, or
             more or fewer descriptors than its messages announce. The caller still owns `fds`.
     """
     messages = []
-    rest = list(fds)
+    rest = list(fds or ())
     view = memoryview(packet)
     at = 0
     while at < len(view):
@@ -152,6 +156,8 @@ def decode(packet: bytes | memoryview, fds: Iterable[int] = ()) -> list[Message]
             raise ProtocolError("truncated header")
         size, kind, flag, form, fd_count, id = _HEADER.unpack_from(view, at)
         at += _HEADER.size
+        if fds is None:
+            fd_count = 0
         if size > len(view) - at or fd_count > len(rest):
             raise ProtocolError("truncated message")
         try:

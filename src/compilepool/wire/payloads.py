@@ -10,6 +10,7 @@ then the sections, each at a multiple of 64 bytes.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -70,7 +71,8 @@ class Payload(NamedTuple):
     def close(self) -> None:
         """Close the descriptor. The payload is not to be used any more."""
         if self.fd >= 0:
-            os.close(self.fd)
+            with contextlib.suppress(OSError):  # some programs close all that they find
+                os.close(self.fd)
 
 
 def of_message(message: Message) -> Payload:
@@ -86,6 +88,11 @@ def of_message(message: Message) -> Payload:
             os.close(fd)
         raise ProtocolError(f"{message.kind.name} without a proper payload")
     return Payload(message.form, message.body, message.fds[0] if wanted else -1)
+
+
+def lacks_descriptor(message: Message) -> bool:
+    """Whether a message has lost its payload, because this process has too many open files."""
+    return message.form is Form.MEMFD and not message.fds
 
 
 def pack(sections: Sequence[Section], *, inline_limit: int = INLINE_LIMIT) -> Payload:

@@ -12,21 +12,32 @@ from collections.abc import Mapping, Sequence
 FIRST_FD = 3
 """The number that the first of the handed-on descriptors has in the new process."""
 
-_ABOVE_ALL_TARGETS = 64
-_PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def python_command(flags: Sequence[str], process: str, script: str = "__main__.py") -> list[str]:
-    """The command that runs `compilepool/<process>/<script>`, with interpreter flags.
-
-    It is run by path, not by `-m`: that needs neither the site module nor a `sys.path`.
+def process_command(flags: Sequence[str], module: str) -> list[str]:
+    """The command that runs the `main` of a module of ours in a new interpreter.
 
     Raises:
-        OSError: this interpreter does not know its own executable (it is embedded).
+        OSError: there is no interpreter to run it, or no file.
     """
-    if not sys.executable:
-        raise OSError("sys.executable is not set: compilepool cannot start its processes")
-    path = os.path.join(_PACKAGE_ROOT, "compilepool", process, script)
+    return [*script_command(flags, "wire/entry.py"), module]
+
+
+def script_command(flags: Sequence[str], script: str) -> list[str]:
+    """The command that runs a file of this package, by path: that needs no `sys.path`.
+
+    Raises:
+        OSError: there is no interpreter to run it, or no file.
+    """
+    if not sys.executable or getattr(sys, "frozen", False):
+        raise OSError(
+            "sys.executable is no Python interpreter (this program is frozen, or embeds Python),"
+            " and compilepool needs one for its processes"
+        )
+    path = os.path.join(PACKAGE_ROOT, "compilepool", script)
+    if not os.path.exists(path):
+        raise OSError(f"{path} is no file: compilepool must be installed unzipped")
     return [sys.executable, *flags, path]
 
 
@@ -51,9 +62,13 @@ def spawn(command: Sequence[str], env: Mapping[str, str], fds: Sequence[int]) ->
         actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
         ]
+        for output in (1, 2):
+            if not _is_inheritable(output):
+                # Else the first descriptor that the new process opens would be its output.
+                actions.append((os.POSIX_SPAWN_OPEN, output, os.devnull, os.O_WRONLY, 0))
         for target, fd in enumerate(fds, FIRST_FD):
             # A source must not be overwritten as a target before its turn.
-            source = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE_ALL_TARGETS)
+            source = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FD + len(fds))
             stack.callback(os.close, source)
             actions.append((os.POSIX_SPAWN_DUP2, source, target))
         try:
@@ -72,3 +87,10 @@ def spawn(command: Sequence[str], env: Mapping[str, str], fds: Sequence[int]) ->
             )
         except ValueError as error:  # a NUL, or what the file system's encoding lacks
             raise OSError(errno.EINVAL, str(error)) from None
+
+
+def _is_inheritable(fd: int) -> bool:
+    try:
+        return os.get_inheritable(fd)
+    except OSError:
+        return False

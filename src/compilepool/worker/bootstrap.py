@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from compilepool.wire import kernel
 from compilepool.wire.config import PoolConfig
+from compilepool.wire.spawn import PACKAGE_ROOT
 from compilepool.worker import identity
 
 
@@ -43,11 +44,10 @@ def bootstrap(parent_pid: int, crash_fd: int) -> None:
 
 def apply_config(config: PoolConfig) -> None:
     """Give this process the client's `sys.path`, `sys.argv` and working directory."""
-    own_root = sys.path[-1]
     sys.path[:] = config.sys_path
-    if own_root not in sys.path:
-        # The client found this package by other means (a `.pth` hook, an editable install).
-        sys.path.append(own_root)
+    if PACKAGE_ROOT not in sys.path:
+        # The client found this package by other means (an editable install's hook).
+        sys.path.append(PACKAGE_ROOT)
     sys.argv[:] = config.argv
     with contextlib.suppress(OSError):
         os.chdir(config.cwd)

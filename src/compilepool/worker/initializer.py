@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import signal
 import sys
 
 from compilepool.wire import kernel
-from compilepool.wire.spawn import python_command, spawn
+from compilepool.wire.spawn import script_command, spawn
 from compilepool.worker import identity
 
 
@@ -25,7 +26,7 @@ def worker_initializer(parent_pid: int) -> None:
 
     Raises:
         TypeError: `parent_pid` is not an int.
-        ValueError: it is no process's pid, or this process's own.
+        ValueError: it can be no parent's: not positive, or this process's own.
     """
     if not isinstance(parent_pid, int):
         raise TypeError(f"parent_pid must be an int (os.getpid() of the owner), not {parent_pid!r}")
@@ -52,10 +53,11 @@ def _start_lifeline(parent_pidfd: int) -> None:
     """Start a small process that kills this one when the parent ends, and ends with this one."""
     own_pidfd = os.pidfd_open(os.getpid())
     try:
-        command = python_command(["-I", "-S"], "worker", script="lifeline.py")
+        command = script_command(["-I", "-S"], "worker/lifeline.py")
         pid = spawn(command, os.environ, [parent_pidfd, own_pidfd])
     finally:
         os.close(own_pidfd)
-    _, status = os.waitpid(pid, 0)
-    if status != 0:
-        print("compilepool: this worker may outlive its parent", file=sys.stderr)
+    with contextlib.suppress(ChildProcessError):  # the user's own reaping was faster
+        _, status = os.waitpid(pid, 0)
+        if status != 0:
+            print("compilepool: this worker may outlive its parent", file=sys.stderr)

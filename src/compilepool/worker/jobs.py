@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import traceback
 from typing import Any
 
+from compilepool.wire.failure import describe
 from compilepool.wire.messages import Outcome
 from compilepool.wire.payloads import Payload, pack
 from compilepool.wire.serializers import Serializer, dump, dump_payload, load_payload
@@ -27,6 +29,12 @@ def run_job(call: Payload, serializer: Serializer | None) -> tuple[Outcome, Payl
         return Outcome.RETURNED, dump_payload(result, serializer)
     except BaseException as error:  # noqa: BLE001 - runs the user's code
         return _unserializable("the result", result, type_name(result), error)
+
+
+def unreceived() -> tuple[Outcome, Payload]:
+    """The outcome of a call whose descriptor could not be received."""
+    reason = OSError(errno.EMFILE, "the worker has too many open files, which jobs have left")
+    return _unserializable("the call", reason, "", reason)
 
 
 def raised(error: BaseException) -> tuple[Outcome, Payload]:
@@ -51,17 +59,10 @@ def _unserializable(
     head: dict[str, Any] = {
         "what": what,
         "type": type_,
-        "reason": f"{type(reason).__name__}: {_describe(reason)}",
+        "reason": describe(reason)[:_TEXT_LIMIT],
         "traceback": _format(reason) if text is None else text,
     }
     return Outcome.UNSERIALIZABLE, pack([[json.dumps(head).encode()]])
-
-
-def _describe(error: BaseException) -> str:
-    try:
-        return str(error)[:_TEXT_LIMIT]
-    except BaseException:  # noqa: BLE001 - the user's __str__
-        return "<str() raised>"
 
 
 def _format(error: BaseException) -> str:

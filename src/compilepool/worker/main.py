@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from compilepool.wire.channel import Channel
 from compilepool.wire.messages import Form, Kind, Message
-from compilepool.wire.payloads import Payload, of_message
+from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
 from compilepool.wire.serializers import Serializer, load_payload
 from compilepool.worker.bootstrap import exit_in_order, flush_output
-from compilepool.worker.jobs import raised, run_job
+from compilepool.worker.jobs import raised, run_job, unreceived
 
 
 class Startup(NamedTuple):
@@ -33,6 +35,11 @@ def work(channel: Channel, startup_fd: int | None) -> NoReturn:
         _serve(channel, startup_fd)
     except ConnectionError:
         os._exit(1)  # the supervisor is dead, and we are about to be killed
+    except OSError as error:
+        if error.errno in (errno.EBADF, errno.ENOTSOCK):
+            print("compilepool: a job closed its worker's descriptors", file=sys.stderr)
+            os._exit(1)
+        raise
     exit_in_order()
 
 
@@ -51,7 +58,10 @@ def _serve(channel: Channel, startup_fd: int | None) -> None:
     pid = os.getpid()
     while messages := channel.receive():
         for message in messages:
-            outcome, payload = run_job(of_message(message), startup.serializer)
+            if lacks_descriptor(message):
+                outcome, payload = unreceived()
+            else:
+                outcome, payload = run_job(of_message(message), startup.serializer)
             flush_output()
             if os.getpid() != pid:
                 os._exit(0)  # a child that the job forked and that returned from it

@@ -1,0 +1,61 @@
+"""The user's objects as payloads, and what is said when that fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compilepool.errors import CompilePoolError, SerializationError
+from compilepool.options import PoolOptions
+from compilepool.wire.failure import describe
+from compilepool.wire.payloads import Payload, pack
+from compilepool.wire.serializers import Serializer, dump
+
+
+def pack_call(name: str, call: tuple[Any, ...], serializer: Serializer | None) -> Payload:
+    """The payload of a job's call.
+
+    Args:
+        name: the job's name.
+        call: its function, arguments and keyword arguments.
+        serializer: the user's, or None.
+
+    Raises:
+        SerializationError: it cannot be pickled.
+        CompilePoolError: there is no room for it.
+    """
+    try:
+        sections = dump(call, serializer)
+    except Exception as error:
+        raise SerializationError(
+            f"job {name!r} could not be pickled: {describe(error)};"
+            " its function and arguments must be picklable, by cloudpickle if not by pickle"
+        ) from error
+    try:
+        return pack(sections)
+    except OSError as error:
+        raise not_sent(name, error) from error
+
+
+def pack_startup(options: PoolOptions) -> Payload | None:
+    """What every worker starts with (`worker.main.Startup`), in a memfd; None if nothing.
+
+    Raises:
+        SerializationError: it cannot be pickled.
+    """
+    if options.serializer is None and options.initializer is None:
+        return None
+    parts = (options.serializer, options.initializer, tuple(options.initargs))
+    try:
+        return pack(dump(parts), inline_limit=-1)
+    except Exception as error:
+        raise SerializationError(
+            f"serializer, initializer or initargs could not be pickled: {describe(error)};"
+            " every worker needs a copy of them"
+        ) from error
+
+
+def not_sent(name: str, error: OSError) -> CompilePoolError:
+    """The error for a job that the machine's limits keep from being sent."""
+    return CompilePoolError(
+        f"job {name!r} could not be sent: {error}; see to this process's limits (`ulimit -a`)"
+    )

@@ -1,0 +1,51 @@
+"""What the scheduler wants done, in its words."""
+
+from __future__ import annotations
+
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
+
+Job: TypeAlias = int
+Worker: TypeAlias = int
+Cause = TypeVar("Cause")
+"""Why something failed; opaque here."""
+
+
+class StartWorker(NamedTuple):
+    worker: Worker
+
+
+class SendJob(NamedTuple):
+    worker: Worker
+    job: Job
+
+
+class TakeBack(NamedTuple):
+    """Take all unread jobs from the worker's socket, then call `taken_back`, even with none."""
+
+    worker: Worker
+
+
+class KillWorker(NamedTuple):
+    worker: Worker
+
+
+class ReportStarted(NamedTuple):
+    job: Job
+
+
+class ReportCancelled(NamedTuple):
+    """The job has ended, cancelled."""
+
+    job: Job
+
+
+class FailJob(NamedTuple, Generic[Cause]):
+    """The job has ended without a result of its own."""
+
+    job: Job
+    cause: Cause
+
+
+Action: TypeAlias = (
+    StartWorker | SendJob | TakeBack | KillWorker | ReportStarted | ReportCancelled | FailJob[Cause]
+)
