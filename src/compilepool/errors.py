@@ -18,6 +18,9 @@ class CompilePoolError(Exception):
 class WorkerCrashed(CompilePoolError, BrokenProcessPool):
     """The worker process died while it ran this job. Only this job is lost: the pool works on.
 
+    Or there was no worker that could run it: five in a row died while starting. Or its fork server
+    died under it twice. The message says which.
+
     Attributes:
         job: the job's name.
         signal: the number of the signal that killed the worker (a `signal.Signals` where Python

@@ -109,7 +109,9 @@ class SupervisorProcess:
             self.channel.send(Message(Kind.SHUTDOWN, flag=Shutdown.NOW), wait=False)
 
     def kill(self) -> None:
-        """Kill it. All that it has started ends with it."""
+        """Kill it, unless it was closed. All that it has started ends with it."""
+        if self.pidfd < 0:
+            return
         if not kernel.send_signal(self.pidfd, signal.SIGKILL):
             kernel.kill_child(self.pid)  # some programs close all descriptors that they find
 
@@ -128,5 +130,6 @@ class SupervisorProcess:
         """Close the descriptors. They may be gone: some programs close all that they find."""
         with contextlib.suppress(OSError):
             self.channel.close()
+        pidfd, self.pidfd = self.pidfd, -1
         with contextlib.suppress(OSError):
-            os.close(self.pidfd)
+            os.close(pidfd)

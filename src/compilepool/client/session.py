@@ -119,9 +119,15 @@ class Session:
         if not wait or supervisor is None or reader is None or reader is threading.current_thread():
             return
         reader.join(_TERMINATE_S)
-        if reader.is_alive():
-            supervisor.kill()
-            reader.join(_TERMINATE_S)  # it may be held up by a callback of the user's
+        if not reader.is_alive():
+            return
+        # The reader may close it meanwhile, so not without the lock; but whoever has the lock for
+        # long is sending to this very supervisor, which does not read.
+        has_lock = self._jobs.lock.acquire(timeout=_TERMINATE_S)
+        supervisor.kill()
+        if has_lock:
+            self._jobs.lock.release()
+        reader.join(_TERMINATE_S)  # not for ever: it may be held up by a callback of the user's
 
     def abandon_after_fork(self) -> None:
         """In a child forked by the user: let go of everything, and disturb nothing.

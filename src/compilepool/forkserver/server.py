@@ -105,12 +105,13 @@ class ForkServer:
         start = self._spawn if self._config.start_method == "spawn" else self._fork
         try:
             pid = start(message.fds)
+            # If this fails, the child is none that is known, and goes with the next sweep.
+            pidfd = os.pidfd_open(pid) if pid else -1
         except OSError as error:
             body = {"error": f"the worker could not be started: {error}"}
             self._channel.send(json_message(Kind.WORKER_EXITED, body, id=message.id))
         else:
-            if pid != 0:
-                pidfd = os.pidfd_open(pid)
+            if pid:
                 self._workers[pidfd] = message.id, pid
                 self._poll.register(pidfd, select.POLLIN)
                 self._channel.send(Message(Kind.WORKER_STARTED, message.id, fds=(pidfd,)))
