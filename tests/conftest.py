@@ -49,6 +49,7 @@ def leaves_nothing_behind(
     temporary: Path = tmp_path_factory.mktemp("TMPDIR")
     monkeypatch.setenv(*mark.split("="))
     monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setenv("PYTHON_COLORS", "0")  # tests read tracebacks, which Python 3.13 colours
     before = kernel_objects()
     yield
     gc.collect()

@@ -29,7 +29,8 @@ from tests.processes import PATIENCE_S
 def run(code: str, *redirections: str) -> subprocess.CompletedProcess[str]:
     """Run a program, by a shell that may redirect its output."""
     return subprocess.run(
-        ["sh", "-c", f'exec "$0" -c "$1" {" ".join(redirections)}', sys.executable, code],
+        # -P: Python 3.13 cannot import from a deleted directory, which '' on its path would be.
+        ["sh", "-c", f'exec "$0" -P -c "$1" {" ".join(redirections)}', sys.executable, code],
         capture_output=True,
         text=True,
         check=False,
@@ -223,7 +224,8 @@ def test_a_callback_that_raises_stops_nobody(kind: type[BaseException]) -> None:
 def test_more_orphans_than_descriptors_are_killed_all() -> None:
     result = run(
         f"""
-import os, resource, subprocess
+import os, resource, subprocess, sys
+sys.path.append({str(Path(__file__).parent.parent)!r})
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 from compilepool import CompilePool, WorkerCrashed
 from tests.processes import descendants

@@ -22,6 +22,8 @@ import compilepool
 
 WORKERS = 2
 
+kept: list[ProcessPoolExecutor] = []
+
 
 def say(text: str) -> None:
     # One write, so that lines of several processes do not mix.
@@ -69,6 +71,8 @@ def main() -> None:
         initializer=compilepool.worker_initializer,
         initargs=(os.getpid(),),
     )
+    # CPython 3.13.0 deadlocks where an executor is collected while it notices that it is broken.
+    kept.append(executor)
     futures: list[Future[None]] = []
 
     def begin() -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, as_completed
 from typing import Any
@@ -15,6 +16,9 @@ from typing import Any
 from compilepool import CompilePool, PoolClosed
 
 PATIENCE_S = 15.0  # less than the tests have
+
+# From Python 3.12 on, for what these programs are all about.
+warnings.filterwarnings("ignore", ".* is multi-threaded", DeprecationWarning)
 
 
 def say(text: str) -> None:
