@@ -308,3 +308,18 @@ def test_a_frozen_program_is_refused_rather_than_started_again_and_again(
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     with CompilePool(1) as pool, pytest.raises(CompilePoolError, match="is no Python interpreter"):
         pool.submit(abs, 1)
+
+
+def test_a_stopped_supervisor_does_not_keep_the_program_from_ending() -> None:
+    result = run(
+        f"""
+import os, signal, sys
+sys.path.append({str(Path(__file__).parent.parent)!r})
+from compilepool import CompilePool
+from tests.processes import pool_process
+pool = CompilePool(1)
+pool.submit(signal.pause)
+os.kill(pool_process("supervisor"), signal.SIGSTOP)
+"""
+    )
+    assert (result.returncode, result.stderr) == (0, "")
