@@ -318,6 +318,7 @@ sys.path.append({str(Path(__file__).parent.parent)!r})
 from compilepool import CompilePool
 from tests.processes import pool_process
 pool = CompilePool(1)
+pool.submit(abs, 1).result({PATIENCE_S})
 pool.submit(signal.pause)
 os.kill(pool_process("supervisor"), signal.SIGSTOP)
 """
