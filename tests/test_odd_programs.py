@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from compilepool import (
     SerializationError,
     WorkerCrashed,
 )
-from tests.processes import PATIENCE_S
+from tests.processes import PATIENCE_S, is_alive
 
 
 def run(code: str, *redirections: str) -> subprocess.CompletedProcess[str]:
@@ -324,3 +325,36 @@ os.kill(pool_process("supervisor"), signal.SIGSTOP)
 """
     )
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setpriv") is None,
+    reason="only root can start what it may not signal afterwards, by util-linux's setpriv",
+)
+def test_an_orphan_that_may_not_be_signalled_costs_nobody_else_anything() -> None:
+    code = f"""
+import os, select, subprocess
+from compilepool import CompilePool, WorkerCrashed
+def leave():
+    other_user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    child = subprocess.Popen([*other_user, "sh", "-c", "echo ready; exec sleep 1000"], stdout=-1)
+    child.stdout.readline()
+    os.write(1, f"{{child.pid}}\\n".encode())
+    os._exit(1)
+with CompilePool(2) as pool:
+    other = pool.submit(select.select, [], [], [], 0.5)
+    assert isinstance(pool.submit(leave).exception({PATIENCE_S}), WorkerCrashed)
+    assert other.result({PATIENCE_S}) == ([], [], [])
+"""
+    # Root, but without the right to signal other users' processes.
+    command = ["setpriv", "--bounding-set=-kill", "--inh-caps=-kill", sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        left = int(program.stdout.readline())
+        assert program.wait(PATIENCE_S) == 0
+        assert is_alive(left), "it was no such process"
+        os.kill(left, signal.SIGKILL)
+        assert program.stderr.read().decode().splitlines() == [
+            f"compilepool: cannot kill processes [{left}]"
+        ]
