@@ -42,7 +42,7 @@ class Snapshot:
             start_method=options.start_method,
             preload=list(options.preload),
             # As multiprocessing does, for the processes that run user code.
-            python_flags=subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]
+            python_flags=subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined] # typeshed
             sys_path=[
                 os.fsdecode(path) for path in sys.path if isinstance(path, str | os.PathLike)
             ],
