@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import pickle
+import select
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -206,3 +208,30 @@ def test_a_supervisor_that_cannot_run_fails_the_jobs_rather_than_being_tried_for
             pool.submit(abs, -1)
         monkeypatch.undo()
         assert pool.submit(abs, -1).result(PATIENCE_S) == 1
+
+
+def take_next_job_and_die() -> None:
+    """Read the job behind this one from the worker's socket, as a worker does, and exit (7)."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                poll = select.poll()
+                poll.register(int(name), select.POLLIN)
+                if poll.poll(100):
+                    os.read(int(name), 1 << 17)
+                    os._exit(7)
+
+
+def test_a_job_that_a_dying_worker_has_read_and_not_started_runs_elsewhere() -> None:
+    with CompilePool(1) as pool:
+        for _ in range(200):
+            for i in range(20):
+                pool.submit(abs, i)  # short jobs, so that the next ones are sent ahead
+            thief, victim = pool.submit(take_next_job_and_die), pool.submit(abs, -42)
+            error = thief.exception(PATIENCE_S)
+            assert victim.result(PATIENCE_S) == 42
+            if error is not None:
+                assert isinstance(error, WorkerCrashed)
+                assert error.exitcode == 7
+                return
+    raise AssertionError("no job was ever sent ahead")

@@ -133,6 +133,8 @@ def test_ctrl_c_ends_it_with_one_line_and_leaves_nothing(tmp_path: Path, moment:
     # Where tests run in the background of a shell, children are born to ignore SIGINT.
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        # It tries the directory with a file, which a signal at that moment would leave.
+        "import tempfile; tempfile.gettempdir();"
         "from compilepool.cli.main import app; app()"
     )
     with subprocess.Popen(

@@ -170,6 +170,34 @@ def test_a_supervisor_drops_a_client_that_sends_nonsense(packet: bytes) -> None:
         assert_drops_its_client(process)
 
 
+def test_a_job_that_lost_its_descriptor_on_the_way_is_ended_and_nobody_dropped() -> None:
+    """As where the supervisor has too many open files to receive it."""
+    with supervisor() as process:
+        configure(process, small_config())
+        process.channel.send(Message(Kind.SUBMIT, 5, 0, Form.MEMFD))
+        assert process.channel.receive() == [Message(Kind.RESULT, 5, 0, Form.MEMFD)]
+        process.channel.send(Message(Kind.SHUTDOWN))
+        assert process.bury(PATIENCE_S) == 0
+
+
+def send_result_without_descriptor() -> None:
+    """Forge this job's result: one that has lost its payload on the way. Then do not go on."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                os.write(int(name), encode(Message(Kind.RESULT, 1, 0, Form.MEMFD)))
+    signal.pause()
+
+
+def test_a_result_that_lost_its_descriptor_on_the_way_fails_its_job_only() -> None:
+    with CompilePool(1) as pool:
+        error = pool.submit(send_result_without_descriptor).exception(PATIENCE_S)
+        assert type(error) is CompilePoolError
+        assert "too many open files" in str(error)
+        os.kill(pool_process("worker"), signal.SIGKILL)
+        assert pool.submit(abs, -1).result(PATIENCE_S) == 1
+
+
 @pytest.mark.parametrize("message", WELL_MEANT, ids=lambda message: message.kind.name)
 def test_a_supervisor_drops_a_client_that_does_not_configure_it_first(message: Message) -> None:
     with supervisor() as process:

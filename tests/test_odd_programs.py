@@ -358,3 +358,24 @@ with CompilePool(2) as pool:
         assert program.stderr.read().decode().splitlines() == [
             f"compilepool: cannot kill processes [{left}]"
         ]
+
+
+def test_an_interrupt_does_not_wait_for_a_callback() -> None:
+    result = run(
+        """
+import threading
+from compilepool import CompilePool
+called = threading.Event()
+def call_back(_):
+    called.set()
+    threading.Event().wait()
+try:
+    with CompilePool(1) as pool:
+        pool.submit(abs, 1).add_done_callback(call_back)
+        called.wait()
+        raise KeyboardInterrupt
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "interrupted\n", "")

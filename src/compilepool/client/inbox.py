@@ -65,7 +65,8 @@ class Inbox:
         error: BaseException | None
         try:
             if payload is None:
-                raise OSError(errno.EMFILE, "this process has too many open files; see `ulimit -n`")
+                text = "this process or its supervisor has too many open files; see `ulimit -n`"
+                raise OSError(errno.EMFILE, text)
             result, error = failures.resolve(outcome, payload, job.name, self._serializer)
         except Exception as reason:  # noqa: BLE001 - whatever it is, the job must end
             what = f"job {job.name!r} has ended, but its outcome could not be read here"

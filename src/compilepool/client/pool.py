@@ -135,9 +135,10 @@ class CompilePool(Executor):
         exc_val: BaseException | None,
         exc_tb: TracebackType | None,
     ) -> Literal[False]:
-        if isinstance(exc_val, KeyboardInterrupt | SystemExit):
+        is_interrupted = isinstance(exc_val, KeyboardInterrupt | SystemExit)
+        if is_interrupted:
             self._session.terminate()
-        self.shutdown(wait=True)
+        self.shutdown(wait=not is_interrupted)  # `terminate` has waited as long as is good
         return False
 
     def _submit(

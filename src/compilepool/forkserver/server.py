@@ -153,7 +153,7 @@ def _work(parent_pid: int, fds: tuple[int, ...], own_crash_fd: int) -> None:
     socket, crash_file, *startup = fds
     bootstrap(parent_pid, crash_file)
     os.close(own_crash_fd)  # only now is faulthandler done with it
-    work(Channel.adopt(socket), startup[0] if startup else None)
+    work(Channel.adopt(socket), crash_file, startup[0] if startup else None)
 
 
 def main() -> GoOn | None:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from compilepool.supervisor.forkserver_link import ForkServerLink
@@ -40,11 +40,11 @@ class Listener(Protocol):
             ProtocolError: that job was not its to end.
         """
 
-    def worker_lost(self, worker: int, unread: Sequence[int], why: Failure) -> None:
-        """It is dead; all that it had sent has been heard."""
+    def worker_lost(self, worker: int, last_started: int, why: Failure) -> None:
+        """It is dead; all that it had sent has been heard. 0: it has started no job."""
 
     def crew_lost(
-        self, unread: Mapping[int, Sequence[int]], why: Failure, why_no_worker: Failure
+        self, last_started: Mapping[int, int], why: Failure, why_no_worker: Failure
     ) -> None:
         """The fork server is dead, and all workers with it; see `Scheduler.fork_server_lost`."""
 
@@ -234,11 +234,11 @@ class Crew:
             text = link.crash_file.text()
         if link.importing and exitcode not in _KILLED_FROM_OUTSIDE:
             self._listener.preload_failed(Failure(Cause.PRELOAD, exitcode, link.importing, text))
-        unread = link.take_back()
+        last_started = link.crash_file.last_started()
         del self._workers[link.number]
         link.close()
         cause = Cause.CRASH if link.is_ready else Cause.START
-        self._listener.worker_lost(link.number, unread, Failure(cause, exitcode, text=text))
+        self._listener.worker_lost(link.number, last_started, Failure(cause, exitcode, text=text))
 
     # The fork server
 
@@ -296,11 +296,13 @@ class Crew:
         why = Failure(Cause.FORK_SERVER, exitcode, server.importing, text)
         if not server.is_ready and exitcode not in _KILLED_FROM_OUTSIDE:
             self._listener.preload_failed(dataclasses.replace(why, cause=Cause.PRELOAD))
-        unread = {link.number: link.take_back() for link in self._workers.values()}
+        last_started = {
+            link.number: link.crash_file.last_started() for link in self._workers.values()
+        }
         for link in self._workers.values():
             self._loop.forget(link.channel.fileno())
             link.close()
         self._workers.clear()
         self._fork_server = None
         server.close()
-        self._listener.crew_lost(unread, why, dataclasses.replace(why, cause=Cause.START))
+        self._listener.crew_lost(last_started, why, dataclasses.replace(why, cause=Cause.START))

@@ -176,7 +176,7 @@ class Scheduler(Generic[Cause]):
 
         Args:
             worker: the worker.
-            unread: its jobs that it had not read.
+            unread: its jobs that it had not started.
             cause: why, for the job that it ran.
             now: the time.
         """
@@ -202,7 +202,7 @@ class Scheduler(Generic[Cause]):
         """The fork server is dead, and so are all workers, through no fault of their jobs.
 
         Args:
-            unread: the jobs that they had not read, for each worker.
+            unread: the jobs that they had not started, for each worker.
             cause: why, for jobs that are lost so for the second time.
             start_cause: why, for jobs that wait, if no worker could be started again and again.
             now: the time.

@@ -20,7 +20,7 @@ from compilepool.wire.channel import Channel, handle_each, refuse
 from compilepool.wire.config import PoolConfig
 from compilepool.wire.failure import Cause, Failure
 from compilepool.wire.messages import Form, Kind, Message, ProtocolError, Shutdown
-from compilepool.wire.payloads import Payload, of_message
+from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
 from compilepool.wire.spawn import FIRST_FD
 
 _AHEAD_LIMIT = 16 * 1024  # bytes; two jobs in a worker's socket always fit its send buffer
@@ -106,7 +106,10 @@ class Supervisor:
     def _handle_client(self, message: Message) -> None:
         kind = message.kind
         if kind is Kind.SUBMIT and self._crew is not None:
-            self._submit(message.id, of_message(message))
+            if lacks_descriptor(message):
+                self._client.send(Message(Kind.RESULT, message.id, form=Form.MEMFD))
+            else:
+                self._submit(message.id, of_message(message))
         elif kind is Kind.CONFIGURE and self._crew is None:
             self._configure(message)
         elif message.fds or self._crew is None:
@@ -183,7 +186,7 @@ class Supervisor:
             else:
                 self._fail_job(action.job, action.cause)
         for worker, why in stillborn.items():
-            self.worker_lost(worker, self._scheduler.jobs_of(worker), why)
+            self.worker_lost(worker, 0, why)
 
     def _fail_job(self, number: int, why: _Why) -> None:
         job = self._end_job(number)
@@ -204,7 +207,10 @@ class Supervisor:
         self._perform(self._scheduler.worker_ready(worker, time.monotonic()))
 
     def job_ended(self, worker: int, result: Message) -> None:
-        of_message(result)  # raises if the client could not take it for a payload
+        # One that has lost its descriptor goes on without: it is no fault of the worker's, and the
+        # client knows what to say of it.
+        if not lacks_descriptor(result):
+            of_message(result)  # raises if the client could not take it for a payload
         try:
             actions = self._scheduler.job_finished(worker, result.id, time.monotonic())
         except ValueError as error:
@@ -213,14 +219,19 @@ class Supervisor:
         job.client.send(result._replace(id=job.id))
         self._perform(actions)
 
-    def worker_lost(self, worker: int, unread: Sequence[int], why: Failure) -> None:
+    def worker_lost(self, worker: int, last_started: int, why: Failure) -> None:
+        unread = self._not_started(worker, last_started)
         self._perform(self._scheduler.worker_lost(worker, unread, why, time.monotonic()))
 
     def crew_lost(
-        self, unread: Mapping[int, Sequence[int]], why: Failure, why_no_worker: Failure
+        self, last_started: Mapping[int, int], why: Failure, why_no_worker: Failure
     ) -> None:
         now = time.monotonic()
+        unread = {worker: self._not_started(worker, job) for worker, job in last_started.items()}
         self._perform(self._scheduler.fork_server_lost(unread, why, why_no_worker, now))
+
+    def _not_started(self, worker: int, last_started: int) -> list[int]:
+        return [job for job in self._scheduler.jobs_of(worker) if job != last_started]
 
     def preload_failed(self, why: Failure) -> None:
         self._perform(self._scheduler.broken(why))

@@ -54,7 +54,7 @@ class Kind(IntEnum):
     READY = 31
     PRELOAD_FAILED = 32  # body: JSON {module, text}
     UNSAFE_TO_FORK = 33  # body: text, the reason
-    WORKER_STARTED = 34  # id: worker; flag: 0; fds: its pidfd
+    WORKER_STARTED = 34  # id: worker; fds: its pidfd
     WORKER_EXITED = 35  # id: worker; body: JSON {exitcode} or {error}
 
     # supervisor -> worker

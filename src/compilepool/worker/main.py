@@ -12,6 +12,7 @@ from compilepool.wire.channel import Channel
 from compilepool.wire.messages import Form, Kind, Message
 from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
 from compilepool.wire.serializers import Serializer, load_payload
+from compilepool.wire.started import note_started
 from compilepool.worker.bootstrap import exit_in_order, flush_output
 from compilepool.worker.jobs import raised, run_job, unreceived
 
@@ -24,15 +25,16 @@ class Startup(NamedTuple):
     initargs: tuple[Any, ...]
 
 
-def work(channel: Channel, startup_fd: int | None) -> NoReturn:
+def work(channel: Channel, crash_fd: int, startup_fd: int | None) -> NoReturn:
     """Work until the supervisor wants no more, then exit.
 
     Args:
         channel: the link to the supervisor.
+        crash_fd: the crash file.
         startup_fd: memfd with the pickled fields of `Startup`; None if there are none.
     """
     try:
-        _serve(channel, startup_fd)
+        _serve(channel, crash_fd, startup_fd)
     except ConnectionError:
         os._exit(1)  # the supervisor is dead, and we are about to be killed
     except OSError as error:
@@ -43,7 +45,7 @@ def work(channel: Channel, startup_fd: int | None) -> NoReturn:
     exit_in_order()
 
 
-def _serve(channel: Channel, startup_fd: int | None) -> None:
+def _serve(channel: Channel, crash_fd: int, startup_fd: int | None) -> None:
     startup = Startup(None, None, ())
     try:
         if startup_fd is not None:
@@ -58,6 +60,7 @@ def _serve(channel: Channel, startup_fd: int | None) -> None:
     pid = os.getpid()
     while messages := channel.receive():
         for message in messages:
+            note_started(crash_fd, message.id)
             if lacks_descriptor(message):
                 outcome, payload = unreceived()
             else:

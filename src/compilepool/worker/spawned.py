@@ -30,5 +30,5 @@ def main() -> None:
     apply_config(config)
     if all(preload(module, channel) for module in config.preload):
         channel.send(text_message(Kind.IMPORTING, ""))  # what happens now is no fault of a module
-        work(channel, FIRST_FD + 3 if fd_count > 3 else None)
+        work(channel, FIRST_FD + 1, FIRST_FD + 3 if fd_count > 3 else None)
     os._exit(1)
