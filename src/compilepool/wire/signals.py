@@ -1,0 +1,68 @@
+"""Signal handling below what the standard library offers: C handlers and alternate stacks.
+
+Layouts as glibc and musl have them on x86-64 and aarch64, sigaction(2), sigaltstack(2).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+
+_SA_ONSTACK = 0x08000000
+_SA_RESETHAND = 0x80000000
+_SIGSET_WORDS = 1024 // (8 * ctypes.sizeof(ctypes.c_ulong))
+
+
+class _Sigaction(ctypes.Structure):
+    _fields_ = (
+        ("handler", ctypes.c_void_p),
+        ("mask", ctypes.c_ulong * _SIGSET_WORDS),
+        ("flags", ctypes.c_uint),
+        ("restorer", ctypes.c_void_p),
+    )
+
+
+class _Stack(ctypes.Structure):
+    _fields_ = (("sp", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+_SS_DISABLE = 2
+
+
+def handle_once(number: int, function: str) -> None:
+    """Handle a signal, the first time that it comes, by a function of libc.
+
+    It is called with the signal's number, on the alternate stack if there is one, with all other
+    signals blocked. After that the signal has its default action.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    action = _Sigaction()
+    action.handler = ctypes.cast(getattr(libc, function), ctypes.c_void_p).value
+    action.flags = _SA_ONSTACK | _SA_RESETHAND
+    action.mask[:] = [ctypes.c_ulong(-1).value] * _SIGSET_WORDS
+    if libc.sigaction(number, ctypes.byref(action), None) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"sigaction({number}): {os.strerror(error)}")
+
+
+class AlternateStack:
+    """A stack for this thread's signal handlers: they can run when its own has overflowed.
+
+    To be closed in the same thread, before it ends.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._memory = mmap.mmap(-1, size)
+        self._view = ctypes.c_char.from_buffer(self._memory)
+        stack = _Stack(ctypes.addressof(self._view), 0, size)
+        ctypes.CDLL(None).sigaltstack(ctypes.byref(stack), None)
+
+    def close(self) -> None:
+        stack = _Stack(None, _SS_DISABLE, 0)
+        ctypes.CDLL(None).sigaltstack(ctypes.byref(stack), None)
+        del self._view
+        self._memory.close()
