@@ -23,6 +23,7 @@ from compilepool.options import PoolOptions
 from compilepool.wire.channel import close_all, handle_each
 from compilepool.wire.failure import describe
 from compilepool.wire.messages import Kind, Message, Shutdown
+from compilepool.wire.payloads import Payload
 
 _MAX_SENDS = 2  # a job is sent again once
 _BURY_S = 5.0
@@ -38,16 +39,24 @@ class Session:
 
     Args:
         options: the pool's.
+        snapshot: what the processes are made like; None: this process, as it is at the start.
+        startup: what every worker starts with, in place of what the options say. Taken over.
 
     Raises:
         SerializationError: what every worker starts with cannot be pickled.
     """
 
-    def __init__(self, options: PoolOptions) -> None:
+    def __init__(
+        self,
+        options: PoolOptions,
+        *,
+        snapshot: Snapshot | None = None,
+        startup: Payload | None = None,
+    ) -> None:
         self._options = options
-        self._startup = pack_startup(options)
+        self._startup = pack_startup(options) if startup is None else startup
         self._serializer = options.serializer
-        self._snapshot: Snapshot | None = None
+        self._snapshot = snapshot
         self._owner_pid = os.getpid()
         self._jobs = JobTable()
         self._inbox = Inbox(self._jobs, options.serializer)
@@ -68,7 +77,14 @@ class Session:
             PoolClosed, SerializationError, CompilePoolError: it was not accepted.
         """
         self._check_open()
-        payload = pack_call(name, call, self._serializer)
+        return self.submit_packed(name, pack_call(name, call, self._serializer))
+
+    def submit_packed(self, name: str, payload: Payload) -> CompileFuture[Any]:
+        """Send a job whose call is packed; takes over the payload.
+
+        Raises:
+            PoolClosed, CompilePoolError: it was not accepted.
+        """
         id = next(self._ids)
         future: CompileFuture[Any] = CompileFuture(functools.partial(self._cancel, id))
         with self._jobs.lock:

@@ -24,6 +24,10 @@ class PoolConfig:
         sys_path: `sys.path` of the client.
         argv: `sys.argv` of the client.
         cwd: working directory of the client, or "" if it is gone.
+        capture: whether the output of jobs is captured.
+        log_dir: the folder for the output of each job; "" if none.
+        native_tracebacks: whether a worker that crashes holds still to be looked into.
+        libdw: the library that does so; see `wire.libdw`.
     """
 
     max_workers: int
@@ -33,6 +37,10 @@ class PoolConfig:
     sys_path: list[str]
     argv: list[str]
     cwd: str
+    capture: bool
+    log_dir: str
+    native_tracebacks: bool
+    libdw: str
 
     def payload(self, *, inline_limit: int = INLINE_LIMIT) -> Payload:
         """This configuration as a payload, of any length; see `payloads.pack`."""
@@ -59,11 +67,14 @@ class PoolConfig:
 
     def _is_valid(self) -> bool:
         names = (self.preload, self.python_flags, self.sys_path)
+        texts = (self.cwd, self.log_dir, self.libdw)
+        flags = (self.capture, self.native_tracebacks)
         return (
             isinstance(self.max_workers, int)
             and self.max_workers > 0
             and self.start_method in ("fork", "spawn")
             and all(isinstance(value, list) for value in (*names, self.argv))
             and all(isinstance(name, str) for value in names for name in value)
-            and isinstance(self.cwd, str)
+            and all(isinstance(text, str) for text in texts)
+            and all(isinstance(flag, bool) for flag in flags)
         )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from enum import StrEnum
 
-from compilepool.wire.messages import Kind, Message, ProtocolError, json_message, read_json
+from compilepool.wire.messages import ProtocolError, read_json
+from compilepool.wire.payloads import Payload, Unpacked, pack
 
 
 class Cause(StrEnum):
@@ -27,36 +29,59 @@ class Failure:
             it could not be started, did not die, or nobody knows.
         module: the preload module, for PRELOAD.
         text: a Python traceback, or what the kernel said.
+        native: JSON lines of a `NativeReport`; empty if nobody has looked.
+        phase: what the job had called what it did.
+        phase_s: for how long the phase, or the job if there is none, had lasted, in seconds.
+        peak_bytes: the most memory that the process had resident; 0 if unknown.
+        is_out_of_memory: whether the kernel has killed somebody for memory just then.
     """
 
     cause: Cause
     exitcode: int | None = None
     module: str = ""
     text: str = ""
+    native: str = ""
+    phase: str = ""
+    phase_s: float = 0.0
+    peak_bytes: int = 0
+    is_out_of_memory: bool = False
 
-    def message(self, id: int) -> Message:
-        """The FAILED message for a job."""
-        return json_message(Kind.FAILED, dataclasses.asdict(self), id=id)
+    def payload(self) -> Payload:
+        """What the FAILED message for a job carries."""
+        return pack([[json.dumps(dataclasses.asdict(self)).encode()]])
 
     @classmethod
-    def of_message(cls, message: Message) -> Failure:
-        """The failure in a FAILED message. Raises `ProtocolError` if there is none."""
+    def of_payload(cls, payload: Payload) -> Failure:
+        """The failure in a payload, which is closed. Raises `ProtocolError` if there is none."""
+        with Unpacked(payload) as unpacked:
+            data = bytes(unpacked.stream)
         try:
-            fields = read_json(message.body)
+            fields = read_json(data)
             failure = cls(**{**fields, "cause": Cause(fields["cause"])})
         except (ValueError, TypeError, KeyError):
             raise ProtocolError("not a failure") from None
-        texts = (failure.module, failure.text)
-        if not isinstance(failure.exitcode, int | None) or not all(
-            isinstance(text, str) for text in texts
-        ):
+        if not failure._is_valid():
             raise ProtocolError("a failure with wrong values")
         return failure
+
+    def _is_valid(self) -> bool:
+        texts = (self.module, self.text, self.native, self.phase)
+        return (
+            all(isinstance(text, str) for text in texts)
+            and isinstance(self.exitcode, int | None)
+            and isinstance(self.phase_s, int | float)
+            and isinstance(self.peak_bytes, int)
+            and isinstance(self.is_out_of_memory, bool)
+        )
+
+
+CRASH_HEAD = "Fatal Python error"
+"""How faulthandler begins to tell of a crash."""
 
 
 def last_crash(text: str) -> str:
     """The last of the tracebacks that faulthandler has written to a file."""
-    start = text.rfind("Fatal Python error")
+    start = text.rfind(CRASH_HEAD)
     return text[start:] if start >= 0 else ""
 
 

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 # <linux/prctl.h>
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_PTRACER = 0x59616D61
 
 _COMM_LENGTH = 15  # TASK_COMM_LEN less its NUL, proc(5)
 
@@ -80,6 +81,15 @@ def outlive_parent() -> None:
     _prctl(_PR_SET_PDEATHSIG, 0)
 
 
+def allow_ptrace(pid: int) -> None:
+    """Let the process `pid` and those below it look into this one where Yama would forbid it.
+
+    prctl(2) PR_SET_PTRACER, and `admin-guide/LSM/Yama.rst` of the kernel.
+    """
+    with contextlib.suppress(OSError):  # a kernel without Yama does not know it
+        _prctl(_PR_SET_PTRACER, pid)
+
+
 def send_signal(pidfd: int, number: int) -> bool:
     """Signal the process behind `pidfd`. Never hits a recycled pid.
 
@@ -120,6 +130,22 @@ def reap(pidfd: int) -> int | None:
     if result is None:
         return None
     return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+
+
+def reap_with_peak(pidfd: int, pid: int) -> tuple[int | None, int]:
+    """As `reap`; and the most memory that the child had resident, in bytes, getrusage(2).
+
+    Args:
+        pidfd: of the child.
+        pid: of the same child.
+    """
+    try:
+        if os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return None, 0
+        _, status, usage = os.wait4(pid, 0)  # nobody else has reaped it, so it is that child
+    except OSError:
+        return None, 0
+    return os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
 
 
 def children() -> list[int]:

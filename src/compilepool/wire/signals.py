@@ -8,6 +8,10 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import signal
+
+DUMP_SIGNAL = signal.SIGRTMAX - 3
+"""Has a worker write the Python traceback of all its threads to its crash socket."""
 
 _SA_ONSTACK = 0x08000000
 _SA_RESETHAND = 0x80000000

@@ -1,0 +1,1 @@
+"""A process that looks at one worker from outside, once."""

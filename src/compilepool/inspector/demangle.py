@@ -1,0 +1,45 @@
+"""Names of C++ functions as people write them."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import Any
+
+from compilepool.wire.native_report import MAX_TEXT
+
+_LONGEST = 16 * 1024
+"""Bytes of a mangled name that is worth a try: demangled ones can be exponentially longer."""
+
+
+@functools.cache
+def readable_name(symbol: bytes) -> str:
+    """The name of a symbol, demangled if that can be done, and cut to `MAX_TEXT` characters."""
+    name = symbol
+    if symbol.startswith(b"_Z") and len(symbol) <= _LONGEST:
+        name = _demangled(symbol)
+    return name[: 4 * MAX_TEXT].decode(errors="replace")[:MAX_TEXT]
+
+
+def _demangled(symbol: bytes) -> bytes:
+    demangle = _demangler()
+    if demangle is None:
+        return symbol
+    status = ctypes.c_int()
+    address = demangle(symbol, None, None, ctypes.byref(status))
+    if not address:
+        return symbol
+    try:
+        return ctypes.string_at(address)
+    finally:
+        ctypes.CDLL(None).free(ctypes.c_void_p(address))
+
+
+@functools.cache
+def _demangler() -> Any:
+    try:
+        function = ctypes.CDLL("libstdc++.so.6").__cxa_demangle
+    except (OSError, AttributeError):
+        return None
+    function.restype = ctypes.c_void_p
+    return function

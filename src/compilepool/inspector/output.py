@@ -1,0 +1,45 @@
+"""The report as it is written: each part at once, since the supervisor may end us any time."""
+
+from __future__ import annotations
+
+import os
+
+from compilepool.wire.native_report import ChildProcess, CrashSite, ThreadStack, to_line
+
+MAX_REPORT = 256 * 1024
+"""Bytes of all lines."""
+
+_RESERVED = 8 * 1024  # for lines of what is missing
+
+
+class Output:
+    """Writes the lines of a report to a descriptor, at most `MAX_REPORT` bytes."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._written = 0
+        self._left_out = 0
+
+    def write(self, part: CrashSite | ThreadStack | ChildProcess) -> None:
+        """Write one part, or leave it out if the report is full."""
+        line = to_line(part)
+        if self._written + len(line) > MAX_REPORT - _RESERVED:
+            self._left_out += 1
+        else:
+            self._write(line)
+
+    def missing(self, text: str) -> None:
+        """Write what is not in the report, and why."""
+        line = to_line(text)
+        if self._written + len(line) <= MAX_REPORT:
+            self._write(line)
+
+    def close(self) -> None:
+        """Say what was left out."""
+        if self._left_out:
+            self.missing(f"{self._left_out} threads or children: the report is full")
+
+    def _write(self, line: bytes) -> None:
+        self._written += len(line)
+        while line:
+            line = line[os.write(self._fd, line) :]

@@ -1,0 +1,52 @@
+"""Why the kernel does not let one process look at another, and what would make it: ptrace(2)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from compilepool.inspector.target import Target
+
+_FILTERED = "2"  # proc(5), Seccomp in status
+_YAMA = "/proc/sys/kernel/yama/ptrace_scope"
+_CAPABILITY = "allow it with --cap-add SYS_PTRACE, or as root"
+
+
+def why_ptrace_refused(target: Target, error: OSError) -> str:
+    """Of a ptrace that failed, where the memory could be read.
+
+    The same permission is asked for both, so it is nothing that would forbid both.
+    """
+    tracer = target.status(target.pid, "TracerPid")
+    if tracer not in ("", "0"):
+        return f"ptrace was refused ({error.strerror}): process {tracer} (a debugger?) traces it"
+    if _own_status("Seccomp") == _FILTERED:
+        return (
+            f"ptrace was refused ({error.strerror}): a seccomp filter (of the container) forbids"
+            " it; allow it with --cap-add SYS_PTRACE, or another seccomp profile"
+        )
+    return f"ptrace was refused ({error.strerror}){_yama()}; {_CAPABILITY}"
+
+
+def why_memory_refused(target: Target, error: OSError) -> str:
+    """Of `/proc/PID/mem` and its like that could not be opened."""
+    what = f"{error.filename or '/proc/PID/mem'} cannot be read ({error.strerror})"
+    if not isinstance(error, PermissionError):
+        return what
+    if target.status(target.pid, "Uid").split()[:1] != [str(os.getuid())]:
+        return f"{what}: the process runs as another user; {_CAPABILITY}"
+    undumpable = ": it has changed its user, or made itself undumpable, prctl(2)"
+    return f"{what}{_yama() or undumpable}; {_CAPABILITY}"
+
+
+def _yama() -> str:
+    with contextlib.suppress(OSError), open(_YAMA) as file:
+        scope = file.read().strip()
+        if scope != "0":
+            return f": kernel.yama.ptrace_scope is {scope}"
+    return ""
+
+
+def _own_status(field: str) -> str:
+    own = Target(os.getpid(), -1)
+    return own.status(own.pid, field)

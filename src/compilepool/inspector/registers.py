@@ -1,0 +1,40 @@
+"""The registers of a stopped x86-64 thread, as the unwinder wants them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+_BY_DWARF_NUMBER = (  # System V ABI, AMD64 supplement, table 3.36; 16 is the return address column
+    *("rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp"),
+    *("r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"),
+    "rip",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Registers:
+    """Values by DWARF number: all 17, or those that are known."""
+
+    values: Mapping[int, int]
+
+    @classmethod
+    def by_name(cls, named: Mapping[str, int]) -> Registers:
+        """Of values by their names; other names are passed over."""
+        return cls(
+            {number: named[name] for number, name in enumerate(_BY_DWARF_NUMBER) if name in named}
+        )
+
+    @property
+    def pc(self) -> int:
+        """The address of the instruction."""
+        return self.values[16]
+
+    @property
+    def sp(self) -> int:
+        """The address of the stack's top."""
+        return self.values[7]
+
+    def at(self, pc: int, sp: int) -> Registers:
+        """The same, elsewhere."""
+        return Registers({**self.values, 16: pc, 7: sp})

@@ -1,0 +1,152 @@
+"""The native stacks of a process, by whatever means there are; and what there are none for."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+
+from compilepool.inspector.output import Output
+from compilepool.inspector.refusals import why_memory_refused, why_ptrace_refused
+from compilepool.inspector.signal_frame import Fault, find_fault
+from compilepool.inspector.snapshot import STACK_COPIED, NotStopped, Snapshot, Tracer
+from compilepool.inspector.target import Maps, Target
+from compilepool.inspector.unwinder import LibdwError, Unwinder, bare_frame
+from compilepool.wire.native_report import CrashSite, ThreadStack
+
+MAX_THREADS = 64
+
+_PARK_BOUND_S = 1.0
+"""How long a crash may take to park. We are started when the first of its traceback is there."""
+
+_POLL_S = 0.001
+
+
+def report_stacks(target: Target, output: Output, is_crash: bool, libdw: str) -> None:
+    """Report the native stacks of all threads, those that have crashed first."""
+    if os.uname().machine != "x86_64" or sys.maxsize < 1 << 32:
+        output.missing("native stacks: they are read on x86-64 only")
+        return
+    try:
+        target.open_memory()
+        faults = _wait_for_faults(target) if is_crash else {}
+        maps = target.maps()
+    except PermissionError as error:
+        output.missing(f"native stacks: {why_memory_refused(target, error)}")
+        return
+    except OSError as error:
+        output.missing(f"native stacks: the process cannot be read: {error}")
+        return
+    if is_crash and not faults:
+        output.missing(f"the crash: {_why_no_fault(target)}")
+    _Stacks(target, output, maps, libdw).report(faults)
+
+
+def _wait_for_faults(target: Target) -> dict[int, Fault]:
+    deadline = time.monotonic() + _PARK_BOUND_S
+    while target.is_alive():
+        faults = {tid: fault for tid in target.tids() if (fault := find_fault(target, tid))}
+        if faults or time.monotonic() > deadline:
+            # The first to crash, of which the Python traceback tells.
+            order = sorted(faults, key=lambda tid: not faults[tid].has_traceback)
+            return {tid: faults[tid] for tid in order}
+        time.sleep(_POLL_S)
+    return {}
+
+
+def _why_no_fault(target: Target) -> str:
+    if not target.is_alive():
+        return "the process died before it could be looked at"
+    return f"no thread was found in a crash within {_PARK_BOUND_S:.0f} s"
+
+
+class _Stacks:
+    def __init__(self, target: Target, output: Output, maps: Maps, libdw: str) -> None:
+        self._target = target
+        self._output = output
+        self._maps = maps
+        self._libdw = libdw
+        self._unwinder: Unwinder | None = None
+
+    def report(self, faults: dict[int, Fault]) -> None:
+        for tid, fault in list(faults.items())[:1]:
+            self._output.write(self._crash_site(tid, fault))
+        try:
+            self._unwinder = Unwinder(self._target, self._maps, self._libdw)
+        except LibdwError as error:
+            self._output.missing(
+                "native stacks, but for the innermost function of each: libdw cannot be used"
+                f" ({error}); pip install pystack, or install elfutils"
+            )
+        for tid, fault in faults.items():
+            sp = fault.registers.sp
+            snapshot = Snapshot(fault.registers, sp, self._stack(sp))
+            self._write(tid, self._target.state(tid), snapshot, True)
+        others = [tid for tid in self._target.tids() if tid not in faults]
+        if len(others) > MAX_THREADS:
+            self._output.missing(f"native stacks of {len(others) - MAX_THREADS} more threads")
+        which = "the other threads" if faults else "the threads"
+        self._report_others(others[:MAX_THREADS], which)
+
+    def _report_others(self, tids: list[int], which: str) -> None:
+        """Hold each for a moment; unwind when all go on again, since that takes longer."""
+        tracer = Tracer(self._target)
+        may_trace = True
+        taken: list[tuple[int, str, Snapshot]] = []
+        for tid in tids:
+            state = self._target.state(tid)
+            snapshot = None
+            try:
+                snapshot = tracer.take(tid) if may_trace else None
+            except ProcessLookupError:
+                if self._target.is_alive():
+                    continue  # the thread has ended
+                self._output.missing(f"native stacks of {which}: the process died meanwhile")
+                return
+            except OSError as error:
+                may_trace = False
+                self._output.missing(
+                    f"native stacks of {which}: {why_ptrace_refused(self._target, error)}."
+                    " Those that wait are read without it, as far as that goes"
+                )
+            except NotStopped as error:
+                self._output.missing(f"native stack of thread {tid}, maybe in part: {error}")
+            if snapshot := snapshot or self._waiting(tid):
+                taken.append((tid, state, snapshot))
+        for tid, state, snapshot in taken:
+            tracer.let_go()
+            self._write(tid, state, snapshot, False)
+
+    def _waiting(self, tid: int) -> Snapshot | None:
+        """A thread that waits in the kernel, without ptrace: that is enough for most frames."""
+        call = self._target.system_call(tid)
+        if call is None:
+            return None
+        return Snapshot(call.registers, call.registers.sp, self._stack(call.registers.sp))
+
+    def _stack(self, sp: int) -> bytes:
+        return self._target.read(sp, STACK_COPIED)
+
+    def _crash_site(self, tid: int, fault: Fault) -> CrashSite:
+        place = bare_frame(self._maps, fault.registers.pc)
+        return CrashSite(
+            tid=tid,
+            thread_name=self._target.name(tid),
+            pc=place.pc,
+            address=fault.address,
+            access=fault.access,
+            trap=fault.trap,
+            library=place.library,
+            offset=place.offset,
+        )
+
+    def _write(self, tid: int, state: str, snapshot: Snapshot, is_crashed: bool) -> None:
+        unwinder = self._unwinder
+        frames, is_cut = unwinder.unwind(snapshot) if unwinder else ([], False)
+        bare = frames or [bare_frame(self._maps, snapshot.registers.pc)]
+        stack = ThreadStack(tid, self._target.name(tid), state, is_crashed, bare, is_cut)
+        if is_crashed or not frames:
+            self._output.write(stack)  # in case that there is no time left for names
+        if unwinder and frames:
+            self._output.write(dataclasses.replace(stack, frames=unwinder.named(frames)))

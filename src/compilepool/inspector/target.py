@@ -1,0 +1,168 @@
+"""The process that is looked at, as far as `/proc` shows it; see proc(5)."""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import dataclasses
+import os
+
+from compilepool.inspector.registers import Registers
+from compilepool.wire import kernel
+
+DEAD = ("Z", "X")
+"""States of a thread that has ended."""
+
+_SYSCALL_REGISTERS = ("rdi", "rsi", "rdx", "r10", "r8", "r9", "rsp", "rip")  # syscall(2), proc(5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mapping:
+    """One mapping of the process's memory.
+
+    Attributes:
+        start: first address.
+        end: the address after the last.
+        is_executable: whether code runs in it.
+        name: of its file without the folder, or what the kernel calls it.
+        base: the first address of all mappings of that file.
+    """
+
+    start: int
+    end: int
+    is_executable: bool
+    name: str
+    base: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SystemCall:
+    """What a thread waits in.
+
+    Attributes:
+        number: of the call.
+        registers: those that are known without ptrace: its arguments, pc and stack pointer.
+    """
+
+    number: int
+    registers: Registers
+
+
+class Maps:
+    """The mappings of a process, as they were when read."""
+
+    def __init__(self, text: str) -> None:
+        self._mappings: list[Mapping] = []
+        bases: dict[str, int] = {}
+        for line in text.splitlines():
+            fields = line.split(maxsplit=5)
+            start, end = (int(number, 16) for number in fields[0].split("-"))
+            path = fields[5] if len(fields) > 5 else ""
+            base = bases.setdefault(path, start) if path else start
+            name = os.path.basename(path) or "anonymous memory"
+            self._mappings.append(Mapping(start, end, "x" in fields[1], name, base))
+        self._starts = [mapping.start for mapping in self._mappings]
+
+    def at(self, address: int) -> Mapping | None:
+        """The mapping that has `address`."""
+        index = bisect.bisect_right(self._starts, address) - 1
+        if index < 0 or address >= self._mappings[index].end:
+            return None
+        return self._mappings[index]
+
+    def code_at(self, address: int) -> Mapping | None:
+        """The same, if code runs in it."""
+        mapping = self.at(address)
+        return mapping if mapping and mapping.is_executable else None
+
+
+class Target:
+    """A process: by its pid for `/proc`, and by its pidfd, which tells if that is still its own."""
+
+    def __init__(self, pid: int, pidfd: int) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self._memory: int | None = None
+
+    def is_alive(self) -> bool:
+        """Whether it runs, or is parked: then its pid is still its own."""
+        return not kernel.wait_dead(self.pidfd, 0.0)
+
+    def tids(self) -> list[int]:
+        """Its threads, the main thread first."""
+        try:
+            tids = [int(name) for name in os.listdir(f"/proc/{self.pid}/task")]
+        except OSError:
+            return []
+        return sorted(tids, key=lambda tid: (tid != self.pid, tid))
+
+    def name(self, tid: int) -> str:
+        """A thread's name; empty if the thread is gone."""
+        with contextlib.suppress(OSError):
+            return self._read(f"task/{tid}/comm").rstrip("\n")
+        return ""
+
+    def state(self, tid: int) -> str:
+        """The letter of a thread's state, X if it is gone."""
+        with contextlib.suppress(OSError, IndexError):
+            return self._read(f"task/{tid}/stat").rpartition(")")[2].split()[0]
+        return "X"
+
+    def status(self, tid: int, field: str) -> str:
+        """A field of a thread's status; empty if the thread is gone, or it has no such field."""
+        with contextlib.suppress(OSError):
+            for line in self._read(f"task/{tid}/status").splitlines():
+                name, _, value = line.partition(":")
+                if name == field:
+                    return value.strip()
+        return ""
+
+    def system_call(self, tid: int) -> SystemCall | None:
+        """The system call that a thread waits in.
+
+        Returns:
+            None if it runs, or is gone.
+
+        Raises:
+            PermissionError: this process may not know.
+        """
+        try:
+            fields = self._read(f"task/{tid}/syscall").split()
+        except PermissionError:
+            raise
+        except OSError:
+            return None
+        if len(fields) != 1 + len(_SYSCALL_REGISTERS):
+            return None
+        values = [int(field, 16) for field in fields[1:]]
+        named = dict(zip(_SYSCALL_REGISTERS, values, strict=True))
+        return SystemCall(int(fields[0]), Registers.by_name(named))
+
+    def maps(self) -> Maps:
+        """Its mappings now. Raises `OSError` if they cannot be read."""
+        return Maps(self._read("maps"))
+
+    def open_memory(self) -> None:
+        """Prepare `read`: the memory stays this process's, even if its pid is recycled.
+
+        Raises:
+            OSError: it may not be read, or the process is dead.
+        """
+        memory = os.open(f"/proc/{self.pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+        if not self.is_alive():
+            os.close(memory)
+            raise ProcessLookupError(f"process {self.pid} is dead")
+        self._memory = memory
+
+    def read(self, address: int, size: int) -> bytes:
+        """Up to `size` bytes of its memory from `address` on: as many as are mapped."""
+        if self._memory is None or not 0 <= address < 1 << 63:
+            return b""
+        try:
+            return os.pread(self._memory, size, address)
+        except OSError:
+            return b""
+
+    def _read(self, name: str) -> str:
+        with open(f"/proc/{self.pid}/{name}", encoding="utf-8", errors="replace") as file:
+            return file.read()

@@ -1,0 +1,300 @@
+"""What the inspector has seen of a process: native stacks, a crash, children.
+
+It travels as JSON lines, one part of the report each, so that a report that was cut off is worth
+what has come of it. Nothing in it is trusted: the process that was looked at is broken.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+MAX_FRAMES = 64
+"""Frames of a thread that are reported."""
+
+MAX_TEXT = 300
+"""Characters of a name or a command line that are reported."""
+
+UNKNOWN = "??"
+"""The name of a function that has none."""
+
+_RUNTIME = ("libc.so", "libc-", "libpthread", "libstdc++", "libc++", "libgcc_s", "ld-", "[vdso]")
+_MAX_RUNTIME_FRAMES = 2  # memcpy, or malloc and what it calls, are worth seeing
+
+_STATES = {  # proc(5), stat
+    "R": "running",
+    "S": "sleeping",
+    "D": "in uninterruptible sleep",
+    "T": "stopped",
+    "t": "stopped by a debugger",
+    "Z": "dead",
+    "X": "dead",
+    "I": "idle",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class CrashSite:
+    """Where and on what a thread has crashed.
+
+    Attributes:
+        tid: the thread's id.
+        thread_name: the thread's name.
+        pc: the address of the instruction.
+        address: what it has accessed; None if it has accessed nothing, or nobody knows.
+        access: how: "read", "write" or "execute"; None where there is no address.
+        trap: the number of the processor's exception (on x86-64: 0 division, 6 illegal instruction,
+            13 general protection, 14 page fault); None if the signal was sent, as abort() does.
+        library: the file that the instruction is in, without its folder; None if no memory is
+            mapped there.
+        offset: of the instruction in the library, in bytes.
+    """
+
+    tid: int
+    thread_name: str
+    pc: int
+    address: int | None = None
+    access: str | None = None
+    trap: int | None = None
+    library: str | None = None
+    offset: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """One call on a stack.
+
+    Attributes:
+        function: the name of the function, demangled; `UNKNOWN` if it has none.
+        library: the file that it is in, without its folder; None if no memory is mapped there.
+        offset: of the instruction in the library, in bytes.
+        pc: the instruction's address; of a caller, the address that is returned to.
+    """
+
+    function: str
+    library: str | None
+    offset: int
+    pc: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ThreadStack:
+    """The native stack of one thread.
+
+    Attributes:
+        tid: the thread's id.
+        name: the thread's name.
+        state: the letter of its state in proc(5).
+        is_crashed: whether it has crashed.
+        frames: the calls, most recent first.
+        is_cut: whether there are more frames than these.
+    """
+
+    tid: int
+    name: str
+    state: str
+    is_crashed: bool
+    frames: list[Frame]
+    is_cut: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class ChildProcess:
+    """A process below the one that was looked at.
+
+    Attributes:
+        pid: its pid.
+        parent_pid: its parent's.
+        command: its command line.
+        age_s: how long ago it was started, in seconds.
+        state: the letter of its state in proc(5).
+        cpu_s: the CPU time that it has used, in seconds.
+    """
+
+    pid: int
+    parent_pid: int
+    command: str
+    age_s: float
+    state: str
+    cpu_s: float
+
+
+@dataclasses.dataclass(frozen=True)
+class NativeReport:
+    """All of a report.
+
+    Attributes:
+        crash: the crash, if there is one.
+        threads: the stacks, the one that has crashed first.
+        missing: what is not in the report, why, and what would allow it, in plain words.
+        children: the processes below, parents before their children.
+    """
+
+    crash: CrashSite | None
+    threads: list[ThreadStack]
+    missing: list[str]
+    children: list[ChildProcess]
+
+    @classmethod
+    def of_lines(cls, data: bytes) -> NativeReport:
+        """The report in the lines of `to_line`; what is not one of them is passed over.
+
+        Of a thread that stands there twice, the second stack counts: it has names, then.
+        """
+        crash: CrashSite | None = None
+        threads: dict[int, ThreadStack] = {}
+        missing: list[str] = []
+        children: list[ChildProcess] = []
+        for line in data.split(b"\n"):
+            match _part(line):
+                case CrashSite() as site:
+                    crash = crash or site
+                case ThreadStack() as stack:
+                    threads[stack.tid] = stack
+                case ChildProcess() as child:
+                    children.append(child)
+                case str() as text:
+                    missing.append(text)
+        crashed_first = sorted(threads.values(), key=lambda thread: not thread.is_crashed)
+        return cls(crash, crashed_first, missing, children)
+
+
+def to_line(part: CrashSite | ThreadStack | ChildProcess | str) -> bytes:
+    """One part of a report as a line; a `str` is a line of `NativeReport.missing`."""
+    if isinstance(part, str):
+        return _line("missing", part)
+    kind = {CrashSite: "crash", ThreadStack: "thread", ChildProcess: "child"}[type(part)]
+    return _line(kind, dataclasses.asdict(part))
+
+
+def native_traceback(report: NativeReport) -> str:
+    """All stacks of a report as text, the crashed thread's first; empty if there are none."""
+    return "\n\n".join(_thread_text(thread) for thread in report.threads)
+
+
+def telling_frames(thread: ThreadStack) -> list[Frame]:
+    """The frames of a thread that has crashed, without those that say only how it crashed.
+
+    Where the runtime libraries end the process (abort, a double free, an exception that nobody
+    catches), they do so by many calls. What tells is which function of theirs was called, and by
+    whom.
+    """
+    own = 0
+    while own < len(thread.frames) and is_of_runtime(thread.frames[own]):
+        own += 1
+    return thread.frames[own - 1 :] if own > _MAX_RUNTIME_FRAMES else thread.frames
+
+
+def is_of_runtime(frame: Frame) -> bool:
+    """Whether a frame is in a library that every program has."""
+    return frame.library is not None and frame.library.startswith(_RUNTIME)
+
+
+def _thread_text(thread: ThreadStack) -> str:
+    state = "crashed" if thread.is_crashed else _STATES.get(thread.state, thread.state)
+    lines = [f"Thread {thread.tid} '{thread.name}' ({state}), most recent call first:"]
+    frames = telling_frames(thread) if thread.is_crashed else thread.frames
+    left_out = len(thread.frames) - len(frames)
+    if left_out:
+        lines.append(f"  (without the {left_out} calls by which the runtime ended the process)")
+    for number, frame in enumerate(frames):
+        if frame.library is None:
+            place = f"{frame.pc:#x}, not mapped"
+        else:
+            place = f"{frame.library}+{frame.offset:#x}"
+        lines.append(f"  #{number} {frame.function} ({place})")
+    if thread.is_cut:
+        lines.append(f"  … cut at {len(thread.frames)} frames")
+    return "\n".join(lines)
+
+
+def _line(kind: str, value: object) -> bytes:
+    return json.dumps({kind: value}).encode() + b"\n"
+
+
+def _part(line: bytes) -> CrashSite | ThreadStack | ChildProcess | str | None:
+    try:
+        ((kind, value),) = json.loads(line).items()
+        return _PARSERS[kind](value)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def _crash_site(fields: Mapping[str, Any]) -> CrashSite:
+    return CrashSite(
+        tid=_integer(fields["tid"]),
+        thread_name=_text(fields["thread_name"]),
+        pc=_integer(fields["pc"]),
+        address=_optional_integer(fields["address"]),
+        access=_optional_text(fields["access"]),
+        trap=_optional_integer(fields["trap"]),
+        library=_optional_text(fields["library"]),
+        offset=_integer(fields["offset"]),
+    )
+
+
+def _thread_stack(fields: Mapping[str, Any]) -> ThreadStack:
+    return ThreadStack(
+        tid=_integer(fields["tid"]),
+        name=_text(fields["name"]),
+        state=_text(fields["state"]),
+        is_crashed=bool(fields["is_crashed"]),
+        frames=[
+            Frame(
+                function=_text(frame["function"]),
+                library=_optional_text(frame["library"]),
+                offset=_integer(frame["offset"]),
+                pc=_integer(frame["pc"]),
+            )
+            for frame in fields["frames"]
+        ],
+        is_cut=bool(fields["is_cut"]),
+    )
+
+
+def _child_process(fields: Mapping[str, Any]) -> ChildProcess:
+    return ChildProcess(
+        pid=_integer(fields["pid"]),
+        parent_pid=_integer(fields["parent_pid"]),
+        command=_text(fields["command"]),
+        age_s=_seconds(fields["age_s"]),
+        state=_text(fields["state"]),
+        cpu_s=_seconds(fields["cpu_s"]),
+    )
+
+
+def _integer(value: object) -> int:
+    if not isinstance(value, int) or not -(1 << 64) < value < 1 << 64:
+        raise TypeError
+    return value
+
+
+def _optional_integer(value: object) -> int | None:
+    return None if value is None else _integer(value)
+
+
+def _seconds(value: object) -> float:
+    if not isinstance(value, int | float) or not 0 <= value < 1e12:
+        raise TypeError
+    return float(value)
+
+
+def _text(value: object) -> str:
+    """Text that can be printed: jobs choose names and command lines as they like."""
+    if not isinstance(value, str):
+        raise TypeError
+    return "".join(letter if letter.isprintable() else " " for letter in value)
+
+
+def _optional_text(value: object) -> str | None:
+    return None if value is None else _text(value)
+
+
+_PARSERS: dict[str, Callable[[Any], CrashSite | ThreadStack | ChildProcess | str]] = {
+    "crash": _crash_site,
+    "thread": _thread_stack,
+    "child": _child_process,
+    "missing": _text,
+}

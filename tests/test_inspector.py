@@ -1,0 +1,329 @@
+"""The inspector: what it sees of processes that have really crashed, or really hang."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from compilepool.inspector.output import MAX_REPORT, Output
+from compilepool.inspector.stacks import MAX_THREADS
+from compilepool.wire.libdw import find_libdw
+from compilepool.wire.native_report import (
+    MAX_FRAMES,
+    Frame,
+    NativeReport,
+    ThreadStack,
+    native_traceback,
+)
+from tests import zoo
+from tests.processes import command_line, is_alive, wait_until
+from tests.zoo import CRASHES, Crash, Where
+from tests.zoo.victims import (
+    NO_PTRACE,
+    crashed,
+    functions,
+    inspect,
+    inspector,
+    read_report,
+    victim,
+)
+
+
+def has_libdw() -> bool:
+    try:
+        ctypes.CDLL(find_libdw())
+    except OSError:
+        return False
+    return True
+
+
+pytestmark = [
+    pytest.mark.skipif(platform.machine() != "x86_64", reason="native stacks need x86-64"),
+    pytest.mark.skipif(not shutil.which("g++"), reason="the zoo needs g++"),
+    pytest.mark.skipif(not has_libdw(), reason="native stacks need libdw: pip install pystack"),
+]
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(zoo.build(tmp_path_factory.mktemp("zoo")))
+
+
+@pytest.mark.parametrize("crash", CRASHES, ids=lambda crash: crash.name)
+def test_the_crash_stands_first(library: str, crash: Crash) -> None:
+    with crashed(library, crash.symbol, crash.where) as process:
+        report = inspect(process, "crash")
+    assert report.missing == []
+    thread = report.threads[0]
+    assert thread.is_crashed
+    assert crash.function in functions(thread)[: crash.depth]
+    assert report.crash is not None
+    assert report.crash.tid == thread.tid
+    assert report.crash.pc == thread.frames[0].pc
+    assert report.crash.access == crash.access
+    if crash.symbol != "overflow_stack":
+        assert report.crash.address == crash.address
+    assert (report.crash.trap is None) == (crash.signal == signal.SIGABRT)
+    if crash.where in (Where.PTHREAD, Where.PTHREAD_WITH_GIL):
+        assert thread.tid != process.pid
+        assert "in_pthread" in functions(report.threads[1])
+
+
+def test_a_deep_stack_is_cut(library: str) -> None:
+    with crashed(library, "overflow_stack") as process:
+        report = inspect(process, "crash")
+    assert report.threads[0].is_cut
+    assert len(report.threads[0].frames) == MAX_FRAMES
+
+
+def test_a_jump_to_nowhere_shows_the_address_and_who_jumped(library: str) -> None:
+    with crashed(library, "call_null_pointer") as process:
+        report = inspect(process, "crash")
+    assert report.crash is not None
+    assert report.crash.library is None
+    assert "#0 ?? (0x0, not mapped)\n  #1 call_null_pointer (libzoo.so+0x" in native_traceback(
+        report
+    )
+
+
+def test_a_signal_that_was_sent_has_no_address(library: str) -> None:
+    with crashed(library, "kill_itself") as process:
+        report = inspect(process, "crash")
+    assert report.crash is not None
+    assert (report.crash.trap, report.crash.address, report.crash.access) == (None, None, None)
+    assert "kill_itself" in functions(report.threads[0])[:2]
+
+
+def test_two_threads_that_crash(library: str) -> None:
+    code = f"import ctypes\npark_on_crash(out)\nlibrary = ctypes.CDLL({library!r})\n"
+    crash = "library.in_two_pthreads(library.null_dereference, library.divide_by_zero)"
+    with victim(code + crash) as process:
+        assert process.hear()
+        assert wait_until(lambda: process.sleepers() == 2)
+        report = inspect(process, "crash")
+    assert {functions(thread)[0] for thread in report.threads[:2]} == {
+        "null_dereference",
+        "divide_by_zero",
+    }
+    assert [thread.is_crashed for thread in report.threads] == [True, True, False]
+    assert report.missing == []
+
+
+def test_a_crash_that_faulthandler_has_not_seen(library: str) -> None:
+    code = (
+        "from compilepool.wire.signals import handle_once\n"
+        "handle_once(signal.SIGSEGV, 'sleep'); os.write(out, b'.')\n"
+        f"zoo.call({library!r}, 'null_dereference')"
+    )
+    with victim(code) as process:
+        assert process.hear() == b"."
+        report = inspect(process, "crash")
+    assert report.threads[0].is_crashed
+    assert functions(report.threads[0])[0] == "null_dereference"
+
+
+def test_it_waits_for_a_crash_that_is_yet_to_come(library: str) -> None:
+    code = (
+        "park_on_crash(out); os.write(out, b'.'); os.read(0, 1)\n"
+        f"zoo.call({library!r}, 'null_dereference')"
+    )
+    with victim(code) as process:
+        assert process.hear() == b"."
+        with inspector(process, "crash") as output:
+            assert wait_until(lambda: is_somebody("compilepool inspector"))
+            process.tell(b".")
+            report = read_report(output)
+    assert functions(report.threads[0])[0] == "null_dereference"
+
+
+def is_somebody(title: str) -> bool:
+    return any(
+        command_line(int(entry)) == title for entry in os.listdir("/proc") if entry.isdigit()
+    )
+
+
+def test_a_process_that_has_not_crashed_is_shown_as_it_is(library: str) -> None:
+    with victim(f"os.write(out, b'.'); zoo.call({library!r}, 'read_byte')") as process:
+        assert process.hear() == b"."
+        assert wait_until(lambda: process.state() == "S")
+        report = inspect(process, "crash")
+    assert report.crash is None
+    assert report.missing == ["the crash: no thread was found in a crash within 1 s"]
+    assert "read_byte" in functions(report.threads[0])
+
+
+@pytest.mark.parametrize("mode", ["crash", "live"])
+def test_a_dead_process(mode: str) -> None:
+    with victim("") as process:
+        process.process.wait()
+        report = inspect(process, mode, signal.SIGUSR1)
+    assert report == NativeReport(
+        None, [], ["everything: the process was dead before anybody looked at it"], []
+    )
+
+
+def test_without_ptrace_the_crash_is_complete(library: str) -> None:
+    with crashed(library, "null_dereference", Where.PTHREAD) as process:
+        report = inspect(process, "crash", 0, None, *NO_PTRACE)
+    assert functions(report.threads[0])[0] == "null_dereference"
+    (missing,) = report.missing
+    assert missing.startswith(
+        "native stacks of the other threads: ptrace was refused (Operation not permitted):"
+        " a seccomp filter"
+    )
+    assert "in_pthread" in functions(report.threads[1]), "it waits: no ptrace is needed for that"
+
+
+def test_without_ptrace_running_threads_are_missing(library: str) -> None:
+    with victim(f"os.write(out, b'.'); zoo.call({library!r}, 'spin')") as process:
+        assert process.hear() == b"."
+        assert wait_until(lambda: process.task(process.pid, "syscall") == "running\n")
+        report = inspect(process, "live", 0, None, *NO_PTRACE)
+    assert report.threads == []
+    assert "a seccomp filter" in report.missing[0]
+
+
+def test_a_debugger_is_named(library: str) -> None:
+    libc = ctypes.CDLL(None)
+    with crashed(library, "null_dereference", Where.PTHREAD) as process:
+        seize = 0x4206  # <linux/ptrace.h>
+        assert libc.ptrace(ctypes.c_long(seize), process.pid, None, None) == 0
+        report = inspect(process, "crash")
+        process.process.kill()
+        assert wait_until(lambda: process.process.poll() is not None)
+    assert report.threads[0].is_crashed
+    assert f"process {os.getpid()} (a debugger?) traces it" in report.missing[0]
+
+
+def test_without_libdw_the_place_is_known(library: str) -> None:
+    with crashed(library, "null_dereference") as process:
+        report = inspect(process, "crash", libdw="/nowhere/libdw.so")
+    (missing,) = report.missing
+    assert "libdw cannot be used (/nowhere/libdw.so: cannot open shared object file" in missing
+    assert report.crash is not None
+    (frame,) = report.threads[0].frames
+    assert frame == Frame("??", "libzoo.so", report.crash.offset, report.crash.pc)
+
+
+def test_a_hang_that_holds_the_gil(library: str) -> None:
+    code = f"zoo.call({library!r}, 'spin', zoo.{Where.MAIN_THREAD_WITH_GIL})"
+    with victim(code) as process:
+        assert wait_until(lambda: functions(inspect(process, "live").threads[0])[0] == "spin")
+        assert process.state() == "R"
+        assert "TracerPid:\t0\n" in process.task(process.pid, "status")
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_what_waits_goes_on_waiting(library: str, is_stopped: bool) -> None:
+    code = (
+        f"import ctypes\nlibrary = ctypes.CDLL({library!r})\n"
+        "sleeper = subprocess.Popen(['sleep', '1000'])\n"
+        "threading.Thread(target=library.sleep_long).start()\n"
+        "os.write(out, b'.')\n"
+        "os.write(out, b'%d' % library.read_byte(0))\n"
+    )
+    with victim(code) as process:
+        assert process.hear() == b"."
+        assert wait_until(lambda: process.sleepers() == 1)
+        assert wait_until(lambda: process.state() == "S")
+        if is_stopped:
+            os.kill(process.pid, signal.SIGSTOP)
+            assert wait_until(lambda: process.state() == "T")
+        report = inspect(process, "live")
+        assert process.state() == ("T" if is_stopped else "S")
+        os.kill(process.pid, signal.SIGCONT)
+        process.tell(b".")
+        assert process.hear() == b"1"
+        assert wait_until(lambda: process.sleepers() == 1)
+    assert report.missing == []
+    main, sleeper = report.threads
+    assert main.tid == process.pid
+    assert main.state == ("T" if is_stopped else "S")
+    assert "read_byte" in functions(main)
+    assert "sleep_long" in functions(sleeper)
+    (child,) = report.children
+    assert (child.command, child.parent_pid, child.state) == ("sleep 1000", process.pid, "S")
+    assert 0 <= child.cpu_s <= child.age_s < 1000
+
+
+def test_what_does_not_stop_is_read_as_it_stands(library: str) -> None:
+    with victim(f"zoo.call({library!r}, 'wait_in_vfork')") as process:
+        assert wait_until(lambda: process.state() == "D")
+        report = inspect(process, "live")
+        assert "TracerPid:\t0\n" in process.task(process.pid, "status")
+    (thread,) = report.threads
+    assert thread.state == "D"
+    assert "wait_in_vfork" in functions(thread)
+    assert report.missing == [
+        f"native stack of thread {process.pid}, maybe in part: it did not stop within 10 ms"
+    ]
+
+
+def test_the_python_stack_is_asked_for() -> None:
+    code = (
+        "faulthandler.register(signal.SIGUSR1, file=out)\n"
+        "def waits():\n"
+        "    os.write(out, b'.'); os.read(0, 1)\n"
+        "waits()"
+    )
+    with victim(code) as process:
+        assert process.hear() == b"."
+        report = inspect(process, "live", signal.SIGUSR1)
+        assert b"in waits" in process.hear()
+    assert report.missing == []
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("", "nothing catches that any more"),
+        (
+            "faulthandler.register(signal.SIGUSR1, file=out)\n"
+            "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n",
+            "all threads have blocked that",
+        ),
+    ],
+)
+def test_a_signal_that_would_do_harm_is_not_sent(library: str, code: str, reason: str) -> None:
+    with victim(code + f"os.write(out, b'.'); zoo.call({library!r}, 'read_byte')") as process:
+        assert process.hear() == b"."
+        assert wait_until(lambda: process.state() == "S")
+        report = inspect(process, "live", signal.SIGUSR1)
+        assert is_alive(process.pid)
+    assert reason in report.missing[0]
+    assert "read_byte" in functions(report.threads[0])
+
+
+def test_a_crowd_of_threads(library: str) -> None:
+    code = (
+        f"import ctypes\nctypes.CDLL({library!r}).start_waiting(100)\n"
+        "os.write(out, b'.'); os.read(0, 1)"
+    )
+    with victim(code) as process:
+        assert process.hear() == b"."
+        report = inspect(process, "live")
+    assert len(report.threads) == MAX_THREADS
+    assert report.threads[0].tid == process.pid
+    assert report.missing == [f"native stacks of {101 - MAX_THREADS} more threads"]
+
+
+def test_a_report_has_a_limit(tmp_path: Path) -> None:
+    frames = [Frame("f" * 300, "lib.so", 1, 2)] * MAX_FRAMES
+    with open(tmp_path / "report", "w+b") as file:
+        output = Output(file.fileno())
+        for tid in range(MAX_THREADS):
+            output.write(ThreadStack(tid, "thread", "S", False, frames, False))
+        output.close()
+        file.seek(0)
+        data = file.read()
+    assert len(data) <= MAX_REPORT
+    report = NativeReport.of_lines(data)
+    left_out = MAX_THREADS - len(report.threads)
+    assert 0 < left_out < MAX_THREADS
+    assert report.missing == [f"{left_out} threads or children: the report is full"]
