@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
 import uuid
 from collections.abc import Iterator
@@ -40,6 +41,15 @@ def kernel_objects() -> list[str]:
     return sorted(targets)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def without_core_files() -> Iterator[None]:
+    """Tests crash on purpose, and nobody wants their core files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+
+
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
@@ -49,6 +59,7 @@ def leaves_nothing_behind(
     temporary: Path = tmp_path_factory.mktemp("TMPDIR")
     monkeypatch.setenv(*mark.split("="))
     monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setenv("COMPILEPOOL_CRASH_DIR", str(tmp_path_factory.mktemp("crashes") / "root"))
     monkeypatch.setenv("PYTHON_COLORS", "0")  # tests read tracebacks, which Python 3.13 colours
     before = kernel_objects()
     yield

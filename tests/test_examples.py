@@ -11,7 +11,7 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 SHOWS = {
-    "one_bad_kernel.py": ["kernel_0: 16 bytes", "'kernel_7' was killed by SIGSEGV"],
+    "one_bad_kernel.py": ["kernel_0: 16 bytes", "'kernel_7' crashed of SIGSEGV"],
     "stock_pool.py": [
         "here:      top-level: True",
         "in a job:  top-level: False, parent gone: False",

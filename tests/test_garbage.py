@@ -35,6 +35,9 @@ from compilepool.wire.messages import (
 from compilepool.wire.payloads import Payload, pack
 from compilepool.wire.serializers import dump_payload
 from compilepool.wire.spawn import process_command, spawn
+from compilepool.wire.status import make_status
+from compilepool.wire.submission import submit_message
+from compilepool.wire.worker_fds import WorkerFds
 from tests.conftest import MARK
 from tests.processes import (
     PATIENCE_S,
@@ -55,7 +58,7 @@ PIDFD_GETFD = 438
 
 
 def small_config() -> PoolConfig:
-    return Snapshot(PoolOptions(1, [], None, (), "fork", None)).config
+    return Snapshot(PoolOptions(1, [], None, (), "fork", None, capture=False)).config
 
 
 def own_processes() -> list[str]:
@@ -110,8 +113,9 @@ PACKETS = st.one_of(
     st.builds(lambda byte: byte * (200 * 1024), st.binary(min_size=1, max_size=1)),
 )
 WELL_MEANT = [
-    Message(Kind.SUBMIT, 1, 0, Form.INLINE, b"not a pickle"),
-    Message(Kind.SUBMIT, 2, 0, Form.INLINE_MANY, struct.pack("<I4xQ", 1, 2**63)),
+    submit_message(1, "job", Payload(Form.INLINE, b"not a pickle")),
+    submit_message(2, "job", Payload(Form.INLINE_MANY, struct.pack("<I4xQ", 1, 2**63))),
+    Message(Kind.DUMP, 1),
     Message(Kind.CANCEL, 1),
     Message(Kind.CANCEL_QUEUED),
     Message(Kind.WARM_UP),
@@ -156,8 +160,10 @@ NONSENSE = {
     "unknown form": HEADER.pack(0, Kind.SUBMIT, 0, 99, 0, 0),
     "wrong kind": encode(Message(Kind.RESULT, 1, 0, Form.INLINE, b"x")),
     "a fork server's": encode(Message(Kind.WORKER_EXITED, 1, body=b"{}")),
-    "no payload": encode(Message(Kind.SUBMIT, 1)),
-    "submitted twice": encode(Message(Kind.SUBMIT, 1, 0, Form.INLINE, b"x")) * 2,
+    "no payload": encode(Message(Kind.SUBMIT, 1, body=bytes(2))),
+    "no name": encode(Message(Kind.SUBMIT, 1, 0, Form.INLINE, b"x")),
+    "name cut": encode(Message(Kind.SUBMIT, 1, 0, Form.INLINE, b"\xff\xffjob")),
+    "submitted twice": encode(submit_message(1, "job", Payload(Form.INLINE, b"x"))) * 2,
     "configured twice": encode(small_config().payload().message(Kind.CONFIGURE)) * 2,
 }
 
@@ -259,7 +265,7 @@ def test_a_configuration_that_no_process_can_be_started_with_fails_the_jobs() ->
     config.python_flags.append("\0")
     with supervisor() as process:
         configure(process, config)
-        process.channel.send(dump_payload((abs, (-1,), {})).message(Kind.SUBMIT, 1))
+        process.channel.send(submit_message(1, "job", dump_payload((abs, (-1,), {}))))
         (message,) = process.channel.receive() or []
         assert (message.kind, message.id) == (Kind.FAILED, 1)
         process.channel.send(Message(Kind.SHUTDOWN))
@@ -272,7 +278,7 @@ def test_what_a_client_sends_at_length_is_not_kept() -> None:
         for id in range(5):
             for _ in range(200):
                 process.channel.send(Message(Kind.CANCEL, id, body=bytes(MAX_PACKET // 2)))
-        process.channel.send(dump_payload((abs, (-1,), {})).message(Kind.SUBMIT, 1))
+        process.channel.send(submit_message(1, "job", dump_payload((abs, (-1,), {}))))
         kinds: list[Kind] = []
         while Kind.RESULT not in kinds:
             messages = process.channel.receive()
@@ -289,11 +295,14 @@ def test_what_a_client_sends_at_length_is_not_kept() -> None:
 
 
 def workers_socket() -> socket.socket:
-    """The only one that a worker has."""
+    """The one that its jobs come through."""
     for fd in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             if os.readlink(f"/proc/self/fd/{fd}").startswith("socket:"):
-                return socket.socket(fileno=os.dup(int(fd)))
+                found = socket.socket(fileno=os.dup(int(fd)))
+                if found.type == socket.SOCK_SEQPACKET:
+                    return found
+                found.close()
     raise LookupError("this worker has no socket")
 
 
@@ -452,11 +461,12 @@ SUPERVISORS_NONSENSE = {
     "cut": (encode(Message(Kind.CANCELLED, 1))[:-1], 0),
     "oversized": (bytes(200 * 1024), 0),
     "wrong kind": (encode(Message(Kind.SUBMIT, 1)), 0),
-    "no failure": (encode(Message(Kind.FAILED, 1, body=b"[]")), 0),
+    "no failure": (encode(pack([[b"[]"]]).message(Kind.FAILED, 1)), 0),
     "failure of wrong types": (
-        encode(Message(Kind.FAILED, 1, body=b'{"cause": "crash", "exitcode": "x"}')),
+        encode(pack([[b'{"cause": "crash", "exitcode": "x"}']]).message(Kind.FAILED, 1)),
         0,
     ),
+    "no snapshot": (encode(pack([[b"{}"]]).message(Kind.DUMPED, 1)), 0),
     "no payload": (encode(Message(Kind.RESULT, 1)), 0),
     "descriptor": (HEADER.pack(0, Kind.WARNING, 0, 0, 1, 0), 1),
     "descriptors": (encode(Message(Kind.WARNING)), 100),
@@ -512,11 +522,12 @@ class ForkServer:
     def start_worker(self, fds: tuple[int, ...] | None = None) -> tuple[int, Channel]:
         """Its pidfd, and the link to it."""
         ours, theirs = Channel.pair()
-        crash_file = os.memfd_create("crash", os.MFD_CLOEXEC)
-        own = (theirs.fileno(), crash_file)
-        self.channel.send(Message(Kind.START_WORKER, 1, fds=own if fds is None else fds))
+        status = make_status()
+        with open(os.devnull, "w") as crash:
+            own = WorkerFds(theirs.fileno(), crash.fileno(), status, None, None).flat()
+            self.channel.send(Message(Kind.START_WORKER, 1, fds=own if fds is None else fds))
         theirs.close()
-        os.close(crash_file)
+        os.close(status)
         (message,) = self.channel.receive() or []
         assert (message.kind, message.id, len(message.fds)) == (Kind.WORKER_STARTED, 1, 1)
         return message.fds[0], ours
@@ -551,7 +562,7 @@ FORK_SERVERS_NONSENSE = {
     "oversized": (bytes(200 * 1024), 0),
     "wrong kind": (encode(Message(Kind.JOB, 2)), 0),
     "no descriptors": (encode(Message(Kind.START_WORKER, 2)), 0),
-    "too many descriptors": (HEADER.pack(0, Kind.START_WORKER, 0, 0, 4, 2), 4),
+    "too many descriptors": (HEADER.pack(0, Kind.START_WORKER, 0, 0, 5, 2), 5),
     "nobody's descriptors": (encode(Message(Kind.START_WORKER, 2)), 2),
     "hang-up": (b"", 0),
 }
@@ -610,9 +621,9 @@ def test_a_worker_that_gets_descriptors_that_are_none_of_its_own_dies_alone(
     fork_server: ForkServer,
 ) -> None:
     fork_server.serve()
-    worker, link = fork_server.start_worker((fork_server.pidfd, fork_server.pidfd))
+    worker, link = fork_server.start_worker((fork_server.pidfd,) * 3)
     (message,) = fork_server.channel.receive() or []
-    assert (message.kind, json.loads(message.body)) == (Kind.WORKER_EXITED, {"exitcode": 1})
+    assert (message.kind, json.loads(message.body)["exitcode"]) == (Kind.WORKER_EXITED, 1)
     assert not kernel.wait_dead(fork_server.pidfd, 0)
     os.close(worker)
     link.close()

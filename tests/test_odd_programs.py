@@ -341,7 +341,7 @@ def leave():
     child.stdout.readline()
     os.write(1, f"{{child.pid}}\\n".encode())
     os._exit(1)
-with CompilePool(2) as pool:
+with CompilePool(2, capture=False) as pool:
     other = pool.submit(select.select, [], [], [], 0.5)
     assert isinstance(pool.submit(leave).exception({PATIENCE_S}), WorkerCrashed)
     assert other.result({PATIENCE_S}) == ([], [], [])

@@ -166,6 +166,6 @@ def test_what_a_job_prints_is_there_when_it_has_ended(capfd: pytest.CaptureFixtu
         print("compiling")
         raise ValueError
 
-    with CompilePool(1) as pool:
+    with CompilePool(1, capture=False) as pool:
         assert isinstance(pool.submit(fail).exception(PATIENCE_S), ValueError)
         assert capfd.readouterr().out == "compiling\n"

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import math
 import os
 import pickle
 import socket
@@ -37,6 +38,10 @@ from compilepool.wire.messages import (
 )
 from compilepool.wire.payloads import INLINE_LIMIT, Payload, Unpacked, of_message, pack
 from compilepool.wire.serializers import dump, dump_payload, load_payload
+from compilepool.wire.snapshot import JobSnapshot
+from compilepool.wire.status import StatusPage, make_status, read_status
+from compilepool.wire.submission import read_submit, submit_message
+from compilepool.wire.worker_fds import WorkerFds
 
 ALL_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -469,7 +474,9 @@ def test_a_serializer_that_returns_no_bytes_is_refused() -> None:
 
 # Configuration and failures
 
-CONFIG = PoolConfig(2, "fork", ["json"], ["-B"], ["/lib"], ["prog"], "/")
+CONFIG = PoolConfig(
+    2, "fork", ["json"], ["-B"], ["/lib"], ["prog"], "/", True, "/logs", True, "libdw.so.1"
+)
 
 
 def config_payload(body: bytes) -> Payload:
@@ -492,6 +499,10 @@ WRONG_FIELDS: dict[str, list[object]] = {
     "sys_path": [None, "/lib", [["/lib"]]],
     "argv": [None, "prog"],
     "cwd": [None, 0, ["/"]],
+    "capture": [None, 1, "yes"],
+    "log_dir": [None, 0],
+    "native_tracebacks": [None, 0],
+    "libdw": [None, ["libdw.so.1"]],
     "unknown": [1],
 }
 
@@ -531,14 +542,21 @@ def test_a_configuration_larger_than_any_is_refused_before_it_is_read() -> None:
         st.none() | st.integers(-64, 255),
         st.text(max_size=20),
         st.text(max_size=200),
+        st.text(max_size=200),
+        st.text(max_size=20),
+        st.floats(0, 1e6),
+        st.integers(0, 1 << 50),
+        st.booleans(),
     )
 )
 @settings(max_examples=50)
 def test_a_failure_arrives(failure: Failure) -> None:
-    message = failure.message(7)
-    (received,) = decode(encode(message))
-    assert received.id == 7
-    assert Failure.of_message(received) == failure
+    assert Failure.of_payload(failure.payload()) == failure
+
+
+def test_a_failure_of_any_size_arrives() -> None:
+    failure = Failure(Cause.CRASH, -11, text="t" * MAX_PACKET, native="n" * MAX_PACKET)
+    assert Failure.of_payload(failure.payload()) == failure
 
 
 @pytest.mark.parametrize(
@@ -551,23 +569,121 @@ def test_a_failure_arrives(failure: Failure) -> None:
         {"exitcode": 1.5},
         {"module": None},
         {"text": 5},
+        {"native": None},
+        {"phase": None},
+        {"phase_s": "1"},
+        {"peak_bytes": 1.5},
+        {"is_out_of_memory": 1},
         {"unknown": 1},
     ],
-    ids=str,
+    ids=lambda changes: next(iter(changes)),
 )
 def test_a_failure_with_a_wrong_field_is_refused(changes: dict[str, object]) -> None:
     fields = {**dataclasses.asdict(Failure(Cause.CRASH, -11)), **changes}
     with pytest.raises(ProtocolError):
-        Failure.of_message(Message(Kind.FAILED, body=json.dumps(fields).encode()))
+        Failure.of_payload(pack([[json.dumps(fields).encode()]]))
 
 
 @given(st.binary(max_size=50))
 @settings(max_examples=50)
 @example(b"{}")
 @example(b"[" * MAX_BODY)
-def test_garbage_is_no_failure(body: bytes) -> None:
+def test_garbage_is_no_failure_and_no_snapshot(body: bytes) -> None:
     with pytest.raises(ProtocolError):
-        Failure.of_message(Message(Kind.FAILED, body=body))
+        Failure.of_payload(pack([[body]]))
+    with pytest.raises(ProtocolError):
+        JobSnapshot.of_payload(pack([[body]]))
+
+
+@given(
+    st.builds(
+        JobSnapshot,
+        st.sampled_from(["queued", "running", "ended"]),
+        st.text(max_size=50),
+        st.text(max_size=50),
+        st.text(max_size=50),
+        st.floats(0, 1e6),
+        st.floats(0, 1e6),
+        st.text(max_size=50),
+    )
+)
+@settings(max_examples=30)
+def test_a_snapshot_of_a_job_arrives(snapshot: JobSnapshot) -> None:
+    assert JobSnapshot.of_payload(snapshot.payload()) == snapshot
+
+
+@pytest.mark.parametrize("changes", [{"state": None}, {"log": 1}, {"run_s": ""}, {"x": 1}])
+def test_a_snapshot_with_a_wrong_field_is_refused(changes: dict[str, object]) -> None:
+    fields = {**dataclasses.asdict(JobSnapshot("running")), **changes}
+    with pytest.raises(ProtocolError):
+        JobSnapshot.of_payload(pack([[json.dumps(fields).encode()]]))
+
+
+# Submissions, and what a worker is started with
+
+
+@given(st.text(max_size=300), st.binary(max_size=100))
+def test_a_job_arrives_with_its_name(name: str, call: bytes) -> None:
+    (message,) = decode(encode(submit_message(3, name, pack([[call]]))))
+    told, rest = read_submit(message)
+    assert told == name[:256].encode(errors="replace").decode()
+    with Unpacked(of_message(rest)) as unpacked:
+        assert bytes(unpacked.stream) == call
+
+
+@given(st.binary(max_size=10))
+@example(b"")
+@example(b"\xff\xffname")
+def test_a_submission_without_a_name_is_refused(body: bytes) -> None:
+    try:
+        _, rest = read_submit(Message(Kind.SUBMIT, body=body))
+        assert len(rest.body) <= len(body) - 2
+    except ProtocolError:
+        assert len(body) < 2 or len(body) < 2 + struct.unpack_from("<H", body)[0]
+
+
+@given(st.booleans(), st.booleans())
+def test_the_descriptors_of_a_worker_keep_their_meaning(captures: bool, starts: bool) -> None:
+    fds = WorkerFds(3, 4, 5, (6, 7) if captures else None, 8 if starts else None)
+    assert WorkerFds.of_flat(fds.flat(), captures=captures) == fds
+    for wrong in ((), (3, 4), tuple(range(10))):
+        with pytest.raises(ValueError, match="descriptors for a worker"):
+            WorkerFds.of_flat(wrong, captures=captures)
+
+
+# What a worker does
+
+
+@given(st.integers(0, (1 << 64) - 1), st.text())
+def test_the_status_that_a_worker_writes_is_read(job: int, phase: str) -> None:
+    fd = make_status()
+    try:
+        page = StatusPage(fd)
+        assert read_status(fd).job == 0
+        page.begin(job)
+        before = read_status(fd)
+        assert (before.job, before.phase) == (job, "")
+        page.set_phase(phase)
+        after = read_status(fd)
+        data = phase.encode(errors="replace")[:100].decode(errors="ignore")
+        assert after.phase.startswith(data)
+        assert after.phase_since >= after.since == before.since > 0
+        page.begin(job)
+        assert read_status(fd).phase == ""
+    finally:
+        os.close(fd)
+
+
+@given(st.binary(max_size=300))
+def test_garbage_in_the_status_is_read_as_something(garbage: bytes) -> None:
+    fd = make_status()
+    try:
+        os.pwrite(fd, garbage, 0)
+        status = read_status(fd)
+        assert math.isfinite(status.since)
+        assert math.isfinite(status.phase_since)
+    finally:
+        os.close(fd)
 
 
 def test_the_last_of_several_crashes_is_told() -> None:

@@ -10,8 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from compilepool.client.dump import JobDump
     from compilepool.client.future import CompileFuture
     from compilepool.client.pool import CompilePool
+    from compilepool.client.record import JobRecord
     from compilepool.errors import (
         CompilePoolError,
         NestedPoolError,
@@ -25,12 +27,15 @@ if TYPE_CHECKING:
     )
     from compilepool.worker.identity import has_parent_changed, in_toplevel_process
     from compilepool.worker.initializer import worker_initializer
+    from compilepool.worker.phases import report_phase
 
 __version__ = "0.1.0"
 
 _HOME = {
     "CompilePool": "compilepool.client.pool",
     "CompileFuture": "compilepool.client.future",
+    "JobDump": "compilepool.client.dump",
+    "JobRecord": "compilepool.client.record",
     "CompilePoolError": "compilepool.errors",
     "NestedPoolError": "compilepool.errors",
     "PoolClosed": "compilepool.errors",
@@ -42,6 +47,7 @@ _HOME = {
     "WorkerCrashed": "compilepool.errors",
     "has_parent_changed": "compilepool.worker.identity",
     "in_toplevel_process": "compilepool.worker.identity",
+    "report_phase": "compilepool.worker.phases",
     "worker_initializer": "compilepool.worker.initializer",
 }
 
@@ -49,6 +55,8 @@ __all__ = [
     "CompileFuture",
     "CompilePool",
     "CompilePoolError",
+    "JobDump",
+    "JobRecord",
     "NestedPoolError",
     "PoolClosed",
     "PreloadFailed",
@@ -59,6 +67,7 @@ __all__ = [
     "WorkerCrashed",
     "has_parent_changed",
     "in_toplevel_process",
+    "report_phase",
     "worker_initializer",
 ]
 

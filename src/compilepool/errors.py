@@ -19,15 +19,20 @@ class WorkerCrashed(CompilePoolError, BrokenProcessPool):
     """The worker process died while it ran this job. Only this job is lost: the pool works on.
 
     Or there was no worker that could run it: five in a row died while starting. Or its fork server
-    died under it twice. The message says which.
+    died under it twice. The message says which. It fits a screen; the attributes have all of it.
 
     Attributes:
         job: the job's name.
         signal: the number of the signal that killed the worker (a `signal.Signals` where Python
             has a name for it), or None if the worker exited.
         exitcode: the exit code, or None if a signal killed the worker.
-        python_traceback: what faulthandler wrote as the process died; empty if it wrote nothing
-            (SIGKILL, `os._exit`).
+        python_traceback: what faulthandler wrote as the process died: the stacks of all Python
+            threads, that of the crash first; empty if it wrote nothing (SIGKILL, `os._exit`).
+        native_traceback: the native stacks of all threads, that of the crash first; empty if they
+            could not be had, or the process was gone.
+        log: the end of the job's output.
+        phase: what the job had said that it does, by `report_phase`; empty if nothing.
+        folder: the crash folder, for `compilepool replay`; empty if none was kept.
     """
 
     def __init__(
@@ -38,12 +43,20 @@ class WorkerCrashed(CompilePoolError, BrokenProcessPool):
         signal: int | None = None,
         exitcode: int | None = None,
         python_traceback: str = "",
+        native_traceback: str = "",
+        log: str = "",
+        phase: str = "",
+        folder: str = "",
     ) -> None:
         super().__init__(message)
         self.job = job
         self.signal = _named_signal(signal)
         self.exitcode = exitcode
         self.python_traceback = python_traceback
+        self.native_traceback = native_traceback
+        self.log = log
+        self.phase = phase
+        self.folder = folder
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.args[0], self.__dict__)
@@ -87,11 +100,17 @@ class UnsupportedPlatform(CompilePoolError, RuntimeError):
 
 
 class RemoteTraceback(Exception):
-    """The traceback of a job's exception as text; set as the `__cause__` of that exception."""
+    """The traceback of a job's exception as text; set as the `__cause__` of that exception.
 
-    def __init__(self, text: str) -> None:
+    Attributes:
+        text: the traceback.
+        log: the end of the job's output.
+    """
+
+    def __init__(self, text: str, log: str = "") -> None:
         super().__init__(text)
         self.text = text
+        self.log = log
 
     def __str__(self) -> str:
         return f'\n"""\n{self.text}"""'

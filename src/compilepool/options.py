@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,10 @@ class PoolOptions:
     initargs: Sequence[Any]
     start_method: str
     serializer: Serializer | None
+    capture: bool = True
+    log_dir: str | os.PathLike[str] | None = None
+    native_tracebacks: bool = True
+    keep_crashes: bool = True
 
     def __post_init__(self) -> None:
         _raise_all([*self._type_problems()], [*self._value_problems()])
@@ -41,6 +46,11 @@ class PoolOptions:
             yield f"initializer must be callable, not {self.initializer!r}"
         if isinstance(self.initargs, str | bytes) or not isinstance(self.initargs, Sequence):
             yield f"initargs must be a tuple, not {self.initargs!r}"
+        for flag in ("capture", "native_tracebacks", "keep_crashes"):
+            if not isinstance(getattr(self, flag), bool):
+                yield f"{flag} must be True or False, not {getattr(self, flag)!r}"
+        if not isinstance(self.log_dir, str | os.PathLike | None):
+            yield f"log_dir must be a path or None, not {self.log_dir!r}"
         for method in ("dumps", "loads"):
             is_there = callable(getattr(self.serializer, method, None))
             if self.serializer is not None and not is_there:
@@ -55,6 +65,8 @@ class PoolOptions:
                     yield f"preload names {name!r}, and there is no such module"
         if self.start_method not in START_METHODS:
             yield f"start_method must be 'fork' or 'spawn', not {self.start_method!r}"
+        if self.log_dir is not None and self.capture is False:
+            yield "log_dir gets the output of jobs only if it is captured, and capture is False"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -78,7 +78,7 @@ def main() -> None:
     null = subprocess.DEVNULL
     bystander = subprocess.Popen(["sleep", "1000"], stdin=null, stdout=null, stderr=null)
     say(f"bystander {bystander.pid}")
-    pool = CompilePool(max_workers=count + 1, start_method=start_method)
+    pool = CompilePool(max_workers=count + 1, start_method=start_method, capture=False)
     futures = [pool.submit(job, index) for index in range(count)]
     for line in sys.stdin:
         command, *arguments = line.split()

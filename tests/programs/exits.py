@@ -48,5 +48,6 @@ def leave(way: str, pool: CompilePool) -> None:
 
 
 kept: list[CompileFuture[None]] = []
-the_pool = CompilePool(1, start_method=cast(Literal["fork", "spawn"], sys.argv[2]))
+start_method = cast(Literal["fork", "spawn"], sys.argv[2])
+the_pool = CompilePool(1, start_method=start_method, capture=False)
 leave(sys.argv[1], the_pool)

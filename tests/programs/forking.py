@@ -59,7 +59,7 @@ def outcome(future: Future[Any]) -> str:
 def copies() -> None:
     """Jobs of the parent run, wait and have ended when it forks."""
     gate = sys.argv[2]
-    pool = CompilePool(1)
+    pool = CompilePool(1, capture=False)
     ended = pool.submit(add, 1, 2)
     ended.result()
     running = pool.submit(pause, gate, 5)
@@ -91,7 +91,7 @@ def copies() -> None:
 def with_callback() -> None:
     """The callback of a future needs a lock, which another thread holds when the parent forks."""
     gate = sys.argv[2]
-    pool = CompilePool(1)
+    pool = CompilePool(1, capture=False)
     lock = threading.Lock()
 
     def call_back(future: Future[int]) -> None:
@@ -145,7 +145,7 @@ def while_reading() -> None:
 def within_as_completed() -> None:
     """The child goes on with an iteration that the parent had begun."""
     gate = sys.argv[2]
-    pool = CompilePool(1)
+    pool = CompilePool(1, capture=False)
     futures = [pool.submit(add, 1, 2), pool.submit(pause, gate, 5), pool.submit(add, 3, 4)]
     iterator = as_completed(futures)
     say(f"first: {outcome(next(iterator))}")

@@ -27,7 +27,8 @@ def in_a_compiler() -> None:
 def main() -> None:
     # The terminal is its standard input; it leads its session already.
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    with CompilePool(2, start_method=cast(Literal["fork", "spawn"], sys.argv[1])) as pool:
+    start_method = cast(Literal["fork", "spawn"], sys.argv[1])
+    with CompilePool(2, start_method=start_method, capture=False) as pool:
         futures = [pool.submit(in_python), pool.submit(in_a_compiler), pool.submit(in_python)]
         if sys.argv[2] == "starting":
             os.write(1, b"starting\n")

@@ -82,6 +82,67 @@ def _demo(output: Path, workers: int | None) -> bool:
         raise typer.Exit(_WRONG_USE) from None
 
 
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="For bug reports and programs.")] = False,
+) -> None:
+    """Try what this machine allows, and say what each missing thing costs.
+
+    Exits with 0 if a pool can run here, else with 1.
+    """
+    from compilepool.cli.doctor_report import run_doctor
+
+    raise typer.Exit(0 if run_doctor(as_json=as_json) else 1)
+
+
+@app.command()
+def crashes(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """List the jobs that have crashed their workers, the newest first."""
+    from compilepool.cli.crashes import list_crashes
+
+    try:
+        list_crashes(as_json=as_json)
+    except OSError as error:
+        typer.echo(f"cannot read: {error}", err=True)
+        raise typer.Exit(_WRONG_USE) from None
+
+
+@app.command()
+def replay(
+    folder: Annotated[
+        str,
+        typer.Argument(metavar="DIR", help="A crash folder, or its name in `compilepool crashes`."),
+    ],
+    gdb: Annotated[bool, typer.Option("--gdb", help="Run it in gdb.")] = False,
+) -> None:
+    """Run a job that has crashed its worker again, in a fresh one.
+
+    Exit code: 0 if it crashes the same way, 1 if it does not, 2 if the folder cannot be replayed.
+    """
+    try:
+        with _interrupted_once_at_most():
+            is_reproduced = _replay(folder, gdb)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
+    raise typer.Exit(0 if is_reproduced else 1)
+
+
+def _replay(folder: str, gdb: bool) -> bool:
+    from compilepool.cli.replay import replay_crash
+
+    try:
+        return replay_crash(folder, gdb=gdb)
+    except compilepool.CompilePoolError as error:
+        typer.echo(str(error), err=True)
+        return False
+    except (OSError, ValueError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(_WRONG_USE) from None
+
+
 @contextlib.contextmanager
 def _interrupted_once_at_most() -> Iterator[None]:
     """Within it, only the first Ctrl-C counts: a second must not break the cleanup after it."""

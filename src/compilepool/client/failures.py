@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
 from typing import Any
 
+from compilepool.client.crash_text import crash_text, died
 from compilepool.errors import (
     CompilePoolError,
     PreloadFailed,
@@ -13,23 +13,31 @@ from compilepool.errors import (
     SerializationError,
     WorkerCrashed,
 )
-from compilepool.wire.failure import Cause, Failure, describe
+from compilepool.wire.failure import CRASH_HEAD, Cause, Failure, describe
 from compilepool.wire.messages import Outcome, ProtocolError
+from compilepool.wire.native_report import NativeReport, native_traceback
 from compilepool.wire.payloads import Payload, Unpacked
 from compilepool.wire.serializers import Serializer, load
 
 
-def error_of(failure: Failure, job: str) -> CompilePoolError:
-    """The error for a job that ended without an outcome of its own."""
+def error_of(
+    failure: Failure, job: str, log: str = "", *, folder: str = "", unkept: str = ""
+) -> CompilePoolError:
+    """The error for a job that ended without an outcome of its own.
+
+    Args:
+        failure: what the supervisor has found.
+        job: the job's name.
+        log: the end of its output.
+        folder: the crash folder that was made of it.
+        unkept: why there is none, if that is worth saying.
+    """
     how = died(failure.exitcode)
     detail = f"\n{failure.text.rstrip()}" if failure.text else ""
     if failure.cause is Cause.PRELOAD:
         return PreloadFailed(_preload_message(failure, job, how), **_preload_fields(failure))
     if failure.cause is Cause.CRASH:
-        message = (
-            f"the worker that ran job {job!r} {how};"
-            f" only this job is lost, and the pool works on{detail}"
-        )
+        message = crash_text(failure, job, log, folder=folder, unkept=unkept)
     elif failure.cause is Cause.FORK_SERVER:
         message = (
             f"the fork server {how} while job {job!r} ran, and that for the second time;"
@@ -48,12 +56,25 @@ def error_of(failure: Failure, job: str) -> CompilePoolError:
         job=job,
         signal=-failure.exitcode if is_signal and failure.exitcode else None,
         exitcode=None if is_signal else failure.exitcode,
-        python_traceback=failure.text if failure.text.startswith("Fatal Python error") else "",
+        python_traceback=failure.text if failure.text.startswith(CRASH_HEAD) else "",
+        native_traceback=native_traceback(NativeReport.of_lines(failure.native.encode())),
+        log=log,
+        phase=failure.phase,
+        folder=folder,
     )
 
 
+def report_text(error: CompilePoolError) -> str:
+    """All that is known of a crash, as text."""
+    parts = [str(error)]
+    for title in ("native_traceback", "python_traceback", "log"):
+        if text := getattr(error, title, "").rstrip():
+            parts.append(f"{title.replace('_', ' ').capitalize()}:\n\n{text}")
+    return "\n\n".join(parts) + "\n"
+
+
 def resolve(
-    outcome: int, payload: Payload, job: str, serializer: Serializer | None
+    outcome: int, payload: Payload, job: str, serializer: Serializer | None, log: str = ""
 ) -> tuple[Any, BaseException | None]:
     """What is in the payload of a RESULT, which is closed.
 
@@ -75,11 +96,13 @@ def resolve(
                 return None, _not_loaded("the result", job, error, "")
         head = _head(bytes(unpacked.stream))
         if outcome == Outcome.RAISED and unpacked.buffers:
-            return None, _exception(unpacked.buffers, head, job)
-    return None, _unserializable(head, job)
+            return None, _exception(unpacked.buffers, head, job, log)
+    return None, _unserializable(head, job, log)
 
 
-def _exception(sections: list[bytearray], head: dict[str, str], job: str) -> BaseException:
+def _exception(
+    sections: list[bytearray], head: dict[str, str], job: str, log: str
+) -> BaseException:
     stream, *buffers = sections
     try:
         exception = load(memoryview(stream), buffers, None)
@@ -88,11 +111,11 @@ def _exception(sections: list[bytearray], head: dict[str, str], job: str) -> Bas
     except BaseException as error:  # noqa: BLE001 - runs the user's code
         return _not_loaded(f"the exception, a {head['type']},", job, error, head["traceback"])
     # Not by its own __setattr__: it may be a frozen dataclass.
-    BaseException.__setattr__(exception, "__cause__", RemoteTraceback(head["traceback"]))
+    BaseException.__setattr__(exception, "__cause__", RemoteTraceback(head["traceback"], log))
     return exception
 
 
-def _unserializable(head: dict[str, str], job: str) -> SerializationError:
+def _unserializable(head: dict[str, str], job: str, log: str) -> SerializationError:
     if head["what"] == "the call":
         message = (
             f"job {job!r} could not be unpickled in the worker: {head['reason']};"
@@ -104,7 +127,7 @@ def _unserializable(head: dict[str, str], job: str) -> SerializationError:
             f" {head['reason']}; have the job return or raise plain data"
         )
     error = SerializationError(message)
-    error.__cause__ = RemoteTraceback(head["traceback"])
+    error.__cause__ = RemoteTraceback(head["traceback"], log)
     return error
 
 
@@ -124,19 +147,6 @@ def _head(data: bytes) -> dict[str, str]:
         return {key: str(head.get(key)) for key in ("what", "type", "reason", "traceback")}
     except (ValueError, AttributeError, RecursionError):
         raise ProtocolError("not the head of an outcome") from None
-
-
-def died(exitcode: int | None) -> str:
-    """What an exit code says of a process's end; negated signal numbers, None if there is none."""
-    if exitcode is None:
-        return "could not be started"
-    if exitcode >= 0:
-        return f"exited with code {exitcode}"
-    try:
-        named = signal.Signals(-exitcode)
-        return f"was killed by {named.name} ({signal.strsignal(named)})"
-    except ValueError:
-        return f"was killed by signal {-exitcode}"
 
 
 def _preload_message(failure: Failure, job: str, how: str) -> str:

@@ -9,6 +9,8 @@ from concurrent.futures import Future
 from concurrent.futures._base import CANCELLED, PENDING, RUNNING
 from typing import TypeVar
 
+from compilepool.client.record import JobRecord
+
 T = TypeVar("T")
 
 _log = logging.getLogger("compilepool")
@@ -18,10 +20,14 @@ class CompileFuture(Future[T]):
     """A `concurrent.futures.Future` whose `cancel` also ends a job that runs.
 
     Made by `CompilePool.submit` only.
+
+    Attributes:
+        record: what is known of the job besides its result.
     """
 
     def __init__(self, cancel_job: Callable[[], bool]) -> None:
         super().__init__()
+        self.record = JobRecord()
         self._cancel_job = cancel_job
 
     def cancel(self) -> bool:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import errno
 import logging
+import select
 
 from compilepool.client import failures
+from compilepool.client.background import Background
+from compilepool.client.crash_keeper import CrashKeeper
+from compilepool.client.dump import Dumps
 from compilepool.client.jobs import Job, JobTable
+from compilepool.client.launcher import SupervisorProcess
 from compilepool.errors import CompilePoolError
-from compilepool.wire.channel import refuse
-from compilepool.wire.failure import Failure, describe
+from compilepool.wire.channel import handle_each, refuse
+from compilepool.wire.failure import Cause, Failure, describe
 from compilepool.wire.messages import Kind, Message
 from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
 from compilepool.wire.serializers import Serializer
+from compilepool.wire.snapshot import JobSnapshot
 
 _log = logging.getLogger("compilepool")
 
@@ -21,14 +27,37 @@ class Inbox:
     """Handles the messages of a pool's supervisors.
 
     Messages about jobs that are not in the table are ignored: they were cancelled meanwhile.
+
+    Args:
+        jobs: the table.
+        serializer: the user's, or None.
+        dumps: who is told what jobs do.
     """
 
-    def __init__(self, jobs: JobTable, serializer: Serializer | None) -> None:
+    def __init__(self, jobs: JobTable, serializer: Serializer | None, dumps: Dumps) -> None:
         self._jobs = jobs
         self._serializer = serializer
+        self._dumps = dumps
         self._warned: set[str] = set()
+        self.keeper: CrashKeeper | None = None
+        """Makes crash folders; None: there are none."""
+        self.background = Background()
 
-    def handle(self, message: Message) -> None:
+    def read_from(self, supervisor: SupervisorProcess) -> None:
+        """Handle a supervisor's messages until it is gone. Raises `ProtocolError`."""
+        poll = select.poll()
+        poll.register(supervisor.channel.fileno(), select.POLLIN)
+        # Some other process may hold a copy of the supervisor's socket, and so hide its end.
+        poll.register(supervisor.pidfd, select.POLLIN)
+        while True:
+            is_dead = any(fd == supervisor.pidfd for fd, _ in poll.poll())
+            while messages := supervisor.channel.receive(wait=False):
+                handle_each(messages, self._handle)
+                del messages  # a result must not live on here
+            if messages is None or is_dead:
+                return
+
+    def _handle(self, message: Message) -> None:
         """Handle a message, and take over its descriptors. Raises `ProtocolError`."""
         kind = message.kind
         if kind is Kind.RESULT:
@@ -38,17 +67,21 @@ class Inbox:
                 self._resolve(job, message.flag, payload)
             elif payload is not None:
                 payload.close()
+        elif kind is Kind.FAILED:
+            self._fail(message)
+        elif kind is Kind.DUMPED:
+            if not lacks_descriptor(message):
+                self._dumps.told(message.id, JobSnapshot.of_payload(of_message(message)))
         elif message.fds:
             refuse(message, "with descriptors")
+        elif kind is Kind.LOG:
+            job = self._jobs.get(message.id)
+            if job is not None:
+                job.future.record.log = message.body.decode(errors="replace")
         elif kind is Kind.STARTED:
             job = self._jobs.get(message.id)
             if job is not None:
                 job.future._mark_running()
-        elif kind is Kind.FAILED:
-            failure = Failure.of_message(message)
-            job = self._jobs.pop(message.id)
-            if job is not None:
-                job.future._end_with_error(failures.error_of(failure, job.name))
         elif kind is Kind.CANCELLED:
             job = self._jobs.pop(message.id)
             if job is not None:
@@ -61,13 +94,35 @@ class Inbox:
         else:
             refuse(message, "from a supervisor")
 
+    def _fail(self, message: Message) -> None:
+        if lacks_descriptor(message):
+            failure = Failure(Cause.CRASH, text="its report got lost: too many open files")
+        else:
+            failure = Failure.of_payload(of_message(message))
+        keeper = self.keeper if failure.cause is Cause.CRASH else None
+        job = self._jobs.pop(message.id, close=keeper is None)
+        if job is None:
+            return
+        if keeper is None:
+            log = job.future.record.log
+            job.future._end_with_error(failures.error_of(failure, job.name, log))
+            return
+
+        def keep_and_end() -> None:
+            error = keeper.keep(job, failure)
+            job.payload.close()
+            job.future._end_with_error(error)
+
+        self.background.run(keep_and_end)
+
     def _resolve(self, job: Job, outcome: int, payload: Payload | None) -> None:
         error: BaseException | None
         try:
             if payload is None:
                 text = "this process or its supervisor has too many open files; see `ulimit -n`"
                 raise OSError(errno.EMFILE, text)
-            result, error = failures.resolve(outcome, payload, job.name, self._serializer)
+            log = job.future.record.log
+            result, error = failures.resolve(outcome, payload, job.name, self._serializer, log)
         except Exception as reason:  # noqa: BLE001 - whatever it is, the job must end
             what = f"job {job.name!r} has ended, but its outcome could not be read here"
             error = CompilePoolError(f"{what}: {describe(reason)}")

@@ -66,14 +66,24 @@ class JobTable:
         """The job, if it has not ended."""
         return self._jobs.get(id)
 
-    def pop(self, id: int) -> Job | None:
-        """Take the job from the table, to end it; None if somebody has."""
+    def pop(self, id: int, *, close: bool = True) -> Job | None:
+        """Take the job from the table, to end it; None if somebody has. Closes its payload."""
         with self.lock:
             job = self._jobs.pop(id, None)
             if job is not None:
                 self._held_fds -= job.payload.fd >= 0
-                job.payload.close()
+                if close:
+                    job.payload.close()
             return job
+
+    def id_of(self, future: CompileFuture[Any]) -> int | None:
+        """The job of a future; None if it has ended, or is none of this pool's."""
+        with self.lock:
+            return next((id for id, job in self._jobs.items() if job.future is future), None)
+
+    def name_of(self, future: CompileFuture[Any]) -> str | None:
+        """The name of a future's job, ended or not; None if it is none of this pool's."""
+        return self._names.get(future)
 
     def abandon(self) -> list[tuple[CompileFuture[Any], str]]:
         """After a fork, in the child: forget all jobs.

@@ -17,6 +17,7 @@ from compilepool.options import PoolOptions
 from compilepool.wire import kernel
 from compilepool.wire.channel import Channel
 from compilepool.wire.config import PoolConfig
+from compilepool.wire.libdw import find_libdw
 from compilepool.wire.messages import Kind, Message, Shutdown
 from compilepool.wire.spawn import process_command, spawn
 
@@ -48,6 +49,10 @@ class Snapshot:
             ],
             argv=[str(argument) for argument in getattr(sys, "argv", None) or [""]],
             cwd=cwd,
+            capture=options.capture,
+            log_dir=os.path.abspath(options.log_dir) if options.log_dir is not None else "",
+            native_tracebacks=options.native_tracebacks,
+            libdw=find_libdw(),
         )
 
 

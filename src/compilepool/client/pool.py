@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
+from compilepool.client.dump import JobDump
 from compilepool.client.future import CompileFuture
 from compilepool.errors import NestedPoolError, UnsupportedPlatform
 from compilepool.options import JobOptions, PoolOptions
@@ -46,6 +48,15 @@ class CompilePool(Executor):
             milliseconds; "spawn": each is a new interpreter and does the preload by itself.
         serializer: pickles calls and results in place of pickle and cloudpickle; see
             `compilepool.wire.serializers.Serializer`. It is itself pickled to the workers.
+        capture: keep the end of what each job and its children write to their output and error
+            output, 64 KiB, in the future's `record.log` and on every error. False: it goes where
+            this process's goes.
+        log_dir: a folder in which each job that writes anything gets a file with all of it.
+        native_tracebacks: a worker that crashes is held for the time that it takes to read its
+            native stacks, up to 2 s; other jobs are not. False: it dies at once, with Python's
+            stack only, and leaves a core file if the limits are such.
+        keep_crashes: a job that crashes is kept in a folder, private to the user, for `compilepool
+            replay`; see `compilepool crashes`. With it go the environment variables.
 
     Raises:
         TypeError, ValueError: an argument is wrong; the message names all that are.
@@ -63,8 +74,23 @@ class CompilePool(Executor):
         initargs: Sequence[Any] = (),
         start_method: Literal["fork", "spawn"] = "fork",
         serializer: Serializer | None = None,
+        capture: bool = True,
+        log_dir: str | os.PathLike[str] | None = None,
+        native_tracebacks: bool = True,
+        keep_crashes: bool = True,
     ) -> None:
-        options = PoolOptions(max_workers, preload, initializer, initargs, start_method, serializer)
+        options = PoolOptions(
+            max_workers,
+            preload,
+            initializer,
+            initargs,
+            start_method,
+            serializer,
+            capture,
+            log_dir,
+            native_tracebacks,
+            keep_crashes,
+        )
         if not in_toplevel_process():
             raise NestedPoolError(
                 "a CompilePool cannot be made inside a worker: its jobs would run beside, not"
@@ -119,6 +145,23 @@ class CompilePool(Executor):
             PoolClosed: after `shutdown`.
         """
         self._session.warm_up()
+
+    def dump(self, future: CompileFuture[Any], *, timeout: float = 5.0) -> JobDump:
+        """What a job does just now: for one that seems to hang. The job goes on.
+
+        Works also while C code holds the GIL, or all threads wait for each other. A signal is
+        handled in the worker, and each thread held for less than a millisecond: as by any signal,
+        a sleep or poll of C code may return early (EINTR, signal(7)). Python's own do not.
+
+        Args:
+            future: the job's, made by this pool.
+            timeout: how long to wait for it, in seconds. (Looking takes 2 s at most.)
+
+        Raises:
+            ValueError: the future is none of this pool's.
+            TimeoutError: nothing was heard in time.
+        """
+        return self._session.dumps.dump(future, timeout)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more jobs, and end the processes when the accepted ones have ended.

@@ -7,12 +7,13 @@ import functools
 import itertools
 import logging
 import os
-import select
 import threading
 from typing import Any
 
+from compilepool.client.crash_keeper import CrashKeeper
+from compilepool.client.crash_text import died
+from compilepool.client.dump import Dumps
 from compilepool.client.endings import end_with_process
-from compilepool.client.failures import died
 from compilepool.client.future import CompileFuture
 from compilepool.client.inbox import Inbox
 from compilepool.client.jobs import Job, JobTable
@@ -20,14 +21,17 @@ from compilepool.client.launcher import Snapshot, SupervisorProcess
 from compilepool.client.packing import not_sent, pack_call, pack_startup
 from compilepool.errors import CompilePoolError, PoolClosed, SupervisorDied
 from compilepool.options import PoolOptions
-from compilepool.wire.channel import close_all, handle_each
+from compilepool.wire.channel import close_all
 from compilepool.wire.failure import describe
 from compilepool.wire.messages import Kind, Message, Shutdown
 from compilepool.wire.payloads import Payload
+from compilepool.wire.snapshot import JobSnapshot
+from compilepool.wire.submission import submit_message
 
 _MAX_SENDS = 2  # a job is sent again once
 _BURY_S = 5.0
 _TERMINATE_S = 0.5
+_KEEP_S = 10.0  # for crash folders that are being written
 
 _log = logging.getLogger("compilepool")
 
@@ -59,7 +63,8 @@ class Session:
         self._snapshot = snapshot
         self._owner_pid = os.getpid()
         self._jobs = JobTable()
-        self._inbox = Inbox(self._jobs, options.serializer)
+        self.dumps = Dumps(self._jobs, self._send)
+        self._inbox = Inbox(self._jobs, options.serializer, self.dumps)
         self._ids = itertools.count(1)
         self._supervisor: SupervisorProcess | None = None
         self._reader: threading.Thread | None = None
@@ -196,6 +201,8 @@ class Session:
     def _start_supervisor(self) -> None:
         if self._snapshot is None:
             self._snapshot = Snapshot(self._options)
+        if self._options.keep_crashes:
+            self._inbox.keeper = CrashKeeper(self._snapshot, self._startup)
         config = self._snapshot.config.payload()
         try:
             self._supervisor = SupervisorProcess(self._snapshot.env)
@@ -213,7 +220,7 @@ class Session:
             supervisor.close()
 
     def _send_job(self, id: int, job: Job) -> bool:
-        message = job.payload.message(Kind.SUBMIT, id)
+        message = submit_message(id, job.name, job.payload)
         try:
             return self._send(message)
         finally:
@@ -271,29 +278,17 @@ class Session:
     def _outlive(self, supervisor: SupervisorProcess) -> SupervisorProcess | None:
         """Read from a supervisor until it is dead. Returns the next one, if there is work."""
         try:
-            self._read_from(supervisor)
+            self._inbox.read_from(supervisor)
         except Exception:  # noqa: BLE001 - it is logged, and mended
             _log.exception("cannot read from the supervisor, which is replaced")
             supervisor.kill()
         exitcode = supervisor.bury(_BURY_S)
+        if self._is_closing:
+            self._inbox.background.wait(_KEEP_S)
         failed, successor = self._replace(supervisor, exitcode)
         for job, reason in failed:
             job.future._end_with_error(reason)
         return successor
-
-    def _read_from(self, supervisor: SupervisorProcess) -> None:
-        """Handle messages until the supervisor is gone."""
-        poll = select.poll()
-        poll.register(supervisor.channel.fileno(), select.POLLIN)
-        # Some other process may hold a copy of the supervisor's socket, and so hide its end.
-        poll.register(supervisor.pidfd, select.POLLIN)
-        while True:
-            is_dead = any(fd == supervisor.pidfd for fd, _ in poll.poll())
-            while messages := supervisor.channel.receive(wait=False):
-                handle_each(messages, self._inbox.handle)
-                del messages  # a result must not live on here
-            if messages is None or is_dead:
-                return
 
     def _replace(
         self, dead: SupervisorProcess, exitcode: int | None
@@ -322,6 +317,7 @@ class Session:
                 failed += self._resend()
             if self._supervisor is None:
                 self._reader = None
+                self.dumps.ended(JobSnapshot("ended"))
                 if self._is_closing:
                     self._drop_startup()
             return failed, self._supervisor

@@ -25,6 +25,7 @@ from compilepool.wire.messages import (
 )
 from compilepool.wire.payloads import of_message
 from compilepool.wire.spawn import FIRST_FD, process_command, spawn
+from compilepool.wire.worker_fds import WorkerFds
 from compilepool.worker.bootstrap import apply_config, bootstrap, flush_output
 from compilepool.worker.main import work
 from compilepool.worker.preload import preload
@@ -44,15 +45,22 @@ class ForkServer:
         channel: the link to the supervisor.
         watched: pidfds of the processes whose death ends this one.
         crash_fd: where this process's own crash is written to.
+        supervisor_pid: the supervisor.
         config: the pool's configuration.
     """
 
     def __init__(
-        self, channel: Channel, watched: tuple[int, ...], crash_fd: int, config: PoolConfig
+        self,
+        channel: Channel,
+        watched: tuple[int, ...],
+        crash_fd: int,
+        supervisor_pid: int,
+        config: PoolConfig,
     ) -> None:
         self._channel = channel
         self._watched = watched
         self._crash_fd = crash_fd
+        self._supervisor_pid = supervisor_pid
         self._config = config
         self._workers: dict[int, tuple[int, int]] = {}
         """Number and pid of each worker, by pidfd."""
@@ -97,14 +105,18 @@ class ForkServer:
         return True
 
     def _handle(self, message: Message) -> None:
-        if message.kind is not Kind.START_WORKER or not 2 <= len(message.fds) <= 3:
+        if message.kind is not Kind.START_WORKER:
             refuse(message, "to a fork server")
+        try:
+            fds = WorkerFds.of_flat(message.fds, captures=self._config.capture)
+        except ValueError as error:
+            refuse(message, str(error))
         if self._go_on is not None:
             close_all(message.fds)  # a forked worker, on its way out of the loop
             return
         start = self._spawn if self._config.start_method == "spawn" else self._fork
         try:
-            pid = start(message.fds)
+            pid = start(fds)
             # If this fails, the child is none that is known, and goes with the next sweep.
             pidfd = os.pidfd_open(pid) if pid else -1
         except OSError as error:
@@ -114,46 +126,46 @@ class ForkServer:
             if pid:
                 self._workers[pidfd] = message.id, pid
                 self._poll.register(pidfd, select.POLLIN)
-                self._channel.send(Message(Kind.WORKER_STARTED, message.id, fds=(pidfd,)))
+                started = json_message(Kind.WORKER_STARTED, {"pid": pid}, id=message.id)
+                self._channel.send(started._replace(fds=(pidfd,)))
         if self._go_on is None:
             close_all(message.fds)
 
-    def _fork(self, fds: tuple[int, ...]) -> int:
+    def _fork(self, fds: WorkerFds) -> int:
         parent_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
             self._channel.close()
             close_all([*self._watched, *self._workers])
-            self._go_on = functools.partial(_work, parent_pid, fds, self._crash_fd)
+            self._go_on = functools.partial(self._work, parent_pid, fds)
         return pid
 
-    def _spawn(self, fds: tuple[int, ...]) -> int:
-        socket, crash_file, *startup = fds
+    def _work(self, parent_pid: int, fds: WorkerFds) -> None:
+        """In a forked worker: what it has to do."""
+        park = self._config.native_tracebacks
+        bootstrap(parent_pid, self._supervisor_pid, fds.crash, park=park)
+        os.close(self._crash_fd)  # only now is faulthandler done with it
+        work(Channel.adopt(fds.socket), fds)
+
+    def _spawn(self, fds: WorkerFds) -> int:
         config = self._config.payload(inline_limit=-1)
         try:
-            all_fds = [socket, crash_file, config.fd, *startup]
+            all_fds = [config.fd, *fds.flat()]
             command = process_command([*self._config.python_flags, "-P"], _WORKER)
-            arguments = [str(os.getpid()), str(len(all_fds))]
+            arguments = [str(os.getpid()), str(self._supervisor_pid), str(len(all_fds))]
             return spawn([*command, *arguments], os.environ, all_fds)
         finally:
             config.close()
 
     def _bury(self, pidfd: int) -> None:
-        number, _ = self._workers.pop(pidfd)
+        number, pid = self._workers.pop(pidfd)
         self._poll.unregister(pidfd)
-        exitcode = kernel.reap(pidfd)
+        exitcode, peak_bytes = kernel.reap_with_peak(pidfd, pid)
         os.close(pidfd)
         live = [worker_pid for _, worker_pid in self._workers.values()]
         kernel.sweep(keep=[*self._kept, *live])
-        body = {"exitcode": exitcode}
+        body = {"exitcode": exitcode, "peak_bytes": peak_bytes}
         self._channel.send(json_message(Kind.WORKER_EXITED, body, id=number))
-
-
-def _work(parent_pid: int, fds: tuple[int, ...], own_crash_fd: int) -> None:
-    socket, crash_file, *startup = fds
-    bootstrap(parent_pid, crash_file)
-    os.close(own_crash_fd)  # only now is faulthandler done with it
-    work(Channel.adopt(socket), crash_file, startup[0] if startup else None)
 
 
 def main() -> GoOn | None:
@@ -190,7 +202,7 @@ def main() -> GoOn | None:
             return None
         kernel.outlive_parent()
         channel.send(Message(Kind.READY))
-        return ForkServer(channel, watched, crash_fd, config).serve(early)
+        return ForkServer(channel, watched, crash_fd, supervisor_pid, config).serve(early)
     except ConnectionError:
         return None  # the supervisor is dead
     except ProtocolError as error:

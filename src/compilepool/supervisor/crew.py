@@ -7,55 +7,28 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable
 
 from compilepool.supervisor.forkserver_link import ForkServerLink
+from compilepool.supervisor.inspections import Inspections
+from compilepool.supervisor.listener import Listener
+from compilepool.supervisor.log_dir import LogDir
 from compilepool.supervisor.loop import Loop
 from compilepool.supervisor.worker_link import WorkerLink
 from compilepool.wire import kernel
+from compilepool.wire.cgroups import oom_kills
 from compilepool.wire.channel import close_all, handle_each, refuse
 from compilepool.wire.config import PoolConfig
 from compilepool.wire.failure import Cause, Failure
 from compilepool.wire.messages import Kind, Message, ProtocolError, read_json
 from compilepool.wire.payloads import Payload, of_message
+from compilepool.wire.snapshot import JobSnapshot
 
 _WORKERS_EXIT_S = 1.0
 _ORDERLY_EXIT_S = 2.0
 _SWEEP_S = 0.3
 _LAST_GASP_S = 0.3  # from the end of its output until its exit, of a process that failed
 _KILLED_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
-
-
-class Listener(Protocol):
-    """Who is told what happens to the crew."""
-
-    def worker_ready(self, worker: int) -> None:
-        """It has started."""
-
-    def job_ended(self, worker: int, result: Message) -> None:
-        """It sent the RESULT of a job. Takes over the message's descriptors.
-
-        Raises:
-            ProtocolError: that job was not its to end.
-        """
-
-    def worker_lost(self, worker: int, last_started: int, why: Failure) -> None:
-        """It is dead; all that it had sent has been heard. 0: it has started no job."""
-
-    def crew_lost(
-        self, last_started: Mapping[int, int], why: Failure, why_no_worker: Failure
-    ) -> None:
-        """The fork server is dead, and all workers with it; see `Scheduler.fork_server_lost`."""
-
-    def preload_failed(self, why: Failure) -> None:
-        """No worker can be started, ever."""
-
-    def initializer_failed(self, outcome: int, payload: Payload) -> None:
-        """Likewise; the payload is that of a RESULT with this outcome."""
-
-    def warn(self, text: str) -> None:
-        """The user should know."""
 
 
 class Crew:
@@ -83,6 +56,9 @@ class Crew:
         self._fork_server: ForkServerLink | None = None
         self._workers: dict[int, WorkerLink] = {}
         self._unsent_to: set[int] = set()
+        self._inspections = Inspections(loop, config.libdw)
+        self._log_dir = LogDir(config.log_dir, listener.name_of, listener.warn)
+        self._oom_kills = oom_kills()
 
     # What the scheduler wants
 
@@ -96,15 +72,12 @@ class Crew:
     def start_worker(self, number: int) -> None:
         """Start a worker. Raises OSError if that fails, and then there is none."""
         server = self._fork_server or self.start_fork_server()
-        link = WorkerLink(number)
+        link = self._new_link(number)
         self._workers[number] = link
-        self._loop.watch(link.channel.fileno(), lambda: self._read_worker(link))
         try:
             self._request(server, link)
         except OSError:
-            del self._workers[number]
-            self._loop.forget(link.channel.fileno())
-            link.close()
+            self._forget(link)
             raise
 
     def send_job(self, worker: int, job: int, payload: Payload) -> None:
@@ -133,6 +106,14 @@ class Crew:
     def kill_worker(self, worker: int) -> None:
         """Kill the worker; `worker_lost` follows."""
         self._workers[worker].kill()
+
+    def runs(self, worker: int, job: int) -> bool:
+        """Whether the worker has begun the job."""
+        return worker in self._workers and self._workers[worker].status.job == job
+
+    def look_into(self, worker: int, on_done: Callable[[JobSnapshot], None]) -> None:
+        """Find out what a worker, which runs a job, does just now; `on_done` is called later."""
+        self._inspections.take_snapshot(self._workers[worker], on_done)
 
     def dismiss(self) -> None:
         """Let idle workers, then the fork server, exit in order; for a while."""
@@ -167,7 +148,7 @@ class Crew:
     def _request(self, server: ForkServerLink, link: WorkerLink) -> None:
         fds: list[int] = []
         try:
-            for fd in (*link.fds, *self._startup_fds):
+            for fd in (*link.fds.flat(), *self._startup_fds):
                 fds.append(os.dup(fd))
         except OSError:
             close_all(fds)
@@ -175,6 +156,29 @@ class Crew:
         server.send(Message(Kind.START_WORKER, link.number, fds=tuple(fds)))
 
     # The workers
+
+    def _new_link(self, number: int) -> WorkerLink:
+        def log(data: bytes) -> None:
+            if link.jobs:  # else it comes from what earlier jobs have left running
+                self._log_dir.write(link.jobs[0], data)
+
+        link = WorkerLink(number, self._loop if self._config.capture else None, log)
+        self._loop.watch(link.channel.fileno(), lambda: self._read_worker(link))
+        self._loop.watch(link.crash_socket.fileno(), lambda: self._read_crash(link))
+        return link
+
+    def _forget(self, link: WorkerLink) -> None:
+        del self._workers[link.number]
+        self._loop.forget(link.channel.fileno())
+        self._loop.forget(link.crash_socket.fileno())
+        link.close()
+        self._inspections.cancel(link)
+
+    def _read_crash(self, link: WorkerLink) -> None:
+        if link.has_crashed() and not link.crashed_at and self._config.native_tracebacks:
+            link.crashed_at = time.monotonic()
+            self._listener.worker_crashing(link.number)
+            self._inspections.look_and_kill(link)
 
     def _read_worker(self, link: WorkerLink) -> None:
         try:
@@ -191,7 +195,7 @@ class Crew:
     def _handle_worker(self, link: WorkerLink, message: Message) -> None:
         kind = message.kind
         if kind is Kind.RESULT:
-            link.crash_file.forget()
+            self._end_output(link, message.id)
             self._listener.job_ended(link.number, message)
         elif link.is_ready:
             refuse(message, "from a worker that has started")  # it would concern all workers
@@ -229,16 +233,26 @@ class Crew:
         if link is None or not isinstance(exitcode, int | None):
             refuse(message, "of no worker")
         self._hear_last_words(link)
-        text = link.trouble or str(body.get("error") or "")
-        if not text and exitcode is not None and exitcode < 0 and exitcode != -signal.SIGKILL:
-            text = link.crash_file.text()
-        if link.importing and exitcode not in _KILLED_FROM_OUTSIDE:
-            self._listener.preload_failed(Failure(Cause.PRELOAD, exitcode, link.importing, text))
-        last_started = link.crash_file.last_started()
-        del self._workers[link.number]
-        link.close()
-        cause = Cause.CRASH if link.is_ready else Cause.START
-        self._listener.worker_lost(link.number, last_started, Failure(cause, exitcode, text=text))
+        kills, self._oom_kills = self._oom_kills, oom_kills()
+        why = link.why_dead(exitcode, body, is_memory_short=kills != self._oom_kills)
+        if link.importing and why.exitcode not in _KILLED_FROM_OUTSIDE:
+            preload = dataclasses.replace(why, cause=Cause.PRELOAD, module=link.importing)
+            self._listener.preload_failed(preload)
+        last_started = link.status.job
+        self._end_output(link, last_started)
+        self._forget(link)
+        self._listener.worker_lost(link.number, last_started, why)
+
+    def _end_output(self, link: WorkerLink, job: int) -> None:
+        """The job has ended: all that it has written is there."""
+        tail = link.output.end_of_job() if link.output is not None else b""
+        if tail and job:
+            self._listener.job_output(job, tail)
+        self._log_dir.end(job)
+        if link.jobs[:1] == [job]:
+            del link.jobs[0]
+        if link.output is not None:
+            link.output.next_job()
 
     # The fork server
 
@@ -262,7 +276,7 @@ class Crew:
     def _handle_fork_server(self, server: ForkServerLink, message: Message) -> None:
         kind = message.kind
         if kind is Kind.WORKER_STARTED and len(message.fds) == 1 and message.id in self._workers:
-            self._workers[message.id].started(message.fds[0])
+            self._worker_started(self._workers[message.id], message)
         elif message.fds:
             refuse(message, "with descriptors")
         elif kind is Kind.WORKER_EXITED:
@@ -279,6 +293,14 @@ class Crew:
         else:
             refuse(message, "from a fork server")
 
+    def _worker_started(self, link: WorkerLink, message: Message) -> None:
+        try:
+            pid = int(read_json(message.body)["pid"])
+        except (KeyError, TypeError, ValueError):
+            refuse(message, "without a pid")
+        link.started(pid, message.fds[0])
+        self._read_crash(link)  # it may have crashed already
+
     def _fall_back_to_spawn(self, server: ForkServerLink, reason: str) -> None:
         self._listener.warn(reason)
         self._config = dataclasses.replace(self._config, start_method="spawn")
@@ -293,16 +315,13 @@ class Crew:
         # It stays in place for what its workers' last words cause: that must start no new one.
         for link in list(self._workers.values()):
             self._hear_last_words(link)
+            self._end_output(link, link.status.job)
         why = Failure(Cause.FORK_SERVER, exitcode, server.importing, text)
         if not server.is_ready and exitcode not in _KILLED_FROM_OUTSIDE:
             self._listener.preload_failed(dataclasses.replace(why, cause=Cause.PRELOAD))
-        last_started = {
-            link.number: link.crash_file.last_started() for link in self._workers.values()
-        }
-        for link in self._workers.values():
-            self._loop.forget(link.channel.fileno())
-            link.close()
-        self._workers.clear()
+        last_started = {link.number: link.status.job for link in self._workers.values()}
+        for link in list(self._workers.values()):
+            self._forget(link)
         self._fork_server = None
         server.close()
         self._listener.crew_lost(last_started, why, dataclasses.replace(why, cause=Cause.START))

@@ -1,12 +1,26 @@
-"""The event loop: descriptors and who is called when they are ready."""
+"""The event loop: who is called when a descriptor is ready, or a time has come."""
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import select
+import time
 from collections.abc import Callable
 from typing import TypeAlias
 
 Callback: TypeAlias = Callable[[], None]
+
+
+class Timer:
+    """A call to come, that can be cancelled."""
+
+    def __init__(self, callback: Callback) -> None:
+        self.callback: Callback | None = callback
+
+    def cancel(self) -> None:
+        """Do not call."""
+        self.callback = None
 
 
 class Loop:
@@ -20,6 +34,8 @@ class Loop:
         self._epoll = select.epoll()
         self._readers: dict[int, Callback] = {}
         self._writers: dict[int, Callback] = {}
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._numbers = itertools.count()
 
     def watch(self, fd: int, on_readable: Callback) -> None:
         """Call `on_readable` while `fd` has something to read, or has hung up."""
@@ -43,10 +59,28 @@ class Loop:
             self._writers.pop(fd, None)
             self._epoll.unregister(fd)
 
+    def call_at(self, when: float, callback: Callback) -> Timer:
+        """Call back once, at a time of `time.monotonic()`."""
+        timer = Timer(callback)
+        heapq.heappush(self._timers, (when, next(self._numbers), timer))
+        return timer
+
     def run_once(self, timeout_s: float | None) -> None:
         """Wait for events, up to `timeout_s`, and call back for them."""
-        for fd, events in self._epoll.poll(timeout_s):
+        for fd, events in self._epoll.poll(self._patience_s(timeout_s)):
             if events & ~select.EPOLLOUT and (reader := self._readers.get(fd)):
                 reader()
             if events & select.EPOLLOUT and (writer := self._writers.get(fd)):
                 writer()
+        while self._timers and self._timers[0][0] <= time.monotonic():
+            callback = heapq.heappop(self._timers)[2].callback
+            if callback is not None:
+                callback()
+
+    def _patience_s(self, timeout_s: float | None) -> float | None:
+        while self._timers and self._timers[0][2].callback is None:
+            heapq.heappop(self._timers)
+        if not self._timers:
+            return timeout_s
+        left_s = max(0.0, self._timers[0][0] - time.monotonic())
+        return left_s if timeout_s is None else min(left_s, timeout_s)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Generic
 
 from compilepool.supervisor.actions import (
@@ -32,6 +31,7 @@ from compilepool.supervisor.actions import (
     TakeBack,
     Worker,
 )
+from compilepool.supervisor.states import JobState, WorkerState
 
 SHORT_JOB_S = 0.005
 """Seconds. Beyond it a round trip to the supervisor is no part of a job's time worth saving."""
@@ -43,23 +43,6 @@ MAX_RERUNS = 1
 """So often runs a job again whose worker was lost with its fork server."""
 
 
-@dataclass(slots=True)
-class _Job:
-    may_go_ahead: bool
-    reruns: int = 0
-    is_cancelled: bool = False
-    worker: Worker | None = None
-
-
-@dataclass(slots=True)
-class _Worker:
-    is_ready: bool = False
-    is_dying: bool = False
-    jobs: list[Job] = field(default_factory=list)
-    since: float = 0.0
-    is_report_due: bool = False
-
-
 class Scheduler(Generic[Cause]):
     """The queue and the workers of one pool.
 
@@ -69,12 +52,13 @@ class Scheduler(Generic[Cause]):
 
     def __init__(self, max_workers: int) -> None:
         self._max_workers = max_workers
-        self._jobs: dict[Job, _Job] = {}
+        self._jobs: dict[Job, JobState] = {}
         self._queue: OrderedDict[Job, None] = OrderedDict()
-        self._workers: dict[Worker, _Worker] = {}
+        self._workers: dict[Worker, WorkerState] = {}
         self._idle: dict[Worker, None] = {}  # the last in is the first out: its caches are warm
         self._starting: dict[Worker, None] = {}  # those that have a job already
         self._unreported: dict[Worker, None] = {}  # in the order in which their jobs began
+        self._crashing: dict[Worker, None] = {}
         self._next_worker = 1
         self._last_was_short = False
         self._start_failures = 0
@@ -89,6 +73,10 @@ class Scheduler(Generic[Cause]):
         """The jobs that the worker has, in the order sent."""
         return list(self._workers[worker].jobs)
 
+    def worker_of(self, job: Job) -> Worker | None:
+        """The worker that has the job, which has not ended; None if none has."""
+        return self._jobs[job].worker
+
     def next_tick(self) -> float | None:
         """When to call `tick`, on the clock of `now`; None: not before the next event."""
         for worker in self._unreported:
@@ -99,7 +87,7 @@ class Scheduler(Generic[Cause]):
 
     def submit(self, job: Job, now: float, *, may_go_ahead: bool) -> list[Action[Cause]]:
         """A new job. `may_go_ahead`: it is small enough to wait in a busy worker's socket."""
-        self._jobs[job] = _Job(may_go_ahead)
+        self._jobs[job] = JobState(may_go_ahead)
         self._queue[job] = None
         return self._dispatch(now)
 
@@ -123,7 +111,7 @@ class Scheduler(Generic[Cause]):
     def warm_up(self) -> list[Action[Cause]]:
         """Start all workers."""
         actions: list[Action[Cause]] = []
-        while self._broken is None and len(self._workers) < self._max_workers:
+        while self._broken is None and self._has_room:
             actions.append(StartWorker(self._new_worker()))
         return actions
 
@@ -161,7 +149,8 @@ class Scheduler(Generic[Cause]):
                 self._begin(worker, state, now)
         elif self._jobs[state.jobs[-1]].is_cancelled:
             # The last that was read is the one that runs: the result of one before is on its way.
-            if not state.is_dying:
+            if not state.is_killed:
+                state.is_killed = True
                 self._retire(worker, state)
                 actions.append(KillWorker(worker))
         elif state.is_report_due:
@@ -188,8 +177,20 @@ class Scheduler(Generic[Cause]):
             else:
                 del self._jobs[job]
                 actions.append(FailJob(job, cause))
-        if not state.is_ready and not state.is_dying:
+        if not state.is_ready and not state.is_killed:
             actions += self._start_failed(cause)
+        return actions + self._dispatch(now)
+
+    def worker_crashing(self, worker: Worker, now: float) -> list[Action[Cause]]:
+        """The worker has crashed, and is being looked into: `worker_lost` follows before long.
+
+        It gets no more jobs, and while that takes, another worker has its place.
+        """
+        state = self._workers[worker]
+        self._retire(worker, state)
+        if state.is_ready:
+            self._crashing[worker] = None
+        actions: list[Action[Cause]] = [TakeBack(worker)] if state.jobs else []
         return actions + self._dispatch(now)
 
     def fork_server_lost(
@@ -246,6 +247,11 @@ class Scheduler(Generic[Cause]):
 
     # Parts of events
 
+    @property
+    def _has_room(self) -> bool:
+        """Whether there may be another worker. Not for ever more, where crashes come thick."""
+        return len(self._workers) - min(len(self._crashing), self._max_workers) < self._max_workers
+
     def _dispatch(self, now: float) -> list[Action[Cause]]:
         actions: list[Action[Cause]] = []
         if self._broken is not None:
@@ -256,7 +262,7 @@ class Scheduler(Generic[Cause]):
         while self._queue and self._idle:
             worker, _ = self._idle.popitem()
             self._send(actions, worker, now)
-        while self._queue and len(self._workers) < self._max_workers:
+        while self._queue and self._has_room:
             worker = self._new_worker()
             actions.append(StartWorker(worker))
             self._send(actions, worker, now)
@@ -279,25 +285,25 @@ class Scheduler(Generic[Cause]):
             self._begin(worker, state, now)
         actions.append(SendJob(worker, job))
 
-    def _begin(self, worker: Worker, state: _Worker, now: float) -> None:
+    def _begin(self, worker: Worker, state: WorkerState, now: float) -> None:
         """The worker's first job is another one than before, or there is none."""
         self._unreported.pop(worker, None)
         self._idle.pop(worker, None)
         state.is_report_due = False
         state.since = now
-        if state.is_dying:
+        if state.is_retired:
             return
         if state.jobs:
             self._unreported[worker] = None
         else:
             self._idle[worker] = None
 
-    def _retire(self, worker: Worker, state: _Worker) -> None:
-        state.is_dying = True
+    def _retire(self, worker: Worker, state: WorkerState) -> None:
+        state.is_retired = True
         for index in (self._idle, self._starting, self._unreported):
             index.pop(worker, None)
 
-    def _requeue(self, state: _Worker, jobs: Sequence[Job]) -> list[Action[Cause]]:
+    def _requeue(self, state: WorkerState, jobs: Sequence[Job]) -> list[Action[Cause]]:
         actions: list[Action[Cause]] = []
         for job in reversed(jobs):
             state.jobs.remove(job)
@@ -312,8 +318,8 @@ class Scheduler(Generic[Cause]):
         self._queue[job] = None
         self._queue.move_to_end(job, last=False)
 
-    def _forget(self, worker: Worker) -> _Worker:
-        for index in (self._idle, self._starting, self._unreported):
+    def _forget(self, worker: Worker) -> WorkerState:
+        for index in (self._idle, self._starting, self._unreported, self._crashing):
             index.pop(worker, None)
         return self._workers.pop(worker)
 
@@ -328,7 +334,7 @@ class Scheduler(Generic[Cause]):
     def _new_worker(self) -> Worker:
         worker = self._next_worker
         self._next_worker += 1
-        self._workers[worker] = _Worker()
+        self._workers[worker] = WorkerState()
         return worker
 
     def _end_cancelled(self, job: Job) -> ReportCancelled:

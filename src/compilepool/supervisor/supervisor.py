@@ -16,12 +16,14 @@ from compilepool.supervisor.crew import Crew
 from compilepool.supervisor.loop import Loop
 from compilepool.supervisor.scheduler import Scheduler
 from compilepool.wire import kernel
-from compilepool.wire.channel import Channel, handle_each, refuse
+from compilepool.wire.channel import Channel, close_all, handle_each, refuse
 from compilepool.wire.config import PoolConfig
 from compilepool.wire.failure import Cause, Failure
 from compilepool.wire.messages import Form, Kind, Message, ProtocolError, Shutdown
 from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
+from compilepool.wire.snapshot import JobSnapshot
 from compilepool.wire.spawn import FIRST_FD
+from compilepool.wire.submission import read_submit
 
 _AHEAD_LIMIT = 16 * 1024  # bytes; two jobs in a worker's socket always fit its send buffer
 _PACKETS_PER_WAKE = 32
@@ -32,6 +34,7 @@ _SEND_AGAIN_S = 0.005
 class _Job:
     client: ClientLink
     id: int
+    name: str
     payload: Payload
 
 
@@ -57,6 +60,7 @@ class Supervisor:
         self._crew: Crew | None = None
         self._scheduler: Scheduler[_Why] = Scheduler(0)
         self._jobs: dict[int, _Job] = {}
+        self._dumping: set[int] = set()
         self._last_job = 0
         self._shutdown: Shutdown | None = None
 
@@ -109,7 +113,7 @@ class Supervisor:
             if lacks_descriptor(message):
                 self._client.send(Message(Kind.RESULT, message.id, form=Form.MEMFD))
             else:
-                self._submit(message.id, of_message(message))
+                self._submit(message)
         elif kind is Kind.CONFIGURE and self._crew is None:
             self._configure(message)
         elif message.fds or self._crew is None:
@@ -120,6 +124,8 @@ class Supervisor:
                 self._perform(self._scheduler.cancel(job))
         elif kind is Kind.CANCEL_QUEUED:
             self._perform(self._scheduler.cancel_queued())
+        elif kind is Kind.DUMP:
+            self._dump(message.id)
         elif kind is Kind.WARM_UP:
             self._perform(self._scheduler.warm_up())
         elif kind is Kind.SHUTDOWN:
@@ -140,7 +146,14 @@ class Supervisor:
         except OSError as error:
             self._perform(self._scheduler.broken(Failure(Cause.START, text=str(error))))
 
-    def _submit(self, id: int, payload: Payload) -> None:
+    def _submit(self, message: Message) -> None:
+        id = message.id
+        try:
+            name, message = read_submit(message)
+        except ProtocolError:
+            close_all(message.fds)
+            raise
+        payload = of_message(message)
         if id in self._client.jobs:
             payload.close()
             raise ProtocolError(f"job {id} submitted twice")
@@ -149,10 +162,33 @@ class Supervisor:
             payload = payload.spill()
         self._last_job += 1
         job = self._last_job
-        self._jobs[job] = _Job(self._client, id, payload)
+        self._jobs[job] = _Job(self._client, id, name, payload)
         self._client.jobs[id] = job
         may_go_ahead = payload.is_inline and len(payload.body) <= _AHEAD_LIMIT
         self._perform(self._scheduler.submit(job, time.monotonic(), may_go_ahead=may_go_ahead))
+
+    def _dump(self, id: int) -> None:
+        """Answer what a job does just now. A question asked again gets the answer to the first."""
+        number = self._client.jobs.get(id)
+        if number is None:
+            self._dumped(id, JobSnapshot("ended"))
+            return
+        if number in self._dumping:
+            return
+        worker = self._scheduler.worker_of(number)
+        if worker is None or self._crew is None or not self._crew.runs(worker, number):
+            self._dumped(id, JobSnapshot("queued"))
+            return
+
+        def done(snapshot: JobSnapshot) -> None:
+            self._dumping.discard(number)
+            self._dumped(id, snapshot if number in self._jobs else JobSnapshot("ended"))
+
+        self._dumping.add(number)
+        self._crew.look_into(worker, done)
+
+    def _dumped(self, id: int, snapshot: JobSnapshot) -> None:
+        self._client.send(snapshot.payload().message(Kind.DUMPED, id))
 
     # What the scheduler decides
 
@@ -191,7 +227,7 @@ class Supervisor:
     def _fail_job(self, number: int, why: _Why) -> None:
         job = self._end_job(number)
         if isinstance(why, Failure):
-            job.client.send(why.message(job.id))
+            job.client.send(why.payload().message(Kind.FAILED, job.id))
         else:
             job.client.send(why.payload.message(Kind.RESULT, job.id, why.outcome))
 
@@ -218,6 +254,16 @@ class Supervisor:
         job = self._end_job(result.id)
         job.client.send(result._replace(id=job.id))
         self._perform(actions)
+
+    def worker_crashing(self, worker: int) -> None:
+        self._perform(self._scheduler.worker_crashing(worker, time.monotonic()))
+
+    def job_output(self, job: int, tail: bytes) -> None:
+        if job in self._jobs:
+            self._client.send(Message(Kind.LOG, self._jobs[job].id, body=tail))
+
+    def name_of(self, job: int) -> str | None:
+        return self._jobs[job].name if job in self._jobs else None
 
     def worker_lost(self, worker: int, last_started: int, why: Failure) -> None:
         unread = self._not_started(worker, last_started)

@@ -5,52 +5,137 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from compilepool.supervisor.crash_file import CrashFile
+from compilepool.supervisor.crash_socket import CrashSocket
+from compilepool.supervisor.loop import Loop
+from compilepool.supervisor.worker_output import WorkerOutput
 from compilepool.wire.channel import Channel, close_messages
+from compilepool.wire.failure import Cause, Failure, last_crash
 from compilepool.wire.kernel import send_signal
 from compilepool.wire.messages import Kind, Message, ProtocolError
 from compilepool.wire.payloads import Payload
+from compilepool.wire.status import Status, make_status, read_status
+from compilepool.wire.worker_fds import WorkerFds
 
 
 class WorkerLink:
-    """A worker's socket, pidfd and crash file.
+    """A worker's process, and what it shares with the supervisor.
 
     The worker's end of the socket stays open here as well: what is sent can be taken back from it
     until the worker has read it. The kernel sees to it that only one of the two gets a job.
+
+    Args:
+        number: the worker's number.
+        output_loop: where the output of its jobs is read; None if it is not captured.
+        log: called with all that its jobs write.
+
+    Raises:
+        OSError: no descriptors.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, output_loop: Loop | None, log: Callable[[bytes], None]) -> None:
         self.number = number
-        self.channel, theirs = Channel.pair()
-        self._theirs = Channel(theirs)
-        self.crash_file = CrashFile(f"worker {number}")
+        with contextlib.ExitStack() as stack:
+            self.channel, theirs = Channel.pair()
+            stack.callback(self.channel.close)
+            stack.callback(theirs.close)
+            self._theirs = Channel(theirs)
+            self.crash_socket = CrashSocket()
+            stack.callback(self.crash_socket.close)
+            self._status_fd = make_status()
+            stack.callback(os.close, self._status_fd)
+            self.output = None
+            if output_loop is not None:
+                self.output = WorkerOutput(output_loop, log)
+            stack.pop_all()
         self._unsent: deque[tuple[int, Payload]] = deque()
-        self._pidfd = -1
+        self.jobs: list[int] = []
+        """Those that it has and that have not ended; the first one runs, if it has begun."""
+        self.pid = 0
+        self.pidfd = -1
+        self.is_closed = False
         self._is_doomed = False
         self.trouble = ""
         """What went wrong with it, if the supervisor knows."""
         self.is_ready = False
+        self.crashed_at = 0.0
+        """When it was seen to have crashed, by `time.monotonic()`; 0 if it has not."""
+        self.native = ""
+        """What was found in it when it had crashed."""
         self.importing = ""
         """The module that it preloads by itself just now."""
 
     @property
-    def fds(self) -> tuple[int, int]:
-        """What the worker needs: its socket and its crash file."""
-        return self._theirs.fileno(), self.crash_file.fd
+    def fds(self) -> WorkerFds:
+        """What the worker needs, but for what all workers start with."""
+        return WorkerFds(
+            self._theirs.fileno(),
+            self.crash_socket.fd_of_worker,
+            self._status_fd,
+            self.output.fds_of_worker if self.output else None,
+            None,
+        )
 
-    def started(self, pidfd: int) -> None:
+    @property
+    def status(self) -> Status:
+        """What it does, or was doing when it died."""
+        return read_status(self._status_fd)
+
+    @property
+    def has_started(self) -> bool:
+        """Whether its process exists."""
+        return self.pidfd >= 0
+
+    def started(self, pid: int, pidfd: int) -> None:
         """The worker's process exists. Takes over `pidfd`."""
-        self._pidfd = pidfd
+        self.pid = pid
+        self.pidfd = pidfd
+        self.crash_socket.belongs_to(pid)
         if self._is_doomed:
             self.kill()
 
     def kill(self) -> None:
         """Kill the worker, or have it killed as soon as it exists."""
         self._is_doomed = True
-        if self._pidfd >= 0:
-            send_signal(self._pidfd, signal.SIGKILL)
+        if self.has_started:
+            send_signal(self.pidfd, signal.SIGKILL)
+
+    def has_crashed(self) -> bool:
+        """Whether it has crashed, as far as it has said so by now."""
+        self.crash_socket.read()
+        return self.crash_socket.signal is not None
+
+    def why_dead(
+        self, exitcode: int | None, told: Mapping[str, Any], *, is_memory_short: bool
+    ) -> Failure:
+        """Why it is dead.
+
+        Args:
+            exitcode: of its process.
+            told: what else its WORKER_EXITED message says.
+            is_memory_short: whether the kernel has killed somebody for memory just then.
+        """
+        if self.has_crashed() and self.crash_socket.signal:
+            exitcode = -self.crash_socket.signal  # it was killed when it had been looked into
+        status = self.status
+        crash = last_crash(self.crash_socket.text())
+        peak_bytes = told.get("peak_bytes")
+        return Failure(
+            Cause.CRASH if self.is_ready else Cause.START,
+            exitcode,
+            text=self.trouble or str(told.get("error") or "") or crash,
+            native=self.native,
+            phase=status.phase,
+            phase_s=(self.crashed_at or time.monotonic()) - status.phase_since,
+            peak_bytes=peak_bytes if isinstance(peak_bytes, int) else 0,
+            is_out_of_memory=is_memory_short
+            and exitcode == -signal.SIGKILL
+            and not self._is_doomed,
+        )
 
     def send_job(self, number: int, payload: Payload) -> bool:
         """Put a job into the worker's socket.
@@ -58,6 +143,7 @@ class WorkerLink:
         Returns:
             As `send_rest`.
         """
+        self.jobs.append(number)
         self._unsent.append((number, payload))
         return self.send_rest()
 
@@ -92,6 +178,8 @@ class WorkerLink:
             jobs += [message.id for message in messages if message.kind is Kind.JOB]
         jobs += [number for number, _ in self._unsent]
         self._unsent.clear()
+        for job in jobs:
+            self.jobs.remove(job)
         return jobs
 
     def last_words(self) -> list[Message]:
@@ -107,9 +195,14 @@ class WorkerLink:
         self.channel.shutdown_output()
 
     def close(self) -> None:
-        """Close all descriptors. The channel's must not be watched any more."""
+        """Close all descriptors. The channel's and the crash socket's must not be watched."""
+        self.is_closed = True
         self.channel.close()
         self._theirs.close()
-        self.crash_file.close()
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
+        self.crash_socket.close()
+        os.close(self._status_fd)
+        if self.output is not None:
+            self.output.close()
+        if self.has_started:
+            os.close(self.pidfd)
+            self.pidfd = -1

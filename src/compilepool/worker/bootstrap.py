@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import faulthandler
 import os
 import signal
 import sys
@@ -15,14 +14,21 @@ from compilepool.wire import kernel
 from compilepool.wire.config import PoolConfig
 from compilepool.wire.spawn import PACKAGE_ROOT
 from compilepool.worker import identity
+from compilepool.worker.parking import report_crashes
 
 
-def bootstrap(parent_pid: int, crash_fd: int) -> None:
+def bootstrap(parent_pid: int, supervisor_pid: int, crash_fd: int, *, park: bool) -> None:
     """Make this process a worker. PyTorch: `_async_compile_initializer`.
 
     It ends when its parent ends, whatever it does then; leads a session of its own, out of reach
-    of the terminal's signals; inherits the orphans below it; and writes a traceback to `crash_fd`
-    if it crashes.
+    of the terminal's signals; inherits the orphans below it; and if it crashes, writes a traceback
+    to `crash_fd`.
+
+    Args:
+        parent_pid: the fork server.
+        supervisor_pid: the supervisor, whose children may look into this process.
+        crash_fd: the crash socket.
+        park: whether a crash then holds still, see `parking`; or ends the process at once.
     """
     kernel.die_with_parent(parent_pid)
     with contextlib.suppress(PermissionError):  # it leads its session already if it was exec'ed
@@ -32,7 +38,8 @@ def bootstrap(parent_pid: int, crash_fd: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    faulthandler.enable(crash_fd, all_threads=True)
+    kernel.allow_ptrace(supervisor_pid)
+    report_crashes(crash_fd, park=park)
     try:
         identity.become_worker_of(parent_pid)
     except ProcessLookupError:

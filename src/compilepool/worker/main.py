@@ -12,9 +12,12 @@ from compilepool.wire.channel import Channel
 from compilepool.wire.messages import Form, Kind, Message
 from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
 from compilepool.wire.serializers import Serializer, load_payload
-from compilepool.wire.started import note_started
-from compilepool.worker.bootstrap import exit_in_order, flush_output
+from compilepool.wire.status import StatusPage
+from compilepool.wire.worker_fds import WorkerFds
+from compilepool.worker.bootstrap import exit_in_order
 from compilepool.worker.jobs import raised, run_job, unreceived
+from compilepool.worker.output import OutputCapture
+from compilepool.worker.phases import report_on
 
 
 class Startup(NamedTuple):
@@ -25,16 +28,18 @@ class Startup(NamedTuple):
     initargs: tuple[Any, ...]
 
 
-def work(channel: Channel, crash_fd: int, startup_fd: int | None) -> NoReturn:
+def work(channel: Channel, fds: WorkerFds) -> NoReturn:
     """Work until the supervisor wants no more, then exit.
 
     Args:
         channel: the link to the supervisor.
-        crash_fd: the crash file.
-        startup_fd: memfd with the pickled fields of `Startup`; None if there are none.
+        fds: the other descriptors.
     """
+    output = OutputCapture(fds.outputs)
+    status = StatusPage(fds.status)
+    os.close(fds.status)
     try:
-        _serve(channel, crash_fd, startup_fd)
+        _serve(channel, status, output, fds.startup)
     except ConnectionError:
         os._exit(1)  # the supervisor is dead, and we are about to be killed
     except OSError as error:
@@ -42,10 +47,14 @@ def work(channel: Channel, crash_fd: int, startup_fd: int | None) -> NoReturn:
             print("compilepool: a job closed its worker's descriptors", file=sys.stderr)
             os._exit(1)
         raise
+    output.flush()
+    output.restore()
     exit_in_order()
 
 
-def _serve(channel: Channel, crash_fd: int, startup_fd: int | None) -> None:
+def _serve(
+    channel: Channel, status: StatusPage, output: OutputCapture, startup_fd: int | None
+) -> None:
     startup = Startup(None, None, ())
     try:
         if startup_fd is not None:
@@ -56,16 +65,19 @@ def _serve(channel: Channel, crash_fd: int, startup_fd: int | None) -> None:
         outcome, payload = raised(error)
         channel.send(payload.message(Kind.INITIALIZER_FAILED, 0, outcome))
         return
+    output.flush()
     channel.send(Message(Kind.READY))
+    report_on(status)
     pid = os.getpid()
     while messages := channel.receive():
         for message in messages:
-            note_started(crash_fd, message.id)
+            status.begin(message.id)
+            output.begin()
             if lacks_descriptor(message):
                 outcome, payload = unreceived()
             else:
                 outcome, payload = run_job(of_message(message), startup.serializer)
-            flush_output()
+            output.flush()
             if os.getpid() != pid:
                 os._exit(0)  # a child that the job forked and that returned from it
             channel.send(payload.message(Kind.RESULT, message.id, outcome))

@@ -1,11 +1,12 @@
-"""Makes a crash in this process hold still, so that its stack can be read from outside.
+"""What a crash in this process does: it writes a Python traceback, and then holds still, so that
+the stack can be read from outside.
 
-On a fatal signal, faulthandler writes the Python traceback, restores the handler that was there
-before its own, and raises the signal again. That handler is libc's `sleep`: it takes the signal's
-number for the seconds to sleep. So the thread that crashed parks, with its stack intact, for 4
-(SIGILL) to 11 seconds (SIGSEGV), without a line of code that could fail in a broken process. If
-nobody has looked and killed it by then, it returns to what has crashed, and as the handler was good
-for one time only, the signal then does what it does by default.
+On a fatal signal, faulthandler writes the traceback, restores the handler that was there before its
+own, and raises the signal again. That handler is libc's `sleep`: it takes the signal's number for
+the seconds to sleep. So the thread that crashed parks, with its stack intact, for 4 (SIGILL) to 11
+seconds (SIGSEGV), without a line of code that could fail in a broken process. If nobody has looked
+and killed it by then, it returns to what has crashed, and as the handler was good for one time, the
+signal then does what it does by default.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sys
 import threading
 from typing import Any
 
-from compilepool.wire.signals import AlternateStack, handle_once
+from compilepool.wire.signals import DUMP_SIGNAL, AlternateStack, handle_once
 
 FATAL = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 
@@ -28,35 +29,44 @@ _STACK_SIZE = 256 * 1024
 
 _STDERR = 2
 
+_enable: Any = faulthandler.enable
+_disable = faulthandler.disable
 _main_stack: AlternateStack | None = None
 
 
 def park_on_crash(crash_fd: int) -> None:
-    """From now on a crash of this process writes a Python traceback to `crash_fd`, and parks.
-
-    Python threads that start later can crash of a stack overflow, too, and still be seen.
-    """
-    global _main_stack  # noqa: PLW0603 - as long as the process lives
+    """From now on a crash of this process writes a Python traceback to `crash_fd`, and parks."""
     report_crashes(crash_fd, park=True)
-    _main_stack = AlternateStack(_STACK_SIZE)
-    _give_threads_a_stack()
-    # A process that a job forks crashes like any other, and says so in the job's log.
-    os.register_at_fork(after_in_child=functools.partial(report_crashes, _STDERR, park=False))
 
 
 def report_crashes(crash_fd: int, *, park: bool) -> None:
-    """From now on a crash of this process writes a Python traceback to `crash_fd`."""
-    faulthandler.disable()  # else `enable` below would not save the handlers that it replaces
+    """From now on a crash writes a Python traceback to `crash_fd`; then it parks if `park`.
+
+    That holds for stack overflows, too, here and in Python threads that start later. `DUMP_SIGNAL`
+    has tracebacks written to `crash_fd` as well.
+    """
+    global _main_stack  # noqa: PLW0603 - as long as the process lives
+    _handle_fatal_signals(crash_fd, park=park)
+    _main_stack = AlternateStack(_STACK_SIZE)
+    _give_threads_a_stack()
+    faulthandler.register(DUMP_SIGNAL, crash_fd, all_threads=True)
+    # A job that enabled it for itself would have the traceback written elsewhere, and the
+    # supervisor would not learn of the crash.
+    faulthandler.enable = faulthandler.disable = _do_nothing
+    os.register_at_fork(after_in_child=_crash_like_any_other)
+
+
+def _handle_fatal_signals(fd: int, *, park: bool) -> None:
+    _disable()  # else enabling it would not save the handlers that it replaces
     for number in FATAL:
         if park:
             handle_once(number, "sleep")
         else:
             signal.signal(number, signal.SIG_DFL)
-    enable: Any = faulthandler.enable
     if sys.version_info >= (3, 14):
-        enable(crash_fd, all_threads=True, c_stack=False)  # it would allocate, and may hang
+        _enable(fd, all_threads=True, c_stack=False)  # the C stack would need malloc, and may hang
     else:
-        enable(crash_fd, all_threads=True)
+        _enable(fd, all_threads=True)
 
 
 def _give_threads_a_stack() -> None:
@@ -68,3 +78,14 @@ def _give_threads_a_stack() -> None:
             run(self)
 
     threading.Thread._bootstrap = run_on_stack  # type: ignore[attr-defined]
+
+
+def _crash_like_any_other() -> None:
+    """In a process that a job has forked: nobody looks into it, but the job's log has its crash."""
+    faulthandler.enable, faulthandler.disable = _enable, _disable
+    with contextlib.suppress(Exception):
+        _handle_fatal_signals(_STDERR, park=False)
+
+
+def _do_nothing(*_arguments: object, **_options: object) -> None:
+    """In place of `faulthandler.enable` and `disable` in a worker."""

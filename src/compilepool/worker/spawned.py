@@ -10,6 +10,7 @@ from compilepool.wire.config import PoolConfig
 from compilepool.wire.messages import Form, Kind, text_message
 from compilepool.wire.payloads import Payload
 from compilepool.wire.spawn import FIRST_FD
+from compilepool.wire.worker_fds import WorkerFds
 from compilepool.worker.bootstrap import apply_config, bootstrap
 from compilepool.worker.main import work
 from compilepool.worker.preload import preload
@@ -18,17 +19,19 @@ from compilepool.worker.preload import preload
 def main() -> None:
     """Run the worker of this process.
 
-    Arguments: the fork server's pid, and how many descriptors: the supervisor's socket, the crash
-    file, the configuration, and maybe the startup payload.
+    Arguments: the fork server's pid, the supervisor's, and how many descriptors there are: the
+    configuration, then those of `WorkerFds`.
     """
-    parent_pid, fd_count = (int(argument) for argument in sys.argv[1:])
-    for fd in range(FIRST_FD, FIRST_FD + fd_count):
+    parent_pid, supervisor_pid, fd_count = (int(argument) for argument in sys.argv[1:])
+    config_fd, *flat = range(FIRST_FD, FIRST_FD + fd_count)
+    for fd in (config_fd, *flat):
         os.set_inheritable(fd, False)
-    channel = Channel.adopt(FIRST_FD)
-    bootstrap(parent_pid, FIRST_FD + 1)
-    config = PoolConfig.of_payload(Payload(Form.MEMFD, b"", FIRST_FD + 2))
+    config = PoolConfig.of_payload(Payload(Form.MEMFD, b"", config_fd))
+    fds = WorkerFds.of_flat(flat, captures=config.capture)
+    channel = Channel.adopt(fds.socket)
+    bootstrap(parent_pid, supervisor_pid, fds.crash, park=config.native_tracebacks)
     apply_config(config)
     if all(preload(module, channel) for module in config.preload):
         channel.send(text_message(Kind.IMPORTING, ""))  # what happens now is no fault of a module
-        work(channel, FIRST_FD + 1, FIRST_FD + 3 if fd_count > 3 else None)
+        work(channel, fds)
     os._exit(1)

@@ -1,0 +1,135 @@
+"""Runs a job again that has crashed its worker: in a fresh worker, or under gdb.
+
+This process becomes like the one that the job was submitted in, so it should have no other use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import sys
+from typing import Any, NoReturn
+
+from compilepool.client.future import CompileFuture
+from compilepool.client.kept_crash import KeptCrash
+from compilepool.client.launcher import Snapshot
+from compilepool.client.session import Session
+from compilepool.client.versions import implementation
+from compilepool.options import PoolOptions
+from compilepool.wire.config import PoolConfig
+from compilepool.wire.payloads import Payload, pack
+from compilepool.wire.serializers import dump
+from compilepool.wire.spawn import process_command
+
+
+class _Unread:
+    """Leaves results as they come: to unpickle one here could crash this process, too."""
+
+    def dumps(self, obj: object, /) -> bytes:
+        """Not used: the call is packed already, and the worker has the job's own serializer."""
+        raise NotImplementedError
+
+    def loads(self, data: bytes, /) -> Any:
+        """The result, still pickled."""
+        return data
+
+
+def replay(crash: KeptCrash) -> CompileFuture[Any]:
+    """Run the job of a crash folder again, in a pool of its own that has one worker.
+
+    Changes this process's environment, `sys.path`, `sys.argv` and working directory to the job's.
+
+    Args:
+        crash: the folder; it may be closed when this has returned.
+
+    Returns:
+        The future of the job's result, which is not unpickled. The pool ends with the job.
+
+    Raises:
+        ValueError: something is missing or damaged, or needs another Python.
+        CompilePoolError: the pool could not be started.
+    """
+    _check_python(crash)
+    config, env = crash.config(), crash.env()
+    with contextlib.ExitStack() as unused:
+        call = crash.call()
+        unused.callback(call.close)
+        startup = crash.startup() or pack(dump((None, None, ())), inline_limit=-1)
+        unused.callback(startup.close)
+        _become_like(config, env)
+        options = PoolOptions(
+            max_workers=1,
+            preload=config.preload,
+            initializer=None,  # it is in `startup`
+            initargs=(),
+            start_method=config.start_method,
+            serializer=_Unread(),
+            capture=False,  # what it writes is for the one who has started this
+            keep_crashes=False,
+        )
+        snapshot = Snapshot(options)
+        snapshot.config = dataclasses.replace(snapshot.config, python_flags=config.python_flags)
+        session = Session(options, snapshot=snapshot, startup=startup)
+        unused.pop_all()
+    try:
+        return session.submit_packed(crash.job, call)
+    finally:
+        session.shutdown(wait=False)
+
+
+def debug(crash: KeptCrash) -> NoReturn:
+    """Become gdb, which runs the job of a crash folder again and stops where it crashes.
+
+    Args:
+        crash: the folder.
+
+    Raises:
+        ValueError: something is missing or damaged, or needs another Python.
+        OSError: gdb is not installed, or cannot be run.
+    """
+    gdb = shutil.which("gdb")  # in this process's PATH, not in the job's
+    if gdb is None:
+        raise FileNotFoundError("gdb is not installed")
+    _check_python(crash)
+    config, env = crash.config(), crash.env()
+    payloads: list[Payload | None] = []
+    try:
+        payloads += [config.payload(inline_limit=-1), crash.call()]
+        payloads.append(crash.startup())
+        fds = [payload.fd for payload in payloads if payload is not None]
+        for fd in fds:
+            os.set_inheritable(fd, True)  # gdb hands on what it has inherited
+        command = process_command([*config.python_flags, "-P"], "compilepool.worker.alone")
+        arguments = [*command, *map(str, fds)]
+        os.execve(gdb, [gdb, "-q", "-ex", "run", "--args", *arguments], env)
+    finally:
+        for payload in payloads:
+            if payload is not None:
+                payload.close()
+
+
+def _check_python(crash: KeptCrash) -> None:
+    try:
+        needed, executable = (
+            crash.report["versions"][key] for key in ("implementation", "executable")
+        )
+    except (KeyError, TypeError):
+        raise ValueError(
+            f"{crash.folder} cannot be replayed: it does not say which Python it needs"
+        ) from None
+    if needed != implementation():
+        raise ValueError(
+            f"{crash.folder} cannot be replayed by {implementation()}: it needs {needed}, and was"
+            f" kept by {executable}; run that one's compilepool"
+        )
+
+
+def _become_like(config: PoolConfig, env: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(env)
+    sys.path[:] = config.sys_path
+    sys.argv[:] = config.argv
+    with contextlib.suppress(OSError):  # it is gone; then the job had better not need it
+        os.chdir(config.cwd)

@@ -1,0 +1,93 @@
+"""One look into a worker, by a process of its own: what looks may crash or hang as well."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+from compilepool.supervisor.loop import Loop
+from compilepool.wire import kernel
+from compilepool.wire.signals import DUMP_SIGNAL
+from compilepool.wire.spawn import process_command, spawn
+
+_MODULE = "compilepool.inspector.main"
+_LIMIT = 512 * 1024  # bytes of a report; the inspector keeps to less
+_READ_SIZE = 1 << 16
+
+
+class Inspection:
+    """An inspector process, and what it finds.
+
+    Args:
+        loop: the event loop.
+        mode: "crash" for a worker that has parked, "live" for one that runs.
+        pid: of the worker.
+        pidfd: of the worker.
+        libdw: path of the library that unwinds stacks.
+        deadline: when the inspector is killed, by `time.monotonic()`.
+        on_done: called once, with the JSON lines that it wrote, see `wire.native_report`.
+
+    Raises:
+        OSError: it could not be started.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        mode: str,
+        pid: int,
+        pidfd: int,
+        libdw: str,
+        deadline: float,
+        on_done: Callable[[str], None],
+    ) -> None:
+        self._loop = loop
+        self._on_done = on_done
+        self._found = bytearray()
+        self._reader, writer = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._reader, False)  # the writer's end is another open file
+        try:
+            command = process_command(["-I", "-S"], _MODULE)
+            arguments = [mode, str(pid), str(int(DUMP_SIGNAL)), str(os.getpid()), libdw]
+            self._pid = spawn([*command, *arguments], os.environ, [writer, pidfd])
+            self._pidfd = os.pidfd_open(self._pid)
+        except OSError:
+            os.close(self._reader)
+            raise
+        finally:
+            os.close(writer)
+        self._timer = loop.call_at(deadline, self.kill)
+        loop.watch(self._reader, self._on_readable)
+        loop.watch(self._pidfd, self._end)
+
+    def kill(self) -> None:
+        """End it; `on_done` is still called."""
+        kernel.send_signal(self._pidfd, signal.SIGKILL)
+
+    def _on_readable(self) -> None:
+        self._read()
+
+    def _read(self) -> bool:
+        """Take in what there is; False if that is nothing."""
+        try:
+            data = os.read(self._reader, _READ_SIZE)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._loop.forget(self._reader)
+        elif len(self._found) < _LIMIT:
+            self._found += data
+        return bool(data)
+
+    def _end(self) -> None:
+        """The inspector is dead."""
+        while self._read():
+            pass
+        self._timer.cancel()
+        self._loop.forget(self._reader)
+        self._loop.forget(self._pidfd)
+        kernel.reap(self._pidfd)
+        os.close(self._pidfd)
+        os.close(self._reader)
+        self._on_done(self._found.decode(errors="replace"))

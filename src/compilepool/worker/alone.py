@@ -1,0 +1,58 @@
+"""Runs one job in this process itself, without a pool: what `compilepool replay --gdb` debugs.
+
+No signal is handled, so that the debugger stops at the crash.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import json
+import os
+import sys
+import types
+
+from compilepool.wire.config import PoolConfig
+from compilepool.wire.messages import Form, Outcome
+from compilepool.wire.payloads import Payload, Unpacked
+from compilepool.wire.serializers import load_payload
+from compilepool.worker import identity
+from compilepool.worker.bootstrap import apply_config, exit_in_order
+from compilepool.worker.jobs import run_job
+from compilepool.worker.main import Startup
+
+
+def main() -> None:
+    """Run the job of this process.
+
+    Arguments: the descriptors of memfds: the configuration, the call, and maybe the startup
+    payload. A debugger may start this several times over, so their offsets stay where they are.
+    """
+    payloads = []
+    for fd in map(int, sys.argv[1:]):
+        os.set_inheritable(fd, False)
+        payloads.append(Payload(Form.MEMFD, b"", fd))
+    config, call, *startup = payloads
+    faulthandler.disable()  # the environment may have enabled it
+    identity.become_worker_of(os.getppid())
+    sys.modules["__main__"] = types.ModuleType("__main__")  # as in any worker
+    _run(PoolConfig.of_payload(config), call, startup[0] if startup else None)
+    exit_in_order()
+
+
+def _run(config: PoolConfig, call: Payload, startup_payload: Payload | None) -> None:
+    apply_config(config)
+    for module in config.preload:
+        importlib.import_module(module)
+    startup = Startup(None, None, ())
+    if startup_payload is not None:
+        startup = Startup(*load_payload(startup_payload))
+    if startup.initializer is not None:
+        startup.initializer(*startup.initargs)
+    outcome, payload = run_job(call, startup.serializer)
+    with Unpacked(payload) as unpacked:
+        if outcome is Outcome.RETURNED:
+            print("compilepool: the job has returned, and not crashed")
+        else:
+            head = json.loads(bytes(unpacked.stream))
+            print(f"{head['traceback']}compilepool: the job has raised, and not crashed")
