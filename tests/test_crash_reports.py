@@ -7,6 +7,7 @@ import ctypes
 import multiprocessing
 import os
 import pickle
+import re
 import resource
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from compilepool import CompilePool, PreloadFailed, WorkerCrashed, report_phase
-from tests.llvm_abort import select_for_the_wrong_target
+from compilepool.cli.demo_faults import abort_in_llvm
 from tests.processes import PATIENCE_S, is_alive, pool_process, pool_processes, wait_until
 from tests.zoo import CRASHES, Crash, Where, build, call
 
@@ -82,7 +83,7 @@ def test_a_thread_that_is_not_pythons_is_told_apart(
 
 def test_an_abort_of_llvm_in_triton_has_llvms_frames_and_words() -> None:
     with CompilePool(1, preload=["triton"]) as pool:
-        error = crashed(pool, select_for_the_wrong_target)
+        error = crashed(pool, abort_in_llvm)
     assert error.signal is signal.SIGABRT
     assert "llvm::report_fatal_error" in str(error).splitlines()[0]
     assert any("llvm::SelectionDAGISel" in frame for frame in top_frames(error, 5))
@@ -148,52 +149,47 @@ def test_a_kill_from_outside_says_so(pool: CompilePool) -> None:
     assert "probably for memory" not in str(error)
 
 
-def make_memory_cgroup() -> Path:
-    """A new cgroup of 64 MiB; skips where none can be made."""
-    for root in (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers not in ("", "memory"):
-                continue
+def memory_cgroup_limited_to(size: int) -> Path:
+    """A new cgroup; skips where none can be made."""
+    version_1, version_2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        for root, controller, limits in (
+            (version_1, "memory", ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")),
+            (version_2, "", ("memory.max", "memory.swap.max")),
+        ):
             group = root / path.lstrip("/") / f"compilepool-test-{os.getpid()}"
-            for limit in ("memory.limit_in_bytes", "memory.max"):
-                with contextlib.suppress(OSError):
-                    group.mkdir(exist_ok=True)
-                    (group / limit).write_text(str(64 << 20))
-                    return group
+            if controller != controllers or not group.parent.is_dir():
+                continue
+            with contextlib.suppress(OSError):
+                group.mkdir()
+                (group / limits[0]).write_text(str(size))
+                with contextlib.suppress(OSError):  # where swap is not counted
+                    (group / limits[1]).write_text(str(size))
+                return group
             with contextlib.suppress(OSError):
                 group.rmdir()
-    pytest.skip("this user may not make a memory cgroup")
+    pytest.skip("this user may not make a cgroup that limits memory")
 
 
-def test_a_kill_by_the_kernel_for_memory_says_so() -> None:
-    group = make_memory_cgroup()
-
-    def eat() -> None:
-        (group / "cgroup.procs").write_text(str(os.getpid()))
-        for swap in ("memory.swap.max", "memory.memsw.limit_in_bytes"):
-            with contextlib.suppress(OSError):
-                (group / swap).write_text(str(64 << 20))
-        bytearray(os.urandom(1 << 20) * 512)
-
+def test_a_kill_by_the_kernel_for_memory_is_told_apart() -> None:
+    group = memory_cgroup_limited_to(256 << 20)
+    program = Path(__file__).parent / "programs" / "out_of_memory.py"
     try:
-        with CompilePool(1, preload=["json"]) as pool:
-            before = oom_kills_of(group)
-            error = crashed(pool, eat)
-            assert oom_kills_of(group) > before
+        run = subprocess.run(
+            [sys.executable, program, group],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
     finally:
         assert wait_until(lambda: not (group / "cgroup.procs").read_text())
         group.rmdir()
-    assert error.signal is signal.SIGKILL
-    assert "MiB at its peak" in str(error)
-
-
-def oom_kills_of(group: Path) -> int:
-    for name in ("memory.events", "memory.oom_control"):
-        with contextlib.suppress(OSError):
-            fields = dict(line.split() for line in (group / name).read_text().splitlines())
-            return int(fields["oom_kill"])
-    raise AssertionError("no counter")
+    assert run.returncode == 0, run.stderr
+    first_line = run.stdout.splitlines()[0]
+    assert "'greedy' was killed by SIGKILL (Killed), probably for memory" in first_line
+    assert re.search(r"it had \d\d+ MiB at its peak", first_line)
 
 
 def test_a_job_that_enables_faulthandler_for_itself_is_still_reported(pool: CompilePool) -> None:

@@ -48,18 +48,32 @@ def test_every_kernel_is_compiled_and_the_bad_jobs_fail_alone(tmp_path: Path) ->
         size = (output / f"{variant.name}.cubin").stat().st_size
         row = rf"{variant.name} +\d+\.\d\d +{size} +cubin"
         assert any(re.fullmatch(row, line) for line in lines)
+    (report,) = re.findall(r"\nbad_job_aborts_in_llvm:\n(.*?)\n\n", ended.stdout, re.DOTALL)
+    for text in ("SIGABRT", "llvm::report_fatal_error", "LLVM ERROR: Cannot select", "replay   "):
+        assert text in report
     count = len(VARIANTS)
     summary = (
         rf"{count} of {count} kernels compiled in \d+\.\d s wall \(\d+\.\d s of compiling\)"
-        r" on 2 workers; 3 bad jobs failed alone"
+        r" on 2 workers; 4 bad jobs failed alone"
     )
     assert re.fullmatch(summary, lines[-2])
     assert lines[-1] == f"cubins: {output}"
 
 
+def test_the_crash_of_the_demo_is_replayed_from_its_folder(tmp_path: Path) -> None:
+    need_triton()
+    run("-m", "compilepool.cli.main", "demo", "--output", str(tmp_path), "-j", "2")
+    (folder,) = Path(os.environ["COMPILEPOOL_CRASH_DIR"]).glob("*bad_job_segfaults*")
+    ended = run("-m", "compilepool.cli.main", "replay", str(folder))
+    assert ended.returncode == 0, ended.stderr
+    assert "SIGSEGV" in ended.stdout
+    assert "string_at" in ended.stdout
+    assert ended.stdout.splitlines()[-1].startswith("reproduced: ")
+
+
 def test_the_kernels_are_many_and_differ() -> None:
     assert len(NAMES) == len(VARIANTS) >= 24
-    assert len({fault.outcome for fault in FAULTS}) == len(FAULTS) == 3
+    assert len({fault.outcome for fault in FAULTS}) == len(FAULTS) == 4
 
 
 def test_a_kernel_that_fails_is_shown_and_fails_the_demo(

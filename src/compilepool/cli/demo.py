@@ -8,6 +8,7 @@ from pathlib import Path
 from compilepool.cli.demo_report import (
     make_console,
     make_progress,
+    show_report,
     show_summary,
     show_table,
     show_unexpected,
@@ -51,6 +52,7 @@ def run_demo(output: Path, workers: int) -> bool:
     wall_s = time.perf_counter() - start
     in_order = [results[job] for job in jobs]
     show_table(console, in_order)
+    show_report(console, in_order)
     show_unexpected(console, in_order)
     show_summary(console, in_order, wall_s=wall_s, workers=workers, output=output)
     return all(result.is_as_expected for result in in_order)

@@ -59,6 +59,14 @@ def show_unexpected(console: Console, results: Sequence[Result]) -> None:
             console.print(result.detail, soft_wrap=True)
 
 
+def show_report(console: Console, results: Sequence[Result]) -> None:
+    """What the pool tells of a crash: of the last one among the bad jobs."""
+    for result in [each for each in results if each.outcome.startswith("crashed")][-1:]:
+        console.print(f"\n{result.job.name}:")
+        console.print(result.detail, soft_wrap=True)
+        console.print()
+
+
 def show_summary(
     console: Console, results: Sequence[Result], *, wall_s: float, workers: int, output: Path
 ) -> None:
