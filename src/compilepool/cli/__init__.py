@@ -1,1 +1,1 @@
-"""The command line: `compilepool demo`."""
+"""The command line: `compilepool demo`, `crashes`, `replay` and `doctor`."""
