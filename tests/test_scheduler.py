@@ -55,6 +55,33 @@ def with_a_job_ahead() -> Scheduler[str]:
     return scheduler
 
 
+def crash(scheduler: Scheduler[str], worker: int, unread: Sequence[int]) -> list[Action[str]]:
+    """A worker crashes, and its unread jobs are taken back when the scheduler wants them.
+
+    Returns:
+        What else the scheduler wants, in order.
+    """
+    wanted: list[Action[str]] = []
+    pending = deque(scheduler.worker_crashing(worker, NOW))
+    while pending:
+        action = pending.popleft()
+        if action == TakeBack(worker):
+            pending.extendleft(reversed(scheduler.taken_back(worker, unread, NOW)))
+        else:
+            wanted.append(action)
+    assert not set(unread) & set(scheduler.jobs_of(worker))
+    return wanted
+
+
+def with_a_crashing_worker() -> Scheduler[str]:
+    """Its worker 1 crashes with job 1, worker 2 starts in its place with job 2, and job 3 waits."""
+    scheduler = with_ready_workers(1)
+    for job in (1, 2, 3):
+        scheduler.submit(job, NOW, may_go_ahead=False)
+    assert crash(scheduler, 1, []) == [StartWorker(2), SendJob(2, 2)]
+    return scheduler
+
+
 def test_a_worker_is_started_only_for_a_job_and_has_it_at_once() -> None:
     scheduler: Scheduler[str] = Scheduler(2)
     assert scheduler.submit(1, NOW, may_go_ahead=True) == [StartWorker(1), SendJob(1, 1)]
@@ -308,6 +335,169 @@ def test_cancel_queued_cancels_the_jobs_that_no_worker_has() -> None:
     assert scheduler.jobs_of(1) == [1, 2]
 
 
+def test_a_job_has_a_worker_from_when_it_is_sent_until_it_is_taken_back() -> None:
+    scheduler = with_a_job_ahead()
+    scheduler.submit(3, NOW, may_go_ahead=True)
+    assert [scheduler.worker_of(job) for job in (1, 2, 3)] == [1, 1, None]
+    scheduler.tick(LATE)
+    scheduler.taken_back(1, [2], LATE)
+    assert [scheduler.worker_of(job) for job in (1, 2, 3)] == [1, None, None]
+
+
+def test_another_worker_has_the_place_of_a_crashing_one_until_that_is_lost() -> None:
+    scheduler = with_a_crashing_worker()
+    assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [FailJob(1, "SIGSEGV")]
+    scheduler.worker_ready(2, NOW)
+    assert scheduler.job_finished(2, 2, NOW) == [SendJob(2, 3)]
+
+
+def test_a_job_ahead_in_a_crashing_worker_runs_elsewhere_at_once() -> None:
+    scheduler = with_a_job_ahead()
+    assert crash(scheduler, 1, [2]) == [StartWorker(2), SendJob(2, 2)]
+    assert scheduler.worker_of(2) == 2
+    assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [FailJob(1, "SIGSEGV")]
+
+
+def test_a_job_ahead_in_a_crashing_worker_runs_before_those_that_came_after_it() -> None:
+    scheduler = with_a_job_ahead()
+    scheduler.submit(3, NOW, may_go_ahead=True)
+    assert crash(scheduler, 1, [2]) == [StartWorker(2), SendJob(2, 2)]
+
+
+def test_an_idle_worker_that_crashes_gets_no_job() -> None:
+    scheduler = with_ready_workers(2)
+    assert crash(scheduler, 2, []) == []
+    assert scheduler.submit(1, NOW, may_go_ahead=False) == [SendJob(1, 1)]
+    assert scheduler.submit(2, NOW, may_go_ahead=False) == [StartWorker(3), SendJob(3, 2)]
+    assert scheduler.worker_lost(2, [], "SIGSEGV", NOW) == []
+
+
+def test_warm_up_fills_the_place_of_a_crashing_worker() -> None:
+    scheduler = with_ready_workers(2)
+    crash(scheduler, 1, [])
+    assert scheduler.warm_up() == [StartWorker(3)]
+    assert scheduler.warm_up() == []
+
+
+def test_no_job_goes_ahead_to_a_crashing_worker() -> None:
+    scheduler = with_ready_workers(1)
+    scheduler.submit(0, NOW, may_go_ahead=True)
+    scheduler.job_finished(1, 0, SOON)
+    scheduler.submit(1, NOW, may_go_ahead=True)
+    assert crash(scheduler, 1, []) == []
+    assert scheduler.submit(2, NOW, may_go_ahead=True) == [StartWorker(2), SendJob(2, 2)]
+
+
+def test_a_crashing_worker_may_still_end_its_job_but_gets_no_other() -> None:
+    scheduler = with_a_crashing_worker()
+    assert scheduler.job_finished(1, 1, NOW) == []
+    assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == []
+    assert scheduler.unfinished == 2
+
+
+def test_no_more_than_twice_as_many_workers_live_however_many_crash() -> None:
+    scheduler = with_a_crashing_worker()
+    scheduler.worker_ready(2, NOW)
+    assert crash(scheduler, 2, []) == []
+    assert scheduler.warm_up() == []
+    assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [
+        FailJob(1, "SIGSEGV"),
+        StartWorker(3),
+        SendJob(3, 3),
+    ]
+
+
+def test_a_worker_that_crashes_while_starting_keeps_its_place_but_not_its_job() -> None:
+    scheduler: Scheduler[str] = Scheduler(2)
+    scheduler.submit(1, NOW, may_go_ahead=False)
+    assert crash(scheduler, 1, [1]) == [StartWorker(2), SendJob(2, 1)]
+    assert scheduler.submit(2, NOW, may_go_ahead=False) == []
+    assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [StartWorker(3), SendJob(3, 2)]
+
+
+def test_five_crashes_while_starting_in_a_row_fail_what_waits() -> None:
+    scheduler: Scheduler[str] = Scheduler(1)
+    scheduler.submit(1, NOW, may_go_ahead=False)
+    for worker in range(1, MAX_START_FAILURES):
+        assert crash(scheduler, worker, [1]) == []
+        actions = scheduler.worker_lost(worker, [], "SIGSEGV", NOW)
+        assert actions == [StartWorker(worker + 1), SendJob(worker + 1, 1)]
+    crash(scheduler, MAX_START_FAILURES, [1])
+    actions = scheduler.worker_lost(MAX_START_FAILURES, [], "SIGSEGV", NOW)
+    assert actions == [FailJob(1, "SIGSEGV")]
+
+
+def test_a_worker_that_crashes_and_says_that_it_is_ready_is_no_start_failure() -> None:
+    scheduler: Scheduler[str] = Scheduler(1)
+    scheduler.submit(1, NOW, may_go_ahead=False)
+    for worker in range(1, MAX_START_FAILURES + 1):
+        assert crash(scheduler, worker, [1]) == []
+        assert scheduler.worker_ready(worker, NOW) == []
+        actions = scheduler.worker_lost(worker, [], "SIGSEGV", NOW)
+        assert actions == [StartWorker(worker + 1), SendJob(worker + 1, 1)]
+
+
+def test_a_job_begun_by_a_worker_that_crashes_before_it_is_heard_of_stays_with_it() -> None:
+    scheduler: Scheduler[str] = Scheduler(1)
+    scheduler.submit(1, NOW, may_go_ahead=False)
+    assert crash(scheduler, 1, []) == []
+    assert scheduler.worker_ready(1, NOW) == []
+    assert scheduler.tick(LATE) == []
+    assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [FailJob(1, "SIGSEGV")]
+
+
+def test_cancelling_the_job_of_a_crashing_worker_kills_it_at_once_and_only_once() -> None:
+    scheduler = with_a_crashing_worker()
+    assert scheduler.cancel(1) == [TakeBack(1)]
+    assert scheduler.taken_back(1, [], NOW) == [KillWorker(1)]
+    assert scheduler.cancel(1) == [TakeBack(1)]
+    assert scheduler.taken_back(1, [], NOW) == []
+    assert scheduler.worker_lost(1, [], "SIGKILL", NOW) == [ReportCancelled(1)]
+
+
+def test_a_worker_that_crashes_before_its_kill_comes_has_its_place_filled() -> None:
+    scheduler = with_a_job_ahead()
+    scheduler.cancel(1)
+    assert scheduler.taken_back(1, [2], NOW) == [KillWorker(1)]
+    assert crash(scheduler, 1, []) == [StartWorker(2), SendJob(2, 2)]
+    assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [ReportCancelled(1)]
+
+
+def test_the_fork_servers_death_frees_the_places_of_crashing_workers_too() -> None:
+    scheduler = with_a_crashing_worker()
+    scheduler.worker_ready(2, NOW)
+    lost: dict[int, list[int]] = {1: [], 2: []}
+    actions = scheduler.fork_server_lost(lost, "SIGKILL", "no worker", NOW)
+    assert actions == [StartWorker(3), SendJob(3, 1)]
+    scheduler.worker_ready(3, NOW)
+    assert scheduler.job_finished(3, 1, LATE) == [SendJob(3, 2)]
+    assert scheduler.job_finished(3, 2, LATE) == [SendJob(3, 3)]
+    assert scheduler.submit(4, LATE, may_go_ahead=False) == []
+
+
+def test_a_crash_in_a_broken_pool_fails_the_job_ahead_at_once() -> None:
+    scheduler = with_a_job_ahead()
+    assert scheduler.broken("no such module") == []
+    assert crash(scheduler, 1, [2]) == [FailJob(2, "no such module")]
+    assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [FailJob(1, "SIGSEGV")]
+
+
+def test_a_pool_that_breaks_leaves_a_crashing_worker_its_job() -> None:
+    scheduler = with_a_crashing_worker()
+    assert scheduler.broken("no such module") == [TakeBack(2), FailJob(3, "no such module")]
+    assert scheduler.taken_back(2, [2], NOW) == [FailJob(2, "no such module")]
+    assert scheduler.jobs_of(1) == [1]
+    assert scheduler.job_finished(1, 1, NOW) == []
+    assert scheduler.unfinished == 0
+
+
+def test_a_tick_does_not_concern_a_crashing_worker() -> None:
+    scheduler = with_a_job_ahead()
+    assert crash(scheduler, 1, [2]) == [StartWorker(2), SendJob(2, 2)]
+    assert scheduler.next_tick() is None
+    assert scheduler.tick(LATE) == []
+
+
 @pytest.mark.parametrize("job", [2, 99])
 def test_a_worker_cannot_end_a_job_that_it_does_not_run(job: int) -> None:
     scheduler = with_a_job_ahead()
@@ -334,6 +524,8 @@ class Process:
         self.is_alive = True
         self.is_doomed = False  # a SIGKILL is on its way
         self.is_ready = False
+        self.has_crashed = False
+        self.is_parked = False  # with the thread that runs jobs; else it goes on meanwhile
         self.socket: deque[int] = deque()
         self.running: int | None = None
         self.said: deque[int] = deque()
@@ -341,6 +533,8 @@ class Process:
         # What the supervisor has heard of it:
         self.is_known_ready = False
         self.known_since = 0.0
+        self.is_known_crashing = False
+        self.is_replaceable = False
 
 
 class Pool(RuleBasedStateMachine):
@@ -380,8 +574,8 @@ class Pool(RuleBasedStateMachine):
             if isinstance(action, StartWorker):
                 assert not self.is_broken
                 assert action.worker not in self.processes
+                assert self.has_room()
                 self.processes[action.worker] = Process()
-                assert len(self.processes) <= self.max_workers
                 if self.starts_that_fail:
                     self.starts_that_fail -= 1
                     self.stillborn.add(action.worker)
@@ -430,6 +624,7 @@ class Pool(RuleBasedStateMachine):
             assert not any(other < job for other in waiting), "not first come, first served"
             self.ever_sent.add(job)
         process = self.processes[worker]
+        assert not process.is_known_crashing
         if worker not in self.stillborn:
             process.socket.append(job)
         if self.scheduler.jobs_of(worker)[0] == job:
@@ -460,6 +655,15 @@ class Pool(RuleBasedStateMachine):
             self.end(word, "result")
             self.perform(actions)
 
+    def hear_crash(self, worker: int) -> None:
+        process = self.processes[worker]
+        process.is_known_crashing = True
+        process.is_replaceable = process.is_known_ready
+        unread = set(process.socket)
+        self.perform(self.scheduler.worker_crashing(worker, self.now))
+        for job in unread - set(self.ends):
+            assert self.scheduler.worker_of(job) != worker
+
     def bury(self, worker: int) -> None:
         process = self.processes[worker]
         while process.said:
@@ -489,6 +693,11 @@ class Pool(RuleBasedStateMachine):
     def waiting(self) -> set[int]:
         return set(self.may_go_ahead) - set(self.ends) - self.jobs_at_workers()
 
+    def has_room(self) -> bool:
+        """Whether there may be another worker."""
+        held = [process for process in self.processes.values() if not process.is_replaceable]
+        return len(held) < self.max_workers and len(self.processes) < 2 * self.max_workers
+
     def choose(self, pick: int, candidates: Sequence[int]) -> int | None:
         return candidates[pick % len(candidates)] if candidates else None
 
@@ -497,6 +706,13 @@ class Pool(RuleBasedStateMachine):
 
     def talking(self) -> list[int]:
         return [worker for worker, process in self.processes.items() if process.said]
+
+    def crashed_unheard(self) -> list[int]:
+        return [
+            worker
+            for worker, process in self.processes.items()
+            if process.has_crashed and not process.is_known_crashing
+        ]
 
     # What clients do
 
@@ -545,7 +761,7 @@ class Pool(RuleBasedStateMachine):
         is_doing_well = not self.starts_that_fail
         self.perform(self.scheduler.warm_up())
         if is_doing_well and not self.is_broken:
-            assert len(self.processes) == self.max_workers
+            assert not self.has_room()
 
     # What workers do
 
@@ -557,6 +773,8 @@ class Pool(RuleBasedStateMachine):
         assert worker is not None
         process = self.processes[worker]
         for _ in range(steps):
+            if process.is_parked:
+                return
             if not process.is_ready:
                 process.is_ready = True
                 process.said.append(READY)
@@ -582,6 +800,32 @@ class Pool(RuleBasedStateMachine):
         assert worker is not None
         self.processes[worker].is_alive = False
 
+    @precondition(lambda self: self.alive())
+    @rule(pick=st.integers(0, 5), is_parked=st.booleans(), is_heard=st.booleans())
+    def crash(self, pick: int, is_parked: bool, is_heard: bool) -> None:
+        """Its death, if it has not been killed before, comes when it has been looked into."""
+        worker = self.choose(pick, self.alive())
+        assert worker is not None
+        process = self.processes[worker]
+        process.has_crashed = True
+        process.is_parked |= is_parked
+        if is_heard and not process.is_known_crashing:
+            self.hear_crash(worker)
+
+    @precondition(lambda self: self.alive())
+    @rule(are_ready=st.booleans(), is_parked=st.booleans())
+    def crash_all(self, are_ready: bool, is_parked: bool) -> None:
+        """As when all kernels make the same compiler crash."""
+        for worker in self.alive():
+            if are_ready:
+                self.go_on(self.alive().index(worker), steps=2)
+                while worker in self.processes and self.processes[worker].said:
+                    self.hear_one(worker)
+            self.processes[worker].has_crashed = True
+            self.processes[worker].is_parked |= is_parked
+        for worker in self.crashed_unheard():
+            self.hear_crash(worker)
+
     # What the supervisor hears
 
     @precondition(lambda self: self.talking())
@@ -595,6 +839,13 @@ class Pool(RuleBasedStateMachine):
     def hear_all(self) -> None:
         while talking := self.talking():
             self.hear_one(talking[0])
+
+    @precondition(lambda self: self.crashed_unheard())
+    @rule(pick=st.integers(0, 5))
+    def hear_of_a_crash(self, pick: int) -> None:
+        worker = self.choose(pick, self.crashed_unheard())
+        assert worker is not None
+        self.hear_crash(worker)
 
     @precondition(lambda self: len(self.alive()) < len(self.processes))
     @rule(pick=st.integers(0, 2))
@@ -664,12 +915,25 @@ class Pool(RuleBasedStateMachine):
             ended = [word for word in process.said if word != READY]
             running = [] if process.running is None else [process.running]
             assert jobs == [*ended, *running, *process.socket]
+            assert all(self.scheduler.worker_of(job) == worker for job in jobs)
+        assert all(self.scheduler.worker_of(job) is None for job in self.waiting())
+
+    @invariant()
+    def a_worker_known_to_crash_has_no_unread_job(self) -> None:
+        for process in self.processes.values():
+            assert not (process.is_known_crashing and process.socket)
+
+    @invariant()
+    def there_are_not_too_many_workers(self) -> None:
+        sound = [process for process in self.processes.values() if not process.is_known_crashing]
+        assert len(sound) <= self.max_workers
+        assert len(self.processes) <= 2 * self.max_workers
 
     @invariant()
     def nobody_is_idle_while_jobs_wait(self) -> None:
         if self.waiting():
             assert not self.is_broken
-            assert len(self.processes) == self.max_workers
+            assert not self.has_room()
             assert not self.idle()
 
     @invariant()
@@ -695,6 +959,7 @@ class Pool(RuleBasedStateMachine):
             for worker, process in self.processes.items()
             if process.is_known_ready
             and not process.is_doomed
+            and not process.is_known_crashing
             and not self.scheduler.jobs_of(worker)
         ]
 
@@ -709,7 +974,9 @@ class Pool(RuleBasedStateMachine):
                 break
             for worker in list(self.processes):
                 process = self.processes[worker]
-                process.is_alive &= not process.is_doomed
+                process.is_alive &= not (process.is_doomed or process.is_known_crashing)
+                if worker in self.crashed_unheard():
+                    self.hear_crash(worker)
                 if process.said:
                     self.hear_one(worker)
                 elif not process.is_alive:

@@ -120,7 +120,7 @@ def _native(report: NativeReport) -> list[str]:
         return []
     first, *others = report.threads
     lines = [f"#{number} {_frame(each)}" for number, each in enumerate(telling_frames(first))]
-    more = [*_more(len(lines) - _NATIVE_FRAMES, "frame"), *_more(len(others), "other thread")]
+    more = [*_more(len(lines) - _NATIVE_FRAMES, "more frame"), *_more(len(others), "other thread")]
     end = [f"({' and '.join(more)} in .native_traceback)"] if more else []
     if not first.is_crashed:
         return end
@@ -134,7 +134,7 @@ def _python(text: str) -> list[str]:
     _, _, rest = text.partition("\n\n")
     head, *frames = rest.partition("\n\n")[0].splitlines() or [""]
     lines = [frame.strip() for frame in frames if not frame.startswith(_OURS)]
-    more = _more(len(lines) - _PYTHON_FRAMES, "frame")
+    more = _more(len(lines) - _PYTHON_FRAMES, "more frame")
     end = [f"({more[0]} in .python_traceback)"] if more else []
     foreign = [] if head.startswith("Current") else ["(the thread that crashed is not Python's)"]
     return foreign + lines[:_PYTHON_FRAMES] + end
@@ -146,7 +146,7 @@ def _frame(frame: Frame) -> str:
 
 
 def _more(count: int, what: str) -> list[str]:
-    return [f"{count} more {what}{'' if count == 1 else 's'}"] if count > 0 else []
+    return [f"{count} {what}{'' if count == 1 else 's'}"] if count > 0 else []
 
 
 def _part(label: str, lines: Sequence[str], *, cut: bool = True) -> Iterator[str]:
