@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.processes import command_line, pids_with_environment, wait_until
+from tests.zoo import build
 
 MARK = "COMPILEPOOL_TEST"
 KERNEL_OBJECTS = ("socket:", "anon_inode:", "/memfd:", "pipe:")
@@ -48,6 +49,12 @@ def without_core_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
     yield
     resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+
+
+@pytest.fixture(scope="session")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of a library of ways to crash and to hang."""
+    return str(build(tmp_path_factory.mktemp("zoo")))
 
 
 @pytest.fixture(autouse=True)

@@ -20,15 +20,10 @@ import pytest
 from compilepool import CompilePool, PreloadFailed, WorkerCrashed, report_phase
 from compilepool.cli.demo_faults import abort_in_llvm
 from tests.processes import PATIENCE_S, is_alive, pool_process, pool_processes, wait_until
-from tests.zoo import CRASHES, Crash, Where, build, call
+from tests.zoo import CRASHES, Crash, Where, call
 
 SCREEN_LINES = 24
-SCREEN_COLUMNS = 132
-
-
-@pytest.fixture(scope="session")
-def zoo(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(build(tmp_path_factory.mktemp("zoo")))
+SCREEN_COLUMNS = 120
 
 
 @pytest.fixture
@@ -41,6 +36,12 @@ def crashed(pool: CompilePool, job: object, *args: object) -> WorkerCrashed:
     error = pool.options(name="softmax").submit(job, *args).exception(PATIENCE_S)  # type: ignore[arg-type] # a callable
     assert isinstance(error, WorkerCrashed)
     return error
+
+
+def sentence(error: WorkerCrashed) -> str:
+    """What stands before the parts of the report."""
+    lines = str(error).splitlines()
+    return " ".join(line.strip() for line in lines if not re.match(r"  (\S| {8})", line))
 
 
 def top_frames(error: WorkerCrashed, count: int) -> list[str]:
@@ -60,15 +61,15 @@ def test_every_way_to_crash_is_told_with_the_function_that_crashed(
     assert any(f" {crash.function} " in frame for frame in top_frames(error, 3)), error
     assert error.python_traceback.startswith("Fatal Python error")
     assert " in call\n" in error.python_traceback
-    first_line, *rest = str(error).splitlines()
-    assert first_line.startswith(
+    assert sentence(error).startswith(
         f"the worker that ran job 'softmax' crashed of {crash.signal.name}"
     )
-    assert crash.function in first_line
+    assert crash.function in sentence(error)
     if crash.address is not None:
-        assert f"address {crash.address:#x}," in first_line
-    assert len(rest) < SCREEN_LINES
-    assert all(len(line) <= SCREEN_COLUMNS for line in rest[:-1])
+        assert f"address {crash.address:#x}," in sentence(error)
+    assert len(str(error).splitlines()) <= SCREEN_LINES
+    for line in str(error).splitlines():
+        assert len(line) <= SCREEN_COLUMNS or line.startswith("  replay ")
     assert pool.submit(abs, -1).result(PATIENCE_S) == 1
 
 
@@ -85,7 +86,7 @@ def test_an_abort_of_llvm_in_triton_has_llvms_frames_and_words() -> None:
     with CompilePool(1, preload=["triton"]) as pool:
         error = crashed(pool, abort_in_llvm)
     assert error.signal is signal.SIGABRT
-    assert "llvm::report_fatal_error" in str(error).splitlines()[0]
+    assert "llvm::report_fatal_error" in sentence(error)
     assert any("llvm::SelectionDAGISel" in frame for frame in top_frames(error, 5))
     assert "LLVM ERROR: Cannot select: intrinsic" in error.log
     assert "LLVM ERROR: Cannot select: intrinsic" in str(error)
@@ -144,7 +145,7 @@ def test_without_native_tracebacks_a_crash_ends_the_worker_by_its_own_signal(
 def test_a_kill_from_outside_says_so(pool: CompilePool) -> None:
     error = crashed(pool, lambda: os.kill(os.getpid(), signal.SIGKILL))
     assert error.signal is signal.SIGKILL
-    assert "killed by SIGKILL (Killed) from outside" in str(error)
+    assert "was killed by SIGKILL (Killed)" in str(error)
     assert "MiB at its peak" in str(error)
     assert "probably for memory" not in str(error)
 
@@ -187,9 +188,8 @@ def test_a_kill_by_the_kernel_for_memory_is_told_apart() -> None:
         assert wait_until(lambda: not (group / "cgroup.procs").read_text())
         group.rmdir()
     assert run.returncode == 0, run.stderr
-    first_line = run.stdout.splitlines()[0]
-    assert "'greedy' was killed by SIGKILL (Killed), probably for memory" in first_line
-    assert re.search(r"it had \d\d+ MiB at its peak", first_line)
+    assert "'greedy' was killed by SIGKILL (Killed), probably for memory" in run.stdout
+    assert re.search(r"had \d\d+ MiB at its peak", run.stdout)
 
 
 def test_a_job_that_enables_faulthandler_for_itself_is_still_reported(pool: CompilePool) -> None:

@@ -16,12 +16,7 @@ import pytest
 
 from compilepool import CompileFuture, CompilePool, JobDump, report_phase
 from tests.processes import PATIENCE_S, command_line, pool_process, pool_processes, wait_until
-from tests.zoo import Where, build, call
-
-
-@pytest.fixture(scope="session")
-def zoo(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(build(tmp_path_factory.mktemp("zoo")))
+from tests.zoo import Where, call
 
 
 @pytest.fixture

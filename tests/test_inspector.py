@@ -101,7 +101,7 @@ def test_a_signal_that_was_sent_has_no_address(library: str) -> None:
 
 
 def test_two_threads_that_crash(library: str) -> None:
-    code = f"import ctypes\npark_on_crash(out)\nlibrary = ctypes.CDLL({library!r})\n"
+    code = f"import ctypes\nreport_crashes(out, park=True)\nlibrary = ctypes.CDLL({library!r})\n"
     crash = "library.in_two_pthreads(library.null_dereference, library.divide_by_zero)"
     with victim(code + crash) as process:
         assert process.hear()
@@ -117,8 +117,8 @@ def test_two_threads_that_crash(library: str) -> None:
 
 def test_a_crash_that_faulthandler_has_not_seen(library: str) -> None:
     code = (
-        "from compilepool.wire.signals import handle_once\n"
-        "handle_once(signal.SIGSEGV, 'sleep'); os.write(out, b'.')\n"
+        "from compilepool.wire.signals import handle_by_libc\n"
+        "handle_by_libc(signal.SIGSEGV, 'sleep'); os.write(out, b'.')\n"
         f"zoo.call({library!r}, 'null_dereference')"
     )
     with victim(code) as process:
@@ -130,7 +130,7 @@ def test_a_crash_that_faulthandler_has_not_seen(library: str) -> None:
 
 def test_it_waits_for_a_crash_that_is_yet_to_come(library: str) -> None:
     code = (
-        "park_on_crash(out); os.write(out, b'.'); os.read(0, 1)\n"
+        "report_crashes(out, park=True); os.write(out, b'.'); os.read(0, 1)\n"
         f"zoo.call({library!r}, 'null_dereference')"
     )
     with victim(code) as process:

@@ -215,6 +215,34 @@ def test_five_start_failures_in_a_row_fail_what_waits_and_later_jobs_try_again()
     assert scheduler.submit(3, NOW, may_go_ahead=False) == [StartWorker(6), SendJob(6, 3)]
 
 
+def test_where_the_machine_has_no_more_workers_to_give_those_that_there_are_do_all_jobs() -> None:
+    scheduler = with_ready_workers(1, max_workers=3)
+    scheduler.submit(1, NOW, may_go_ahead=False)
+    assert scheduler.submit(2, NOW, may_go_ahead=False) == [StartWorker(2), SendJob(2, 2)]
+    assert scheduler.worker_refused(2, "no descriptors", NOW) == []
+    assert scheduler.submit(3, NOW, may_go_ahead=False) == []
+    assert scheduler.job_finished(1, 1, LATE) == [SendJob(1, 2)]
+    # When that one is lost there is room for another, and if it starts, for more.
+    assert scheduler.worker_lost(1, [], "died", NOW) == [
+        FailJob(2, "died"),
+        StartWorker(3),
+        SendJob(3, 3),
+    ]
+    scheduler.submit(4, NOW, may_go_ahead=False)
+    assert scheduler.worker_ready(3, NOW) == [StartWorker(4), SendJob(4, 4)]
+
+
+def test_the_only_worker_that_cannot_be_started_fails_what_waits_after_five_times() -> None:
+    scheduler: Scheduler[str] = Scheduler(3)
+    assert scheduler.submit(1, NOW, may_go_ahead=False) == [StartWorker(1), SendJob(1, 1)]
+    for worker in range(1, MAX_START_FAILURES):
+        next_one = [StartWorker(worker + 1), SendJob(worker + 1, 1)]
+        assert scheduler.worker_refused(worker, "no descriptors", NOW) == next_one
+    assert scheduler.worker_refused(MAX_START_FAILURES, "no descriptors", NOW) == [
+        FailJob(1, "no descriptors")
+    ]
+
+
 def test_a_worker_that_starts_makes_earlier_start_failures_forgotten() -> None:
     scheduler: Scheduler[str] = Scheduler(1)
     scheduler.submit(1, NOW, may_go_ahead=False)
@@ -461,6 +489,14 @@ def test_a_worker_that_crashes_before_its_kill_comes_has_its_place_filled() -> N
     assert scheduler.taken_back(1, [2], NOW) == [KillWorker(1)]
     assert crash(scheduler, 1, []) == [StartWorker(2), SendJob(2, 2)]
     assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [ReportCancelled(1)]
+
+
+def test_a_worker_that_crashes_after_its_last_job_has_its_place_filled() -> None:
+    scheduler = with_a_job_ahead()
+    scheduler.cancel(1)
+    assert scheduler.taken_back(1, [2], NOW) == [KillWorker(1)]
+    assert scheduler.job_finished(1, 1, NOW) == []
+    assert crash(scheduler, 1, []) == [StartWorker(2), SendJob(2, 2)]
 
 
 def test_the_fork_servers_death_frees_the_places_of_crashing_workers_too() -> None:

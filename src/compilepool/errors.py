@@ -1,7 +1,7 @@
 """What can go wrong: every error that the pool itself raises or sets on a future.
 
 All derive from `CompilePoolError`. An exception that a job raised is none of them: it arrives as
-itself, with `RemoteTraceback` as its cause. Every message starts with one line that says what
+itself, with `RemoteTraceback` as its cause. Every message starts with one sentence that says what
 happened, to which job, and what to do next; detail stands below it. All of them pickle.
 """
 
@@ -19,7 +19,8 @@ class WorkerCrashed(CompilePoolError, BrokenProcessPool):
     """The worker process died while it ran this job. Only this job is lost: the pool works on.
 
     Or there was no worker that could run it: five in a row died while starting. Or its fork server
-    died under it twice. The message says which. It fits a screen; the attributes have all of it.
+    died under it twice. The message says which. It fits a screen and can be shown by a terminal;
+    the attributes have all of it, and what the job has written or chosen as it came.
 
     Attributes:
         job: the job's name.
@@ -33,6 +34,7 @@ class WorkerCrashed(CompilePoolError, BrokenProcessPool):
         log: the end of the job's output.
         phase: what the job had said that it does, by `report_phase`; empty if nothing.
         folder: the crash folder, for `compilepool replay`; empty if none was kept.
+        missing: what could not be found out, why, and what would allow it.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class WorkerCrashed(CompilePoolError, BrokenProcessPool):
         log: str = "",
         phase: str = "",
         folder: str = "",
+        missing: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message)
         self.job = job
@@ -57,6 +60,7 @@ class WorkerCrashed(CompilePoolError, BrokenProcessPool):
         self.log = log
         self.phase = phase
         self.folder = folder
+        self.missing = missing
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.args[0], self.__dict__)
@@ -72,12 +76,25 @@ class PreloadFailed(CompilePoolError):
     Attributes:
         module: the name of the module, or "" if the process died outside of an import.
         python_traceback: the traceback of the import error, or faulthandler's if it crashed.
+        native_traceback: the native stacks of all threads if it crashed, that of the crash first;
+            empty if they could not be had.
+        missing: what could not be found out, why, and what would allow it.
     """
 
-    def __init__(self, message: str, *, module: str = "", python_traceback: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        module: str = "",
+        python_traceback: str = "",
+        native_traceback: str = "",
+        missing: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(message)
         self.module = module
         self.python_traceback = python_traceback
+        self.native_traceback = native_traceback
+        self.missing = missing
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.args[0], self.__dict__)

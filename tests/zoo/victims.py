@@ -61,12 +61,12 @@ class Victim:
 
 @contextlib.contextmanager
 def victim(code: str) -> Iterator[Victim]:
-    """Run code that has `zoo`, `park_on_crash` and the descriptor `out`."""
+    """Run code that has `zoo`, `report_crashes` and the descriptor `out`."""
     read_end, write_end = os.pipe()
     head = (
         "import os, faulthandler, signal, subprocess, threading\n"
         "from tests import zoo\n"
-        "from compilepool.worker.parking import park_on_crash\n"
+        "from compilepool.worker.parking import report_crashes\n"
         f"out = {write_end}\n"
     )
     with subprocess.Popen(
@@ -92,7 +92,7 @@ def victim(code: str) -> Iterator[Victim]:
 @contextlib.contextmanager
 def crashed(library: str, symbol: str, where: Where = Where.MAIN_THREAD) -> Iterator[Victim]:
     """A process that has begun to tell of its crash."""
-    with victim(f"park_on_crash(out); zoo.call({library!r}, {symbol!r}, zoo.{where})") as process:
+    with victim(f"report_crashes(out, park=True); zoo.call({library!r}, {symbol!r}, zoo.{where})") as process:
         assert process.hear()
         yield process
 

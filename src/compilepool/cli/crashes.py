@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -13,9 +14,10 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.text import Text
 
-from compilepool.cli.crash_words import local_time, printable, what_happened, where_it_happened
+from compilepool.cli.crash_words import local_time, what_happened, where_it_happened
 from compilepool.client.crash_folder import default_root, folder_names
 from compilepool.client.kept_crash import KeptCrash
+from compilepool.wire.text import printable
 
 
 def list_crashes(*, as_json: bool) -> None:
@@ -24,6 +26,8 @@ def list_crashes(*, as_json: bool) -> None:
     Raises:
         OSError: it cannot be read.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of jobs are in any alphabet
+        sys.stdout.reconfigure(errors="replace")
     root = default_root()
     rows = [_row(folder) for folder in _folders(root) if folder.exists()]
     if as_json:
@@ -32,7 +36,7 @@ def list_crashes(*, as_json: bool) -> None:
     elif rows:
         _show(rows)
     else:
-        print(f"no crashes in {root}")
+        print(printable(f"no crashes in {root}"))
 
 
 def _folders(root: Path) -> Iterator[Path]:

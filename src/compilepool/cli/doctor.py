@@ -16,6 +16,7 @@ from typing import NamedTuple
 from compilepool.cli.doctor_probes import Answer, State, probe, probe_sibling, run_command
 from compilepool.client.cpus import usable_cpus
 from compilepool.wire.cgroups import cgroup_directories, oom_kills, read_file
+from compilepool.wire.text import printable
 
 _TOOL_PATIENCE_S = 0.7
 _AT_ONCE = 4
@@ -227,7 +228,7 @@ class _Check(NamedTuple):
             state, detail = self.ask()
         except (OSError, ImportError) as error:  # a library of Python's own may not open, either
             state, detail = "missing", str(error)
-        return Finding(self.what, state, detail, self.is_needed)
+        return Finding(self.what, state, printable(detail), self.is_needed)
 
 
 _CHECKS = (

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from compilepool.cli.crash_words import (
-    local_time,
-    name_of_end,
-    printable,
-    what_happened,
-    where_it_happened,
-)
+from compilepool.cli.crash_words import local_time, name_of_end, what_happened, where_it_happened
 from compilepool.client.crash_folder import default_root
 from compilepool.client.failures import report_text
 from compilepool.client.kept_crash import KeptCrash
 from compilepool.client.replay import debug, replay
 from compilepool.client.versions import versions
 from compilepool.errors import CompilePoolError, RemoteTraceback, WorkerCrashed
+from compilepool.wire.text import printable
 
 
 def replay_crash(name: str, *, gdb: bool) -> bool:
@@ -37,20 +33,24 @@ def replay_crash(name: str, *, gdb: bool) -> bool:
     """
     with KeptCrash.open(_find(name)) as crash:
         for line in _introduction(crash):
-            print(printable(line), flush=True)
+            _tell(line)
         if gdb:
-            debug(crash)
-        future = replay(crash)
+            debug(crash, _tell)
+        future = replay(crash, _tell)
         try:
             error = future.exception()
         except BaseException:  # Ctrl-C
             future.cancel()
             raise
         if error is not None:
-            print(_text(error))
+            print(printable(_text(error), keeps_newlines=True))
         is_same, how = _compare(crash, error)
         print(f"{'reproduced' if is_same else 'not reproduced'}: {how}")
         return is_same
+
+
+def _tell(line: str) -> None:
+    print(printable(line), flush=True)
 
 
 def _find(name: str) -> Path:
@@ -64,6 +64,12 @@ def _introduction(crash: KeptCrash) -> Iterator[str]:
         f"replaying job {crash.job!r}, which ended with {what_happened(crash)}"
         f"{' in ' if where else ''}{where} on {local_time(crash)}"
     )
+    if crash.report.get("signal") == signal.SIGKILL:
+        why = "" if crash.report.get("is_out_of_memory") else "maybe "
+        yield (
+            f"careful: it was killed, {why}because memory ran out; a replay has no limit of memory"
+            " but those of the shell it runs in (`ulimit -v`)"
+        )
     then = crash.report.get("versions")
     now = versions(crash.config().sys_path)
     for subject, version in (then if isinstance(then, dict) else {}).items():

@@ -14,12 +14,12 @@ class Background:
     """Runs tasks one after the other, in a daemon thread that lives while there are any."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant: a finalizer that runs within it may wait
         self._tasks: deque[Callable[[], None]] = deque()
         self._thread: threading.Thread | None = None
 
     def run(self, task: Callable[[], None]) -> None:
-        """Run a task soon; at once where no thread can be started."""
+        """Run a task soon; in this thread where no other can be started."""
         with self._lock:
             self._tasks.append(task)
             if self._thread is not None:
@@ -29,11 +29,15 @@ class Background:
                 self._thread.start()
                 return
             except RuntimeError:  # no more threads, or the interpreter is about to end
-                self._thread = None
+                self._thread = threading.current_thread()
         self._work()
 
+    def is_here(self) -> bool:
+        """Whether a task is what calls this."""
+        return self._thread is threading.current_thread()
+
     def wait(self, timeout_s: float) -> None:
-        """Wait until there are no tasks."""
+        """Wait until there are no tasks. Called by a task, it does not wait."""
         with self._lock:
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():

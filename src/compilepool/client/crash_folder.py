@@ -92,7 +92,7 @@ def default_root() -> Path:
             raise OSError(
                 errno.ENOENT, f"no place for crash folders ({error}); set COMPILEPOOL_CRASH_DIR"
             ) from None
-    return state / "compilepool" / "crashes"
+    return (state / "compilepool" / "crashes").absolute()  # $HOME may be anything
 
 
 def keep(job: CrashedJob, root: Path | None = None) -> Path:
@@ -108,7 +108,8 @@ def keep(job: CrashedJob, root: Path | None = None) -> Path:
         The path of the folder, which can be read by this user only.
 
     Raises:
-        OSError: it could not be written, or others could write to the root. Nothing is left.
+        OSError: it could not be written; or the root is a symbolic link, or others could write to
+            it. Nothing is left.
     """
     path = default_root() if root is None else root
     root_fd = _open_root(path)
@@ -146,7 +147,17 @@ def _open_root(path: Path) -> int:
         with contextlib.suppress(FileExistsError):  # another process was faster
             os.mkdir(folder, stat.S_IRWXU)
             os.chmod(folder, stat.S_IRWXU)  # whatever the umask
-    root_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        root_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        if path.is_symlink():  # it could point to elsewhere by now, and we delete there
+            raise OSError(
+                errno.ELOOP,
+                "the folder for crashes is a symbolic link; set COMPILEPOOL_CRASH_DIR to where it"
+                " points, or remove it",
+                str(path),
+            ) from None
+        raise
     status = os.fstat(root_fd)
     if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         os.close(root_fd)

@@ -1,56 +1,144 @@
-"""Makes a crash folder of a job, and the error that names it."""
+"""Makes a crash folder of each job that has crashed, and ends its future with the error."""
 
 from __future__ import annotations
 
 import dataclasses
+import fcntl
+import functools
+import threading
 from typing import TYPE_CHECKING
 
 from compilepool.client import failures
+from compilepool.client.background import Background
+from compilepool.client.crash_place import crash_place
 from compilepool.client.jobs import Job
-from compilepool.errors import CompilePoolError
+from compilepool.errors import CompilePoolError, WorkerCrashed
 from compilepool.wire.failure import Failure, describe
+from compilepool.wire.messages import Form
+from compilepool.wire.native_report import NativeReport
 from compilepool.wire.payloads import Payload
 
 if TYPE_CHECKING:
     from compilepool.client.launcher import Snapshot
 
+_MAX_WAITING_FDS = 16
+
 
 class CrashKeeper:
-    """Keeps the crashed jobs of one pool.
+    """Keeps the crashed jobs of one pool, one after the other, in a thread of its own.
 
     Args:
         snapshot: what the pool's processes are made like.
-        startup: what its workers start with; None if nothing.
+        startup: what its workers start with; None if nothing. It may be closed when this is made.
+
+    Raises:
+        OSError: too many open files.
     """
 
     def __init__(self, snapshot: Snapshot, startup: Payload | None) -> None:
+        if startup is not None and startup.fd >= 0:
+            startup = startup._replace(fd=fcntl.fcntl(startup.fd, fcntl.F_DUPFD_CLOEXEC, 0))
         self._snapshot = snapshot
         self._startup = startup
+        self._background = Background()
+        # Reentrant: a finalizer that runs within it may close the pool.
+        self._lock = threading.RLock()
+        self._jobs: set[Job] = set()
+        self._is_closed = False
 
-    def keep(self, job: Job, failure: Failure) -> CompilePoolError:
-        """Make the crash folder of a job, whose payload must be open. Takes as long as the disk.
+    def keep(self, job: Job, failure: Failure) -> None:
+        """Make a crash folder soon, which takes as long as the disk, and then end the job's future.
 
-        Returns:
-            The job's error, which names the folder, or says why there is none.
+        Args:
+            job: who calls this has taken it from the table; its payload is closed in the end.
+            failure: how it crashed.
         """
-        from compilepool.client.crash_folder import CrashedJob, keep
+        with self._lock:
+            waiting_fds = sum(other.payload.fd >= 0 for other in self._jobs)
+            self._jobs.add(job)
+        if waiting_fds >= _MAX_WAITING_FDS:
+            try:
+                job.payload = job.payload.spill()
+            except Exception:  # noqa: BLE001 - all but the call can still be kept
+                job.payload = Payload(Form.MEMFD)
+        self._background.run(functools.partial(self._keep_and_end, job, failure))
 
+    def close(self) -> None:
+        """There will be no more crashes. What is being kept is kept."""
+        with self._lock:
+            self._is_closed = True
+            self._close_if_done()
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until all that has crashed is kept. Called by a future's callback, it does not."""
+        self._background.wait(timeout_s)
+
+    def is_here(self) -> bool:
+        """Whether it runs the callback of a future, which calls this."""
+        return self._background.is_here()
+
+    def abandon(self) -> None:
+        """In a child forked by the user: close all descriptors. Its locks may be held for ever."""
+        self._lock = threading.RLock()
+        jobs, self._jobs = self._jobs, set()
+        for job in jobs:
+            job.payload.close()
+        self.close()
+
+    def _keep_and_end(self, job: Job, failure: Failure) -> None:
+        try:
+            error = self._kept(job, failure)
+        except BaseException as reason:  # noqa: BLE001 - whatever it is, the job must end
+            error = without_report(job, reason)
+        with self._lock:
+            self._jobs.discard(job)
+            job.payload.close()
+            self._close_if_done()
+        job.future._end_with_error(error)
+
+    def _kept(self, job: Job, failure: Failure) -> CompilePoolError:
+        """The job's error, which names the folder, or says why there is none."""
         log = job.future.record.log
         error = failures.error_of(failure, job.name, log)
-        facts = {**dataclasses.asdict(failure), **error.__dict__, "message": str(error)}
-        report = {key: value for key, value in facts.items() if key not in ("text", "folder")}
+        try:
+            folder = self._folder(job, failure, error)
+        except Exception as reason:  # noqa: BLE001 - the crash itself can still be told
+            unkept = f"its crash folder could not be written: {describe(reason)}"
+            return failures.error_of(failure, job.name, log, unkept=unkept)
+        return failures.error_of(failure, job.name, log, folder=folder)
+
+    def _folder(self, job: Job, failure: Failure, error: CompilePoolError) -> str:
+        from compilepool.client.crash_folder import CrashedJob, keep
+
+        place = crash_place(failure, NativeReport.of_lines(failure.native.encode()))
+        facts = {
+            **dataclasses.asdict(failure),
+            **error.__dict__,
+            "message": str(error),
+            "where": str(place),
+        }
+        facts["where"] = failures.place_of(failure)
         crashed = CrashedJob(
             job.name,
             job.payload,
             self._startup,
             self._snapshot.config,
             self._snapshot.env,
-            report,
+            {key: value for key, value in facts.items() if key not in ("text", "folder")},
             failures.report_text(error),
         )
-        try:
-            folder = str(keep(crashed))
-        except Exception as reason:  # noqa: BLE001 - whatever it is, the job must end
-            unkept = f"its crash folder could not be written: {describe(reason)}"
-            return failures.error_of(failure, job.name, log, unkept=unkept)
-        return failures.error_of(failure, job.name, log, folder=folder)
+        return str(keep(crashed))
+
+    def _close_if_done(self) -> None:
+        if self._is_closed and not self._jobs and self._startup is not None:
+            startup, self._startup = self._startup, None
+            startup.close()
+
+
+def without_report(job: Job, reason: BaseException) -> WorkerCrashed:
+    """The error of a job that has crashed, where an error that says how could not be made."""
+    return WorkerCrashed(
+        f"the worker that ran job {job.name!r} crashed, but its report could not be read here:"
+        f" {describe(reason)}",
+        job=job.name,
+    )

@@ -1,37 +1,51 @@
-"""Words for a crash: what the error says, on one screen."""
+"""Words for a process that died: what the error of its job says, on one screen."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import signal
-from collections.abc import Iterator, Sequence
 
-from compilepool.wire.failure import CRASH_HEAD, Failure
-from compilepool.wire.native_report import (
-    UNKNOWN,
-    Frame,
-    NativeReport,
-    is_of_runtime,
-    telling_frames,
+from compilepool.client.crash_place import (
+    TOP_FRAMES,
+    CrashPlace,
+    crash_place,
+    is_current,
+    position,
+    python_blocks,
+    short_name,
 )
+from compilepool.client.screen import (
+    PART_COLUMNS,
+    Part,
+    cut,
+    cut_left,
+    labelled,
+    screen,
+    sentence,
+    wrap,
+)
+from compilepool.wire.failure import CRASH_HEAD, Cause, Failure
+from compilepool.wire.native_report import NativeReport, telling_frames
 from compilepool.wire.spawn import PACKAGE_ROOT
 
-_WIDTH = 100
-_FUNCTION_WIDTH = 70
-_NATIVE_FRAMES = 6
+_NAME_COLUMNS = 80
+_REASON_COLUMNS = 200
 _PYTHON_FRAMES = 4
+_TRACEBACK_LINES = 12
 _LOG_LINES = 4
-_MISSING_LINES = 3
 _OURS = tuple(
     f'  File "{os.path.join(PACKAGE_ROOT, "compilepool", folder)}{os.sep}'
     for folder in ("worker", "forkserver", "wire")
 )
+_ACCESSES = {"read": "reading", "write": "writing", "execute": "executing"}
 _HAS_ADDRESS = (-signal.SIGSEGV, -signal.SIGBUS)
 
 
-def crash_text(failure: Failure, job: str, log: str, *, folder: str = "", unkept: str = "") -> str:
-    """What the error of a job says whose worker died.
+def failure_text(
+    failure: Failure, job: str, log: str, *, folder: str = "", unkept: str = ""
+) -> str:
+    """What the error of a job says that ended without an outcome of its own.
 
     Args:
         failure: what the supervisor has found.
@@ -41,30 +55,32 @@ def crash_text(failure: Failure, job: str, log: str, *, folder: str = "", unkept
         unkept: why there is none, if that is worth saying.
 
     Returns:
-        One line that says what happened, then the top of each part of the report.
+        At most 24 lines, of at most 120 columns but for the path of the folder: a sentence that
+        says what happened, then the top of each part of the report.
     """
     report = NativeReport.of_lines(failure.native.encode())
-    lines = [
-        f"the worker that ran job {job!r} {_what(failure, report)};"
-        " only this job is lost, and the pool works on"
-    ]
-    if failure.phase:
-        lines += _part("phase", [f"{failure.phase}, for {failure.phase_s:.3g} s"])
-    lines += _part("native", _native(report))
-    lines += _part("python", _python(failure.text))
-    lines += _part("output", log.rstrip().splitlines()[-_LOG_LINES:])
-    lines += _part("missing", report.missing[:_MISSING_LINES])
+    end: list[str] = []
     if folder:
-        lines += _part("replay", [f"compilepool replay {shlex.quote(folder)}"], cut=False)
+        end += labelled("replay", [f"compilepool replay {shlex.quote(folder)}"])
     elif unkept:
-        lines += _part("replay", [f"not possible: {unkept}"])
-    return "\n".join(lines)
+        end += labelled("replay", wrap(f"not possible: {unkept}"))
+    if failure.cause is Cause.CRASH:
+        end += labelled("pool", ["only this job is lost, and the pool works on"])
+    parts = [
+        _phase(failure),
+        _native(report),
+        _python(failure.text),
+        _output(log),
+        _missing(report),
+    ]
+    headline = _HEADLINES[failure.cause](failure, report, quoted(job))
+    return screen(headline, parts, end)
 
 
 def died(exitcode: int | None) -> str:
-    """What an exit code says of a process's end; negated signal numbers, None if there is none."""
+    """What an exit code says of a process's end; negated signal numbers, None if nobody knows."""
     if exitcode is None:
-        return "could not be started"
+        return "died, and nobody knows how"
     if exitcode >= 0:
         return f"exited with code {exitcode}"
     return f"was killed by {signal_name(-exitcode)}"
@@ -78,86 +94,197 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _what(failure: Failure, report: NativeReport) -> str:
-    exitcode = failure.exitcode
-    if failure.text and not failure.text.startswith(CRASH_HEAD):  # the supervisor knows why
-        return f"{died(exitcode)}: {failure.text.strip()}"
-    if exitcode == -signal.SIGKILL:
-        memory = f"it had {_gib(failure.peak_bytes)} at its peak" if failure.peak_bytes else ""
-        if failure.is_out_of_memory:
-            return (
-                f"{died(exitcode)}, probably for memory: the kernel's out-of-memory killer struck"
-                f" just then, and {memory}; give it more memory, or the pool fewer workers"
-            )
-        return f"{died(exitcode)} from outside, neither by the pool nor for memory ({memory})"
-    if exitcode is None or exitcode >= 0 or not failure.text:
-        return died(exitcode)
-    return f"crashed of {signal_name(-exitcode)}{_where(exitcode, report)}"
+def quoted(name: str) -> str:
+    """A name in quotes, without what is too much of it for a message."""
+    return cut(repr(name), _NAME_COLUMNS)
 
 
-def _where(exitcode: int, report: NativeReport) -> str:
+def _of_crash(failure: Failure, report: NativeReport, job: str) -> list[str]:
+    first, *more = _ending(failure, report)
+    if failure.exitcode == 0 and not _reason(failure):
+        more.append("before the job had returned: something in it has called exit")
+    pieces = [f"the worker that ran job {job} {first}", *more]
+    place = crash_place(failure, report) if _has_crashed(failure, report) else CrashPlace()
+    where = [f"in {words}" for words in (str(place), place.function) if words]
+    if where:
+        pieces[-1] += ","
+    return sentence(pieces, where)
+
+
+def _of_start(failure: Failure, report: NativeReport, job: str) -> list[str]:
+    how = "could not be started" if failure.exitcode is None else died(failure.exitcode)
+    first, *more = _ending(failure, report, how)
+    pieces = [
+        f"job {job} has no worker to run it: five times in a row one could not be started,",
+        f"the last time its process {first}",
+        *more,
+    ]
+    if failure.module:
+        pieces.append(f"while it imported {quoted(failure.module)}")
+    pieces[-1] += ";"
+    return sentence([*pieces, "see what the initializer, the preload and the machine's limits do"])
+
+
+def _of_fork_server(failure: Failure, report: NativeReport, job: str) -> list[str]:
+    first, *more = _ending(failure, report)
+    pieces = [f"job {job} has lost its fork server for the second time: it {first}", *more]
+    pieces[-1] += ";"
+    advice = "find out what ends it (the kernel log names an out-of-memory kill)"
+    return sentence([*pieces, advice])
+
+
+def _of_preload(failure: Failure, _report: NativeReport, job: str) -> list[str]:
+    if not failure.module:
+        happened, advice = (
+            f"the fork server {died(failure.exitcode)} while starting,",
+            "see what it wrote to stderr,",
+        )
+    else:
+        how = f"{died(failure.exitcode)} when imported"
+        if failure.exitcode is None:
+            how = "could not be imported"
+        if reason := _reason(failure):
+            how += f": {reason}"
+        happened = f"preload module {quoted(failure.module)} {how},"
+        advice = "mend it or leave it out,"
+    return sentence([happened, f"so job {job} has no worker;", advice, "and make a new pool"])
+
+
+_HEADLINES = {
+    Cause.CRASH: _of_crash,
+    Cause.START: _of_start,
+    Cause.FORK_SERVER: _of_fork_server,
+    Cause.PRELOAD: _of_preload,
+}
+
+
+def _ending(failure: Failure, report: NativeReport, how: str = "") -> list[str]:
+    """How the process ended, in pieces of a sentence; `how` are other words than `died` has."""
+    how = how or died(failure.exitcode)
+    if reason := _reason(failure):
+        return [f"{how}: {reason}"]
+    if failure.exitcode == -signal.SIGKILL:
+        return _killed(failure)
+    if _has_crashed(failure, report):
+        return [_crashed(failure, report)]
+    return [how]
+
+
+def _reason(failure: Failure) -> str:
+    """What the supervisor knows of the reason, if that is in a line; a traceback is not."""
+    text = failure.text.strip()
+    return "" if text.startswith(CRASH_HEAD) or "\n" in text else cut(text, _REASON_COLUMNS)
+
+
+def _has_crashed(failure: Failure, report: NativeReport) -> bool:
+    """Whether a fatal signal has caught it, as far as it could still say so."""
+    is_signal = failure.exitcode is not None and failure.exitcode < 0
+    is_told = failure.text.startswith(CRASH_HEAD) or report.crash is not None
+    return is_signal and is_told and failure.exitcode != -signal.SIGKILL
+
+
+def _crashed(failure: Failure, report: NativeReport) -> str:
+    how = f"crashed of {signal_name(-(failure.exitcode or 0))}"
     site = report.crash
-    if site is None:
-        return ""
-    access = ""
-    if exitcode in _HAS_ADDRESS and site.address is not None:
-        verb = {"read": "reading", "write": "writing", "execute": "executing"}
-        access = f", {verb.get(site.access or '', 'accessing')} address {site.address:#x},"
-    if report.threads and report.threads[0].is_crashed and report.threads[0].frames:
-        return f"{access} in {_frame(_culprit(telling_frames(report.threads[0])))}"
-    return f"{access} in {site.library}+{site.offset:#x}" if site.library else access
+    if site is None or site.address is None or failure.exitcode not in _HAS_ADDRESS:
+        return how
+    return f"{how}, {_ACCESSES.get(site.access or '', 'accessing')} address {site.address:#x}"
 
 
-def _culprit(frames: list[Frame]) -> Frame:
-    """The first frame with a name that is not the runtime's, if one of the first ones is such."""
-    first = frames[:_NATIVE_FRAMES]
-    named = [frame for frame in first if frame.function != UNKNOWN]
-    return next((frame for frame in named if not is_of_runtime(frame)), (named or first)[0])
+def _killed(failure: Failure) -> list[str]:
+    """By SIGKILL, which the pool has not sent."""
+    how = died(failure.exitcode)
+    peak = f"it or a child of it had {_size(failure.peak_bytes)} at its peak"
+    if failure.is_out_of_memory:
+        reason = [
+            f"{how}, probably for memory:",
+            "the kernel's out-of-memory killer struck just then;",
+            f"{peak};",
+            "give it more memory, or the pool fewer workers",
+        ]
+        return reason if failure.peak_bytes else [*reason[:2], reason[-1]]
+    if failure.is_out_of_memory is None:
+        pieces = [f"{how}, and not by the pool"]
+    else:
+        pieces = [
+            f"{how},",
+            "by neither the pool nor, as far as the kernel counts, for want of memory",
+        ]
+    if failure.peak_bytes:
+        pieces[-1] += ";"
+        pieces.append(peak)
+    return pieces
 
 
-def _native(report: NativeReport) -> list[str]:
+def _phase(failure: Failure) -> Part:
+    words = f"{failure.phase}, for {failure.phase_s:.3g} s"
+    return Part("phase", [words] if failure.phase else [], 1)
+
+
+def _native(report: NativeReport) -> Part:
     if not report.threads:
-        return []
+        return Part("native", [], 0)
     first, *others = report.threads
-    lines = [f"#{number} {_frame(each)}" for number, each in enumerate(telling_frames(first))]
-    more = [*_more(len(lines) - _NATIVE_FRAMES, "more frame"), *_more(len(others), "other thread")]
-    end = [f"({' and '.join(more)} in .native_traceback)"] if more else []
-    if not first.is_crashed:
-        return end
-    return lines[:_NATIVE_FRAMES] + end
+    frames = telling_frames(first) if first.is_crashed else []
+    lines = [
+        f"#{number} {short_name(each)} ({position(each)})" for number, each in enumerate(frames)
+    ]
+    threads = others if first.is_crashed else report.threads
+    of_threads = _count(len(threads), "other thread" if first.is_crashed else "thread")
+
+    def remark(hidden: int) -> str:
+        more = " and ".join([*_count(hidden, "more frame"), *of_threads])
+        return f"({more} in .native_traceback)" if more else ""
+
+    return Part("native", lines, TOP_FRAMES, remark=remark)
 
 
-def _python(text: str) -> list[str]:
-    """The frames of the thread that crashed, if Python knew it; else of the first one."""
+def _python(text: str) -> Part:
+    """The frames of the thread that crashed, if Python knew it; else of the first one.
+
+    Or the end of the traceback, if that is what there is.
+    """
     if not text.startswith(CRASH_HEAD):
-        return []
-    _, _, rest = text.partition("\n\n")
-    head, *frames = rest.partition("\n\n")[0].splitlines() or [""]
-    lines = [frame.strip() for frame in frames if not frame.startswith(_OURS)]
-    more = _more(len(lines) - _PYTHON_FRAMES, "more frame")
-    end = [f"({more[0]} in .python_traceback)"] if more else []
-    foreign = [] if head.startswith("Current") else ["(the thread that crashed is not Python's)"]
-    return foreign + lines[:_PYTHON_FRAMES] + end
+        lines = text.rstrip().split("\n")
+        return Part(
+            "python",
+            lines if len(lines) > 1 else [],
+            _TRACEBACK_LINES,
+            is_end_shown=True,
+            remark=lambda hidden: _in_traceback(hidden, "earlier line"),
+        )
+    blocks = python_blocks(text)
+    if not blocks:
+        return Part("python", [], 0)
+    frames = [line.strip() for line in blocks[0][1:] if not line.startswith(_OURS)]
+    lines = [cut_left(frame, PART_COLUMNS) for frame in frames]
+    most = _PYTHON_FRAMES
+    if not is_current(blocks[0]):
+        whose = "the first of Python's does this" if frames else "none of Python's is in a job"
+        lines.insert(0, f"(the thread that crashed is not Python's; {whose})")
+        most += 1
+    return Part("python", lines, most, remark=lambda hidden: _in_traceback(hidden, "more frame"))
 
 
-def _frame(frame: Frame) -> str:
-    place = f"{frame.library}+{frame.offset:#x}" if frame.library else f"{frame.pc:#x}, not mapped"
-    return f"{_cut(frame.function, _FUNCTION_WIDTH)} ({place})"
+def _output(log: str) -> Part:
+    lines = [line for line in log.split("\n") if line.strip()]
+    return Part("output", lines[-_LOG_LINES:], _LOG_LINES, is_end_shown=True)
 
 
-def _more(count: int, what: str) -> list[str]:
-    return [f"{count} {what}{'' if count == 1 else 's'}"] if count > 0 else []
+def _missing(report: NativeReport) -> Part:
+    lines = [line for each in report.missing for line in wrap(each)]
+    return Part(
+        "missing", lines, len(lines), remark=lambda hidden: "(more in .missing)" if hidden else ""
+    )
 
 
-def _part(label: str, lines: Sequence[str], *, cut: bool = True) -> Iterator[str]:
-    for line in lines:
-        yield f"  {label:<8} {_cut(line, _WIDTH) if cut else line}"
-        label = ""
+def _in_traceback(hidden: int, what: str) -> str:
+    return "".join(f"({count} in .python_traceback)" for count in _count(hidden, what))
 
 
-def _cut(line: str, width: int) -> str:
-    return line if len(line) <= width else f"{line[: width - 1]}…"
+def _count(number: int, what: str) -> list[str]:
+    return [f"{number} {what}{'' if number == 1 else 's'}"] if number > 0 else []
 
 
-def _gib(size: int) -> str:
-    return f"{size / (1 << 30):.1f} GiB" if size >= 1 << 30 else f"{size / (1 << 20):.0f} MiB"
+def _size(number: int) -> str:
+    return f"{number / (1 << 30):.1f} GiB" if number >= 1 << 30 else f"{number / (1 << 20):.0f} MiB"

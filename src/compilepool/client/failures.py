@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from compilepool.client.crash_text import crash_text, died
+from compilepool.client.crash_place import crash_place
+from compilepool.client.crash_text import failure_text
 from compilepool.errors import (
     CompilePoolError,
     PreloadFailed,
@@ -18,6 +19,7 @@ from compilepool.wire.messages import Outcome, ProtocolError
 from compilepool.wire.native_report import NativeReport, native_traceback
 from compilepool.wire.payloads import Payload, Unpacked
 from compilepool.wire.serializers import Serializer, load
+from compilepool.wire.text import printable
 
 
 def error_of(
@@ -32,23 +34,15 @@ def error_of(
         folder: the crash folder that was made of it.
         unkept: why there is none, if that is worth saying.
     """
-    how = died(failure.exitcode)
-    detail = f"\n{failure.text.rstrip()}" if failure.text else ""
+    message = failure_text(failure, job, log, folder=folder, unkept=unkept)
+    report = NativeReport.of_lines(failure.native.encode())
     if failure.cause is Cause.PRELOAD:
-        return PreloadFailed(_preload_message(failure, job, how), **_preload_fields(failure))
-    if failure.cause is Cause.CRASH:
-        message = crash_text(failure, job, log, folder=folder, unkept=unkept)
-    elif failure.cause is Cause.FORK_SERVER:
-        message = (
-            f"the fork server {how} while job {job!r} ran, and that for the second time;"
-            f" find out what kills it (the kernel log names an out-of-memory kill){detail}"
-        )
-    else:
-        during = f" while it imported {failure.module!r}" if failure.module else ""
-        message = (
-            f"job {job!r} has no worker to run it: five times in a row one could not be started,"
-            f" the last time its process {how}{during}; see what the initializer, the preload and"
-            f" the machine's limits do{detail}"
+        return PreloadFailed(
+            message,
+            module=failure.module,
+            python_traceback=failure.text,
+            native_traceback=native_traceback(report),
+            missing=tuple(report.missing),
         )
     is_signal = failure.exitcode is not None and failure.exitcode < 0
     return WorkerCrashed(
@@ -57,20 +51,28 @@ def error_of(
         signal=-failure.exitcode if is_signal and failure.exitcode else None,
         exitcode=None if is_signal else failure.exitcode,
         python_traceback=failure.text if failure.text.startswith(CRASH_HEAD) else "",
-        native_traceback=native_traceback(NativeReport.of_lines(failure.native.encode())),
+        native_traceback=native_traceback(report),
         log=log,
         phase=failure.phase,
         folder=folder,
+        missing=tuple(report.missing),
     )
 
 
+def place_of(failure: Failure) -> str:
+    """The call that a crash is best named by; "" if it is unknown."""
+    return str(crash_place(failure, NativeReport.of_lines(failure.native.encode())))
+
+
 def report_text(error: CompilePoolError) -> str:
-    """All that is known of a crash, as text."""
+    """All that is known of a crash, as text that a terminal may be shown."""
     parts = [str(error)]
     for title in ("native_traceback", "python_traceback", "log"):
         if text := getattr(error, title, "").rstrip():
             parts.append(f"{title.replace('_', ' ').capitalize()}:\n\n{text}")
-    return "\n\n".join(parts) + "\n"
+    if missing := getattr(error, "missing", ()):
+        parts.append("\n".join(["Missing:", "", *missing]))
+    return printable("\n\n".join(parts), keeps_newlines=True) + "\n"
 
 
 def resolve(
@@ -147,16 +149,3 @@ def _head(data: bytes) -> dict[str, str]:
         return {key: str(head.get(key)) for key in ("what", "type", "reason", "traceback")}
     except (ValueError, AttributeError, RecursionError):
         raise ProtocolError("not the head of an outcome") from None
-
-
-def _preload_message(failure: Failure, job: str, how: str) -> str:
-    happened = "could not be imported" if failure.exitcode is None else f"{how} when imported"
-    subject, advice = f"preload module {failure.module!r} {happened}", "mend it or leave it out"
-    if not failure.module:
-        subject, advice = f"the fork server {how} while starting", "see what it wrote to stderr"
-    detail = f"\n{failure.text.rstrip()}" if failure.text else ""
-    return f"{subject}, so job {job!r} has no worker; {advice}, and make a new pool{detail}"
-
-
-def _preload_fields(failure: Failure) -> dict[str, str]:
-    return {"module": failure.module, "python_traceback": failure.text}

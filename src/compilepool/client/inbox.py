@@ -7,8 +7,7 @@ import logging
 import select
 
 from compilepool.client import failures
-from compilepool.client.background import Background
-from compilepool.client.crash_keeper import CrashKeeper
+from compilepool.client.crash_keeper import CrashKeeper, without_report
 from compilepool.client.dump import Dumps
 from compilepool.client.jobs import Job, JobTable
 from compilepool.client.launcher import SupervisorProcess
@@ -41,7 +40,6 @@ class Inbox:
         self._warned: set[str] = set()
         self.keeper: CrashKeeper | None = None
         """Makes crash folders; None: there are none."""
-        self.background = Background()
 
     def read_from(self, supervisor: SupervisorProcess) -> None:
         """Handle a supervisor's messages until it is gone. Raises `ProtocolError`."""
@@ -103,17 +101,14 @@ class Inbox:
         job = self._jobs.pop(message.id, close=keeper is None)
         if job is None:
             return
-        if keeper is None:
-            log = job.future.record.log
-            job.future._end_with_error(failures.error_of(failure, job.name, log))
+        if keeper is not None:
+            keeper.keep(job, failure)
             return
-
-        def keep_and_end() -> None:
-            error = keeper.keep(job, failure)
-            job.payload.close()
-            job.future._end_with_error(error)
-
-        self.background.run(keep_and_end)
+        try:
+            error = failures.error_of(failure, job.name, job.future.record.log)
+        except Exception as reason:  # noqa: BLE001 - whatever it is, the job must end
+            error = without_report(job, reason)
+        job.future._end_with_error(error)
 
     def _resolve(self, job: Job, outcome: int, payload: Payload | None) -> None:
         error: BaseException | None

@@ -168,27 +168,30 @@ def _open_trusted(
     place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)
     try:
         if why := _why_untrusted(os.fstat(place), is_folder):
-            raise UntrustedFolder(
-                f"{path} {why}, so others could have changed what a replay runs; if you know that"
-                " they have not, make a copy that only you can write to"
-            )
+            raise UntrustedFolder(f"{path} {why}")
         return os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(place)
 
 
 def _why_untrusted(status: os.stat_result, is_folder: bool) -> str:
-    if stat.S_ISLNK(status.st_mode):
-        return "is a symbolic link"
+    """Why something is not trusted; "" if it is."""
+    is_link = stat.S_ISLNK(status.st_mode)
     if is_folder and not stat.S_ISDIR(status.st_mode):
-        return "is no folder"
+        return f"is {'a symbolic link' if is_link else 'no folder'}; name the crash folder itself"
     if not is_folder and not stat.S_ISREG(status.st_mode):
-        return "is no regular file"
+        kind = "a symbolic link" if is_link else "no regular file"
+        return f"is {kind}: compilepool did not write it, so nothing in the folder is trusted"
     if status.st_uid not in (os.geteuid(), 0):
-        return f"belongs to another user (uid {status.st_uid})"
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return "can be written to by others"
-    return ""
+        what = f"belongs to another user (uid {status.st_uid})"
+    elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        what = "can be written to by others"
+    else:
+        return ""
+    return (
+        f"{what}, so others could have changed what a replay runs; if you know that they have not,"
+        " make a copy that only you can write to"
+    )
 
 
 def _close(fds: dict[str, int]) -> None:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from compilepool.client.cpus import usable_cpus
 from compilepool.options import PoolOptions
@@ -44,9 +44,9 @@ class Snapshot:
             preload=list(options.preload),
             # As multiprocessing does, for the processes that run user code.
             python_flags=subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined] # typeshed
-            sys_path=[
-                os.fsdecode(path) for path in sys.path if isinstance(path, str | os.PathLike)
-            ],
+            sys_path=_absolute(
+                (os.fsdecode(path) for path in sys.path if isinstance(path, str | os.PathLike)), cwd
+            ),
             argv=[str(argument) for argument in getattr(sys, "argv", None) or [""]],
             cwd=cwd,
             capture=options.capture,
@@ -54,6 +54,20 @@ class Snapshot:
             native_tracebacks=options.native_tracebacks,
             libdw=find_libdw(),
         )
+
+
+def _absolute(paths: Iterable[str], cwd: str) -> list[str]:
+    """The entries of `sys.path` that mean the same wherever a process stands, a replay's included.
+
+    "" is the working directory there. An entry that names nothing is left as it is: it may be one
+    that only a hook in `sys.path_hooks` understands, as those of editable installs.
+    """
+
+    def absolute(path: str) -> str:
+        place = os.path.join(cwd, path) if path else cwd
+        return place if os.path.exists(place) else path
+
+    return [place for path in paths if (place := absolute(path))]
 
 
 class SupervisorProcess:

@@ -10,6 +10,7 @@ import dataclasses
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from compilepool.client.future import CompileFuture
@@ -36,13 +37,14 @@ class _Unread:
         return data
 
 
-def replay(crash: KeptCrash) -> CompileFuture[Any]:
+def replay(crash: KeptCrash, tell: Callable[[str], object]) -> CompileFuture[Any]:
     """Run the job of a crash folder again, in a pool of its own that has one worker.
 
     Changes this process's environment, `sys.path`, `sys.argv` and working directory to the job's.
 
     Args:
         crash: the folder; it may be closed when this has returned.
+        tell: called with a line for the user, of what cannot be as it was.
 
     Returns:
         The future of the job's result, which is not unpickled. The pool ends with the job.
@@ -58,7 +60,11 @@ def replay(crash: KeptCrash) -> CompileFuture[Any]:
         unused.callback(call.close)
         startup = crash.startup() or pack(dump((None, None, ())), inline_limit=-1)
         unused.callback(startup.close)
-        _become_like(config, env)
+        config = _at_its_place(config, tell)
+        os.environ.clear()
+        os.environ.update(env)
+        sys.path[:] = config.sys_path
+        sys.argv[:] = config.argv
         options = PoolOptions(
             max_workers=1,
             preload=config.preload,
@@ -79,11 +85,12 @@ def replay(crash: KeptCrash) -> CompileFuture[Any]:
         session.shutdown(wait=False)
 
 
-def debug(crash: KeptCrash) -> NoReturn:
+def debug(crash: KeptCrash, tell: Callable[[str], object]) -> NoReturn:
     """Become gdb, which runs the job of a crash folder again and stops where it crashes.
 
     Args:
         crash: the folder.
+        tell: called with a line for the user, of what cannot be as it was.
 
     Raises:
         ValueError: something is missing or damaged, or needs another Python.
@@ -93,7 +100,7 @@ def debug(crash: KeptCrash) -> NoReturn:
     if gdb is None:
         raise FileNotFoundError("gdb is not installed")
     _check_python(crash)
-    config, env = crash.config(), crash.env()
+    config, env = _at_its_place(crash.config(), tell), crash.env()
     payloads: list[Payload | None] = []
     try:
         payloads += [config.payload(inline_limit=-1), crash.call()]
@@ -126,10 +133,19 @@ def _check_python(crash: KeptCrash) -> None:
         )
 
 
-def _become_like(config: PoolConfig, env: dict[str, str]) -> None:
-    os.environ.clear()
-    os.environ.update(env)
-    sys.path[:] = config.sys_path
-    sys.argv[:] = config.argv
-    with contextlib.suppress(OSError):  # it is gone; then the job had better not need it
+def _at_its_place(config: PoolConfig, tell: Callable[[str], object]) -> PoolConfig:
+    """Go to the working directory that a job had, so that nothing is run from the user's.
+
+    Returns:
+        The configuration to run the job with. If that folder is gone, the place is the root folder,
+        in which nobody can lay a trap, and nothing is imported by a relative path.
+    """
+    try:
         os.chdir(config.cwd)
+        return config
+    except OSError as error:
+        was = f"{config.cwd} ({error.strerror})" if config.cwd else "one that was deleted"
+        tell(f"differs now: working directory /, was {was}")
+        os.chdir("/")
+        absolute = [path for path in config.sys_path if os.path.isabs(path)]
+        return dataclasses.replace(config, cwd="/", sys_path=absolute)

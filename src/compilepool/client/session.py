@@ -125,8 +125,10 @@ class Session:
             reader = self._reader
             if reader is None:
                 self._drop_startup()
-        if wait and reader is not None and reader is not threading.current_thread():
-            reader.join()
+        if wait and not self._is_in_callback():
+            if reader is not None:
+                reader.join()
+            self._wait_for_folders(_KEEP_S)
 
     def terminate(self, *, wait: bool = True) -> None:
         """Accept no more jobs, kill those that run, and end the processes; within a bound."""
@@ -137,8 +139,13 @@ class Session:
         supervisor, reader = self._supervisor, self._reader
         if supervisor is not None:
             supervisor.request_end()
-        if not wait or supervisor is None or reader is None or reader is threading.current_thread():
+        if not wait or self._is_in_callback():
             return
+        if supervisor is not None and reader is not None:
+            self._end_within_bound(supervisor, reader)
+        self._wait_for_folders(_TERMINATE_S)
+
+    def _end_within_bound(self, supervisor: SupervisorProcess, reader: threading.Thread) -> None:
         reader.join(_TERMINATE_S)
         if not reader.is_alive():
             return
@@ -167,7 +174,19 @@ class Session:
                     " was forked from; make a new pool here"
                 )
             )
+        if self._inbox.keeper is not None:
+            self._inbox.keeper.abandon()
         self._drop_startup()
+
+    def _is_in_callback(self) -> bool:
+        """Whether one of the pool's threads calls this, which must not wait for itself."""
+        keeper = self._inbox.keeper
+        is_keeping = keeper is not None and keeper.is_here()
+        return is_keeping or self._reader is threading.current_thread()
+
+    def _wait_for_folders(self, timeout_s: float) -> None:
+        if self._inbox.keeper is not None:
+            self._inbox.keeper.wait(timeout_s)
 
     # Under the lock
 
@@ -201,7 +220,7 @@ class Session:
     def _start_supervisor(self) -> None:
         if self._snapshot is None:
             self._snapshot = Snapshot(self._options)
-        if self._options.keep_crashes:
+        if self._options.keep_crashes and self._inbox.keeper is None:
             self._inbox.keeper = CrashKeeper(self._snapshot, self._startup)
         config = self._snapshot.config.payload()
         try:
@@ -252,6 +271,8 @@ class Session:
         if self._startup is not None:
             self._startup.close()
             self._startup = None
+        if self._inbox.keeper is not None:
+            self._inbox.keeper.close()
 
     def _cancel(self, id: int) -> bool:
         with self._jobs.lock:
@@ -267,6 +288,8 @@ class Session:
         try:
             while supervisor is not None:
                 supervisor = self._outlive(supervisor)
+            if self._is_closing:
+                self._wait_for_folders(_KEEP_S)
         except BaseException as error:  # noqa: BLE001 - nobody else would end the futures
             _log.exception("the pool's reader failed")
             with self._jobs.lock:
@@ -283,8 +306,6 @@ class Session:
             _log.exception("cannot read from the supervisor, which is replaced")
             supervisor.kill()
         exitcode = supervisor.bury(_BURY_S)
-        if self._is_closing:
-            self._inbox.background.wait(_KEEP_S)
         failed, successor = self._replace(supervisor, exitcode)
         for job, reason in failed:
             job.future._end_with_error(reason)
@@ -326,6 +347,7 @@ class Session:
         try:
             self._start_supervisor()
             for id, job in self._jobs.items():
+                job.future.record.log = ""  # of the run that died
                 job.sends += 1  # even if this supervisor is dead already: there is an end to it
                 self._send_job(id, job)
             self._send_closing()

@@ -6,10 +6,14 @@ import ctypes
 import functools
 from typing import Any
 
+from compilepool.inspector.memory import memory_limit
 from compilepool.wire.native_report import MAX_TEXT
 
 _LONGEST = 16 * 1024
-"""Bytes of a mangled name that is worth a try: demangled ones can be exponentially longer."""
+"""Bytes of a mangled name that is worth a try."""
+
+_ROOM = 64 * 1024 * 1024
+"""Bytes of memory for it: a demangled name can be exponentially longer."""
 
 
 @functools.cache
@@ -25,12 +29,13 @@ def _demangled(symbol: bytes) -> bytes:
     demangle = _demangler()
     if demangle is None:
         return symbol
-    status = ctypes.c_int()
-    address = demangle(symbol, None, None, ctypes.byref(status))
+    status, length = ctypes.c_int(), ctypes.c_size_t()
+    with memory_limit(_ROOM):
+        address = demangle(symbol, None, ctypes.byref(length), ctypes.byref(status))
     if not address:
         return symbol
     try:
-        return ctypes.string_at(address)
+        return ctypes.string_at(address, min(length.value, 4 * MAX_TEXT)).partition(b"\0")[0]
     finally:
         ctypes.CDLL(None).free(ctypes.c_void_p(address))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import sys
 
 from compilepool.inspector.children import processes_below
@@ -29,6 +30,7 @@ def main() -> None:
     mode, pid, dump_signal, supervisor_pid, *libdw = sys.argv[1:]
     kernel.die_with_parent(int(supervisor_pid))
     kernel.set_process_title("compilepool inspector", "cp-inspector")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # what it looks at may have it crash
     output = Output(FIRST_FD)
     target = Target(int(pid), FIRST_FD + 1)
     with contextlib.suppress(BrokenPipeError):  # nobody wants to know any more

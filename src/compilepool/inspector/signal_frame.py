@@ -23,7 +23,9 @@ import struct
 from compilepool.inspector.registers import Registers
 from compilepool.inspector.target import Target
 
-_SLEEPS = (230, 35)  # clock_nanosleep, nanosleep: <asm/unistd_64.h>
+_SLEEPS = (230, 35, 219)
+"""clock_nanosleep, nanosleep, and restart_syscall, as which they go on after a stop of the thread:
+<asm/unistd_64.h>, restart_syscall(2)."""
 
 _SLEEP_WINDOW = 4 * 1024
 _HANDLER_WINDOW = 8 * 1024

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import sys
 import time
 
+from compilepool.inspector.memory import memory_limit
 from compilepool.inspector.output import Output
 from compilepool.inspector.refusals import why_memory_refused, why_ptrace_refused
 from compilepool.inspector.signal_frame import Fault, find_fault
@@ -22,9 +24,20 @@ _PARK_BOUND_S = 1.0
 
 _POLL_S = 0.001
 
+_OTHERS_BOUND_S = 0.7
+"""For how long after our start threads that have not crashed are looked at: somebody waits to hear
+of the crash."""
+
+_AT_ONCE = 4
+"""How many of those are looked at anyway, the main thread first; the next ones follow likewise."""
+
+_ROOM = 2 * 1024 * 1024 * 1024
+"""Bytes of memory that libdw may take, besides the files that it reads."""
+
 
 def report_stacks(target: Target, output: Output, is_crash: bool, libdw: str) -> None:
     """Report the native stacks of all threads, those that have crashed first."""
+    deadline = time.monotonic() + _OTHERS_BOUND_S if is_crash else math.inf
     if os.uname().machine != "x86_64" or sys.maxsize < 1 << 32:
         output.missing("native stacks: they are read on x86-64 only")
         return
@@ -40,7 +53,8 @@ def report_stacks(target: Target, output: Output, is_crash: bool, libdw: str) ->
         return
     if is_crash and not faults:
         output.missing(f"the crash: {_why_no_fault(target)}")
-    _Stacks(target, output, maps, libdw).report(faults)
+    with memory_limit(_ROOM + maps.bytes_of_code_files()):
+        _Stacks(target, output, maps, libdw).report(faults, deadline)
 
 
 def _wait_for_faults(target: Target) -> dict[int, Fault]:
@@ -68,10 +82,13 @@ class _Stacks:
         self._maps = maps
         self._libdw = libdw
         self._unwinder: Unwinder | None = None
+        self._may_trace = True
 
-    def report(self, faults: dict[int, Fault]) -> None:
+    def report(self, faults: dict[int, Fault], deadline: float) -> None:
         for tid, fault in list(faults.items())[:1]:
             self._output.write(self._crash_site(tid, fault))
+        for tid, fault in faults.items():  # all that comes now may take longer than there is time
+            self._write_bare(tid, self._target.state(tid), fault.registers.pc, True)
         try:
             self._unwinder = Unwinder(self._target, self._maps, self._libdw)
         except LibdwError as error:
@@ -87,36 +104,49 @@ class _Stacks:
         if len(others) > MAX_THREADS:
             self._output.missing(f"native stacks of {len(others) - MAX_THREADS} more threads")
         which = "the other threads" if faults else "the threads"
-        self._report_others(others[:MAX_THREADS], which)
+        self._report_others(others[:MAX_THREADS], which, deadline)
 
-    def _report_others(self, tids: list[int], which: str) -> None:
+    def _report_others(self, tids: list[int], which: str, deadline: float) -> None:
         """Hold each for a moment; unwind when all go on again, since that takes longer."""
         tracer = Tracer(self._target)
-        may_trace = True
-        taken: list[tuple[int, str, Snapshot]] = []
-        for tid in tids:
-            state = self._target.state(tid)
-            snapshot = None
-            try:
-                snapshot = tracer.take(tid) if may_trace else None
-            except ProcessLookupError:
-                if self._target.is_alive():
-                    continue  # the thread has ended
-                self._output.missing(f"native stacks of {which}: the process died meanwhile")
+        at_once = MAX_THREADS if deadline == math.inf else _AT_ONCE
+        for first in range(0, len(tids), at_once):
+            if first and time.monotonic() > deadline:
+                left = len(tids) - first
+                self._output.missing(f"native stacks of {left} more threads: the time was up")
                 return
+            taken: list[tuple[int, str, Snapshot]] = []
+            for tid in tids[first : first + at_once]:
+                state = self._target.state(tid)
+                try:
+                    snapshot = self._take(tracer, tid, which)
+                except ProcessLookupError:
+                    if self._target.is_alive():
+                        continue  # the thread has ended
+                    self._output.missing(f"native stacks of {which}: the process died meanwhile")
+                    return
+                if snapshot is not None:
+                    taken.append((tid, state, snapshot))
+            for tid, state, snapshot in taken:
+                tracer.let_go()
+                self._write(tid, state, snapshot, False)
+
+    def _take(self, tracer: Tracer, tid: int, which: str) -> Snapshot | None:
+        """By ptrace, or what can be had without. Raises `ProcessLookupError` if it is gone."""
+        if self._may_trace:
+            try:
+                return tracer.take(tid)
+            except ProcessLookupError:
+                raise
             except OSError as error:
-                may_trace = False
+                self._may_trace = False
                 self._output.missing(
                     f"native stacks of {which}: {why_ptrace_refused(self._target, error)}."
                     " Those that wait are read without it, as far as that goes"
                 )
             except NotStopped as error:
                 self._output.missing(f"native stack of thread {tid}, maybe in part: {error}")
-            if snapshot := snapshot or self._waiting(tid):
-                taken.append((tid, state, snapshot))
-        for tid, state, snapshot in taken:
-            tracer.let_go()
-            self._write(tid, state, snapshot, False)
+        return self._waiting(tid)
 
     def _waiting(self, tid: int) -> Snapshot | None:
         """A thread that waits in the kernel, without ptrace: that is enough for most frames."""
@@ -144,9 +174,16 @@ class _Stacks:
     def _write(self, tid: int, state: str, snapshot: Snapshot, is_crashed: bool) -> None:
         unwinder = self._unwinder
         frames, is_cut = unwinder.unwind(snapshot) if unwinder else ([], False)
-        bare = frames or [bare_frame(self._maps, snapshot.registers.pc)]
-        stack = ThreadStack(tid, self._target.name(tid), state, is_crashed, bare, is_cut)
-        if is_crashed or not frames:
+        if unwinder is None or not frames:
+            self._write_bare(tid, state, snapshot.registers.pc, is_crashed)
+            return
+        stack = ThreadStack(tid, self._target.name(tid), state, is_crashed, frames, is_cut)
+        if is_crashed:
             self._output.write(stack)  # in case that there is no time left for names
-        if unwinder and frames:
-            self._output.write(dataclasses.replace(stack, frames=unwinder.named(frames)))
+        self._output.write(dataclasses.replace(stack, frames=unwinder.named(frames)))
+
+    def _write_bare(self, tid: int, state: str, pc: int, is_crashed: bool) -> None:
+        frames = [bare_frame(self._maps, pc)]
+        self._output.write(
+            ThreadStack(tid, self._target.name(tid), state, is_crashed, frames, False)
+        )

@@ -53,6 +53,7 @@ class Maps:
 
     def __init__(self, text: str) -> None:
         self._mappings: list[Mapping] = []
+        self._code_files: set[str] = set()
         bases: dict[str, int] = {}
         for line in text.splitlines():
             fields = line.split(maxsplit=5)
@@ -61,6 +62,8 @@ class Maps:
             base = bases.setdefault(path, start) if path else start
             name = os.path.basename(path) or "anonymous memory"
             self._mappings.append(Mapping(start, end, "x" in fields[1], name, base))
+            if "x" in fields[1] and path.startswith("/"):
+                self._code_files.add(path)
         self._starts = [mapping.start for mapping in self._mappings]
 
     def at(self, address: int) -> Mapping | None:
@@ -69,6 +72,14 @@ class Maps:
         if index < 0 or address >= self._mappings[index].end:
             return None
         return self._mappings[index]
+
+    def bytes_of_code_files(self) -> int:
+        """The sizes of all files that have code in the process, as far as they are still there."""
+        total = 0
+        for path in self._code_files:
+            with contextlib.suppress(OSError):
+                total += os.stat(path).st_size
+        return total
 
     def code_at(self, address: int) -> Mapping | None:
         """The same, if code runs in it."""

@@ -9,17 +9,16 @@ import sys
 import time
 from collections.abc import Callable
 
+from compilepool.supervisor.crash_watch import CrashWatch
 from compilepool.supervisor.forkserver_link import ForkServerLink
-from compilepool.supervisor.inspections import Inspections
 from compilepool.supervisor.listener import Listener
 from compilepool.supervisor.log_dir import LogDir
 from compilepool.supervisor.loop import Loop
 from compilepool.supervisor.worker_link import WorkerLink
 from compilepool.wire import kernel
-from compilepool.wire.cgroups import oom_kills
 from compilepool.wire.channel import close_all, handle_each, refuse
 from compilepool.wire.config import PoolConfig
-from compilepool.wire.failure import Cause, Failure
+from compilepool.wire.failure import CRASH_HEAD, Cause, Failure
 from compilepool.wire.messages import Kind, Message, ProtocolError, read_json
 from compilepool.wire.payloads import Payload, of_message
 from compilepool.wire.snapshot import JobSnapshot
@@ -28,6 +27,7 @@ _WORKERS_EXIT_S = 1.0
 _ORDERLY_EXIT_S = 2.0
 _SWEEP_S = 0.3
 _LAST_GASP_S = 0.3  # from the end of its output until its exit, of a process that failed
+_CRASH_HEAD = CRASH_HEAD.encode()
 _KILLED_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 
 
@@ -56,9 +56,8 @@ class Crew:
         self._fork_server: ForkServerLink | None = None
         self._workers: dict[int, WorkerLink] = {}
         self._unsent_to: set[int] = set()
-        self._inspections = Inspections(loop, config.libdw)
         self._log_dir = LogDir(config.log_dir, listener.name_of, listener.warn)
-        self._oom_kills = oom_kills()
+        self._crash_watch = CrashWatch(loop, config, listener.worker_crashing)
 
     # What the scheduler wants
 
@@ -112,8 +111,12 @@ class Crew:
         return worker in self._workers and self._workers[worker].status.job == job
 
     def look_into(self, worker: int, on_done: Callable[[JobSnapshot], None]) -> None:
-        """Find out what a worker, which runs a job, does just now; `on_done` is called later."""
-        self._inspections.take_snapshot(self._workers[worker], on_done)
+        """Find out what a worker, which runs a job, does just now; `on_done` is called once."""
+        self._crash_watch.take_snapshot(self._workers[worker], on_done)
+
+    def note_long_job(self) -> None:
+        """A job turns out to be long: if it is killed for memory, that will have been news."""
+        self._crash_watch.note_long_job()
 
     def dismiss(self) -> None:
         """Let idle workers, then the fork server, exit in order; for a while."""
@@ -159,12 +162,13 @@ class Crew:
 
     def _new_link(self, number: int) -> WorkerLink:
         def log(data: bytes) -> None:
-            if link.jobs:  # else it comes from what earlier jobs have left running
-                self._log_dir.write(link.jobs[0], data)
+            self._log_dir.write(link.jobs[0], data)
+            if _CRASH_HEAD in data and link.has_started:
+                self._crash_watch.suspect(link)
 
         link = WorkerLink(number, self._loop if self._config.capture else None, log)
         self._loop.watch(link.channel.fileno(), lambda: self._read_worker(link))
-        self._loop.watch(link.crash_socket.fileno(), lambda: self._read_crash(link))
+        self._loop.watch(link.crash_socket.fileno(), lambda: self._crash_watch.read(link))
         return link
 
     def _forget(self, link: WorkerLink) -> None:
@@ -172,13 +176,7 @@ class Crew:
         self._loop.forget(link.channel.fileno())
         self._loop.forget(link.crash_socket.fileno())
         link.close()
-        self._inspections.cancel(link)
-
-    def _read_crash(self, link: WorkerLink) -> None:
-        if link.has_crashed() and not link.crashed_at and self._config.native_tracebacks:
-            link.crashed_at = time.monotonic()
-            self._listener.worker_crashing(link.number)
-            self._inspections.look_and_kill(link)
+        self._crash_watch.forget(link)
 
     def _read_worker(self, link: WorkerLink) -> None:
         try:
@@ -195,7 +193,8 @@ class Crew:
     def _handle_worker(self, link: WorkerLink, message: Message) -> None:
         kind = message.kind
         if kind is Kind.RESULT:
-            self._end_output(link, message.id)
+            if link.jobs[:1] == [message.id]:
+                self._end_output(link)
             self._listener.job_ended(link.number, message)
         elif link.is_ready:
             refuse(message, "from a worker that has started")  # it would concern all workers
@@ -233,26 +232,21 @@ class Crew:
         if link is None or not isinstance(exitcode, int | None):
             refuse(message, "of no worker")
         self._hear_last_words(link)
-        kills, self._oom_kills = self._oom_kills, oom_kills()
-        why = link.why_dead(exitcode, body, is_memory_short=kills != self._oom_kills)
+        why = self._crash_watch.why_dead(link, exitcode, body)
         if link.importing and why.exitcode not in _KILLED_FROM_OUTSIDE:
             preload = dataclasses.replace(why, cause=Cause.PRELOAD, module=link.importing)
             self._listener.preload_failed(preload)
         last_started = link.status.job
-        self._end_output(link, last_started)
+        if link.jobs[:1] == [last_started]:
+            self._end_output(link)
         self._forget(link)
         self._listener.worker_lost(link.number, last_started, why)
 
-    def _end_output(self, link: WorkerLink, job: int) -> None:
-        """The job has ended: all that it has written is there."""
-        tail = link.output.end_of_job() if link.output is not None else b""
-        if tail and job:
-            self._listener.job_output(job, tail)
+    def _end_output(self, link: WorkerLink) -> None:
+        """Its first job has ended: all that the job has written is there."""
+        job = link.jobs[0]
+        self._listener.job_output(job, link.job_ended())
         self._log_dir.end(job)
-        if link.jobs[:1] == [job]:
-            del link.jobs[0]
-        if link.output is not None:
-            link.output.next_job()
 
     # The fork server
 
@@ -299,7 +293,7 @@ class Crew:
         except (KeyError, TypeError, ValueError):
             refuse(message, "without a pid")
         link.started(pid, message.fds[0])
-        self._read_crash(link)  # it may have crashed already
+        self._crash_watch.read(link)  # it may have crashed already
 
     def _fall_back_to_spawn(self, server: ForkServerLink, reason: str) -> None:
         self._listener.warn(reason)
@@ -315,7 +309,8 @@ class Crew:
         # It stays in place for what its workers' last words cause: that must start no new one.
         for link in list(self._workers.values()):
             self._hear_last_words(link)
-            self._end_output(link, link.status.job)
+            if link.jobs[:1] == [link.status.job]:
+                self._end_output(link)
         why = Failure(Cause.FORK_SERVER, exitcode, server.importing, text)
         if not server.is_ready and exitcode not in _KILLED_FROM_OUTSIDE:
             self._listener.preload_failed(dataclasses.replace(why, cause=Cause.PRELOAD))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -14,6 +15,11 @@ from compilepool.wire.spawn import process_command, spawn
 _MODULE = "compilepool.inspector.main"
 _LIMIT = 512 * 1024  # bytes of a report; the inspector keeps to less
 _READ_SIZE = 1 << 16
+
+
+def missing(what: str) -> str:
+    """The line of a `NativeReport` that says what it lacks."""
+    return json.dumps({"missing": what}) + "\n"
 
 
 class Inspection:
@@ -45,13 +51,18 @@ class Inspection:
         self._loop = loop
         self._on_done = on_done
         self._found = bytearray()
+        self._is_killed = False
         self._reader, writer = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._reader, False)  # the writer's end is another open file
         try:
             command = process_command(["-I", "-S"], _MODULE)
             arguments = [mode, str(pid), str(int(DUMP_SIGNAL)), str(os.getpid()), libdw]
             self._pid = spawn([*command, *arguments], os.environ, [writer, pidfd])
-            self._pidfd = os.pidfd_open(self._pid)
+            try:
+                self._pidfd = os.pidfd_open(self._pid)
+            except OSError:
+                kernel.kill_child(self._pid)
+                raise
         except OSError:
             os.close(self._reader)
             raise
@@ -63,6 +74,7 @@ class Inspection:
 
     def kill(self) -> None:
         """End it; `on_done` is still called."""
+        self._is_killed = True
         kernel.send_signal(self._pidfd, signal.SIGKILL)
 
     def _on_readable(self) -> None:
@@ -87,7 +99,11 @@ class Inspection:
         self._timer.cancel()
         self._loop.forget(self._reader)
         self._loop.forget(self._pidfd)
-        kernel.reap(self._pidfd)
+        exitcode = kernel.reap(self._pidfd)
         os.close(self._pidfd)
         os.close(self._reader)
+        if exitcode != 0 and not self._is_killed:
+            # Its last line may be cut.
+            lost = missing(f"what is not here: the inspector itself ended with code {exitcode}")
+            self._found += b"\n" + lost.encode()
         self._on_done(self._found.decode(errors="replace"))

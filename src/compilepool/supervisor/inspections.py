@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias
 
-from compilepool.supervisor.inspection import Inspection
+from compilepool.supervisor.inspection import Inspection, missing
 from compilepool.supervisor.loop import Loop
 from compilepool.supervisor.worker_link import WorkerLink
-from compilepool.wire.snapshot import JobSnapshot
 
 MAX_AT_ONCE = 4
 """Inspectors; each keeps a CPU busy."""
@@ -41,64 +39,38 @@ class Inspections:
         self._loop = loop
         self._libdw = libdw
         self._waiting: deque[_Request] = deque()
-        self._running: list[tuple[WorkerLink, Inspection]] = []
+        self._running: list[tuple[_Request, Inspection]] = []
 
-    def look_and_kill(self, link: WorkerLink) -> None:
-        """Look into a worker that has parked, then kill it."""
-
-        def done(native: str) -> None:
-            link.native = native
-            link.kill()
-
-        self._start(link, "crash", done)
-
-    def take_snapshot(self, link: WorkerLink, on_done: Callable[[JobSnapshot], None]) -> None:
-        """Look into a worker that runs a job.
+    def start(self, link: WorkerLink, mode: Mode, on_done: Callable[[str], None]) -> None:
+        """Look into a worker as soon as there is room; crashes go first.
 
         Args:
-            link: the worker.
-            on_done: called once, later.
-        """
-        link.crash_socket.forget()
-
-        def done(native: str) -> None:
-            if link.is_closed:
-                on_done(JobSnapshot("ended"))
-                return
-            link.crash_socket.read()
-            status = link.status
-            now = time.monotonic()
-            on_done(
-                JobSnapshot(
-                    "running",
-                    link.crash_socket.text(),
-                    native,
-                    status.phase,
-                    now - status.phase_since,
-                    now - status.since,
-                    link.output.tail().decode(errors="replace") if link.output else "",
-                )
-            )
-
-        self._start(link, "live", done)
-
-    def _start(self, link: WorkerLink, mode: Mode, on_done: Callable[[str], None]) -> None:
-        """Look into a worker as soon as there is room, and call `on_done` with what was found: the
-        JSON lines of a `NativeReport`, complete or not.
+            link: the worker; its process must exist.
+            mode: "crash" if it has parked, "live" if it runs.
+            on_done: called once, later, with the JSON lines of a `NativeReport`, complete or not.
         """
         request = _Request(link, mode, time.monotonic() + PATIENCE_S, on_done)
-        self._waiting.append(request)
+        if mode == "crash":
+            self._end_live(link)  # two cannot hold the same thread
+            self._waiting.appendleft(request)
+        else:
+            self._waiting.append(request)
         self._loop.call_at(request.deadline, self._drop_late)
         self._start_waiting()
 
     def cancel(self, link: WorkerLink) -> None:
         """The worker is dead: end what looks into it, and answer with what was found."""
-        for looked_into, inspection in self._running:
-            if looked_into is link:
+        for request, inspection in self._running:
+            if request.link is link:
                 inspection.kill()
         for request in [each for each in self._waiting if each.link is link]:
             self._waiting.remove(request)
             request.on_done("")
+
+    def _end_live(self, link: WorkerLink) -> None:
+        for request, inspection in self._running:
+            if request.link is link and request.mode == "live":
+                inspection.kill()
 
     def _start_waiting(self) -> None:
         while self._waiting and len(self._running) < MAX_AT_ONCE:
@@ -108,7 +80,7 @@ class Inspections:
         def end(found: str) -> None:
             self._running.remove(running)
             if time.monotonic() > request.deadline:
-                found += _missing(f"the rest: it took longer than {PATIENCE_S:g} s to look")
+                found += missing(f"the rest: it took longer than {PATIENCE_S:g} s to look")
             request.on_done(found)
             self._start_waiting()
 
@@ -118,16 +90,13 @@ class Inspections:
                 self._loop, request.mode, link.pid, link.pidfd, self._libdw, request.deadline, end
             )
         except OSError as error:
-            request.on_done(_missing(f"native stacks: no inspector could be started: {error}"))
+            request.on_done(missing(f"native stacks: no inspector could be started: {error}"))
             return
-        running = (link, inspection)
+        running = (request, inspection)
         self._running.append(running)
 
     def _drop_late(self) -> None:
-        while self._waiting and self._waiting[0].deadline <= time.monotonic():
-            late = self._waiting.popleft()
-            late.on_done(_missing("native stacks: too many other workers crashed just then"))
-
-
-def _missing(what: str) -> str:
-    return json.dumps({"missing": what}) + "\n"
+        now = time.monotonic()
+        for late in [each for each in self._waiting if each.deadline <= now]:
+            self._waiting.remove(late)
+            late.on_done(missing("native stacks: too many workers were looked into just then"))

@@ -4,12 +4,10 @@ A pure state machine: events in, actions out, no I/O and no clock. Each event me
 actions that its caller must carry out, in order. `TakeBack` is the one with an answer: the event
 `taken_back`.
 
-A worker's socket is part of its state: a job sent is in it until the worker reads it, and can be
-taken back from it until then. So no worker tells when it starts a job, and yet it is known: of the
-jobs a worker has, the last that cannot be taken back is the one that runs. That is why a
+A worker's socket is part of its state: a job can be taken back from it until the worker reads it.
+So no worker tells when it starts a job, and yet it is known: the last that cannot be taken back. A
 starting worker can have its first job before it is ready, and a busy one its next, and neither can
-hold a job back: it returns to the queue when somebody is idle, or when the job ahead of it turns
-out to be long.
+hold it back: it returns to the queue when somebody is idle, or the job ahead of it is long.
 """
 
 from __future__ import annotations
@@ -52,6 +50,7 @@ class Scheduler(Generic[Cause]):
 
     def __init__(self, max_workers: int) -> None:
         self._max_workers = max_workers
+        self._limit = max_workers
         self._jobs: dict[Job, JobState] = {}
         self._queue: OrderedDict[Job, None] = OrderedDict()
         self._workers: dict[Worker, WorkerState] = {}
@@ -104,8 +103,7 @@ class Scheduler(Generic[Cause]):
 
     def cancel_queued(self) -> list[Action[Cause]]:
         """Nobody wants the jobs that no worker has."""
-        jobs = list(self._queue)
-        self._queue.clear()
+        jobs, self._queue = self._queue, OrderedDict()
         return [self._end_cancelled(job) for job in jobs]
 
     def warm_up(self) -> list[Action[Cause]]:
@@ -120,6 +118,7 @@ class Scheduler(Generic[Cause]):
         state = self._workers[worker]
         state.is_ready = True
         self._start_failures = 0
+        self._limit = self._max_workers
         self._starting.pop(worker, None)
         self._begin(worker, state, now)
         return self._dispatch(now)
@@ -163,22 +162,22 @@ class Scheduler(Generic[Cause]):
     ) -> list[Action[Cause]]:
         """The worker is dead; what it had finished before has been reported.
 
-        Args:
-            worker: the worker.
-            unread: its jobs that it had not started.
-            cause: why, for the job that it ran.
-            now: the time.
+        The jobs `unread`, which it had not started, run elsewhere; the one it ran fails of `cause`.
         """
         state = self._forget(worker)
         actions = self._requeue(state, unread)
-        for job in state.jobs:
-            if self._jobs[job].is_cancelled:
-                actions.append(self._end_cancelled(job))
-            else:
-                del self._jobs[job]
-                actions.append(FailJob(job, cause))
+        actions += [self._end_failed(job, cause) for job in state.jobs]
         if not state.is_ready and not state.is_killed:
             actions += self._start_failed(cause)
+        return actions + self._dispatch(now)
+
+    def worker_refused(self, worker: Worker, cause: Cause, now: float) -> list[Action[Cause]]:
+        """`StartWorker` has failed: the machine has no more to give."""
+        if len(self._workers) == 1:
+            return self.worker_lost(worker, self._workers[worker].jobs[:], cause, now)
+        state = self._forget(worker)
+        actions = self._requeue(state, state.jobs[:])
+        self._limit = len(self._workers)  # those that there are will do
         return actions + self._dispatch(now)
 
     def worker_crashing(self, worker: Worker, now: float) -> list[Action[Cause]]:
@@ -190,8 +189,8 @@ class Scheduler(Generic[Cause]):
         self._retire(worker, state)
         if state.is_ready:
             self._crashing[worker] = None
-        actions: list[Action[Cause]] = [TakeBack(worker)] if state.jobs else []
-        return actions + self._dispatch(now)
+        # What is taken back goes first, so who is next is decided then.
+        return [TakeBack(worker)] if state.jobs else self._dispatch(now)
 
     def fork_server_lost(
         self,
@@ -214,14 +213,11 @@ class Scheduler(Generic[Cause]):
             actions += self._requeue(state, unread[worker])
             for job in state.jobs:
                 lost = self._jobs[job]
-                if lost.is_cancelled:
-                    actions.append(self._end_cancelled(job))
-                elif lost.reruns < MAX_RERUNS:
+                if lost.is_cancelled or lost.reruns == MAX_RERUNS:
+                    actions.append(self._end_failed(job, cause))
+                else:
                     lost.reruns += 1
                     self._put_first(job)
-                else:
-                    del self._jobs[job]
-                    actions.append(FailJob(job, cause))
         actions += self._start_failed(start_cause)
         return actions + self._dispatch(now)
 
@@ -249,8 +245,8 @@ class Scheduler(Generic[Cause]):
 
     @property
     def _has_room(self) -> bool:
-        """Whether there may be another worker. Not for ever more, where crashes come thick."""
-        return len(self._workers) - min(len(self._crashing), self._max_workers) < self._max_workers
+        """Whether there may be another worker: for as many as crash, up to `max_workers` more."""
+        return len(self._workers) - min(len(self._crashing), self._max_workers) < self._limit
 
     def _dispatch(self, now: float) -> list[Action[Cause]]:
         actions: list[Action[Cause]] = []
@@ -337,13 +333,16 @@ class Scheduler(Generic[Cause]):
         self._workers[worker] = WorkerState()
         return worker
 
+    def _end_failed(self, job: Job, cause: Cause) -> Action[Cause]:
+        if self._jobs[job].is_cancelled:
+            return self._end_cancelled(job)
+        del self._jobs[job]
+        return FailJob(job, cause)
+
     def _end_cancelled(self, job: Job) -> ReportCancelled:
         del self._jobs[job]
         return ReportCancelled(job)
 
     def _fail_queued(self, cause: Cause) -> list[Action[Cause]]:
-        jobs = list(self._queue)
-        self._queue.clear()
-        for job in jobs:
-            del self._jobs[job]
-        return [FailJob(job, cause) for job in jobs]
+        jobs, self._queue = self._queue, OrderedDict()
+        return [self._end_failed(job, cause) for job in jobs]

@@ -61,6 +61,7 @@ class Supervisor:
         self._scheduler: Scheduler[_Why] = Scheduler(0)
         self._jobs: dict[int, _Job] = {}
         self._dumping: set[int] = set()
+        self._has_log: set[int] = set()
         self._last_job = 0
         self._shutdown: Shutdown | None = None
 
@@ -209,6 +210,7 @@ class Supervisor:
             elif isinstance(action, todo.ReportStarted):
                 job = self._jobs[action.job]
                 job.client.send(Message(Kind.STARTED, job.id))
+                crew.note_long_job()
             elif isinstance(action, todo.StartWorker):
                 try:
                     crew.start_worker(action.worker)
@@ -222,7 +224,7 @@ class Supervisor:
             else:
                 self._fail_job(action.job, action.cause)
         for worker, why in stillborn.items():
-            self.worker_lost(worker, 0, why)
+            self._perform(self._scheduler.worker_refused(worker, why, time.monotonic()))
 
     def _fail_job(self, number: int, why: _Why) -> None:
         job = self._end_job(number)
@@ -233,6 +235,7 @@ class Supervisor:
 
     def _end_job(self, number: int) -> _Job:
         job = self._jobs.pop(number)
+        self._has_log.discard(number)
         del job.client.jobs[job.id]
         job.payload.close()
         return job
@@ -259,8 +262,11 @@ class Supervisor:
         self._perform(self._scheduler.worker_crashing(worker, time.monotonic()))
 
     def job_output(self, job: int, tail: bytes) -> None:
-        if job in self._jobs:
-            self._client.send(Message(Kind.LOG, self._jobs[job].id, body=tail))
+        # A job that runs again may have been silent this time.
+        if job in self._jobs and (tail or job in self._has_log):
+            self._has_log.add(job)
+            told = self._jobs[job]
+            told.client.send(Message(Kind.LOG, told.id, body=tail))
 
     def name_of(self, job: int) -> str | None:
         return self._jobs[job].name if job in self._jobs else None

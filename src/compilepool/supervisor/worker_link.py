@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import time
@@ -14,12 +15,30 @@ from compilepool.supervisor.crash_socket import CrashSocket
 from compilepool.supervisor.loop import Loop
 from compilepool.supervisor.worker_output import WorkerOutput
 from compilepool.wire.channel import Channel, close_messages
-from compilepool.wire.failure import Cause, Failure, last_crash
+from compilepool.wire.failure import Cause, Failure
 from compilepool.wire.kernel import send_signal
 from compilepool.wire.messages import Kind, Message, ProtocolError
 from compilepool.wire.payloads import Payload
+from compilepool.wire.snapshot import JobSnapshot
 from compilepool.wire.status import Status, make_status, read_status
 from compilepool.wire.worker_fds import WorkerFds
+
+
+@dataclasses.dataclass
+class Crash:
+    """A worker's crash.
+
+    Attributes:
+        signal: the fatal signal; None if there was none.
+        text: what Python wrote of it.
+        seen_at: when it was seen, by `time.monotonic()`.
+        native: what was found in the worker, JSON lines of a `NativeReport`.
+    """
+
+    signal: signal.Signals | None
+    text: str = ""
+    seen_at: float = 0.0
+    native: str = ""
 
 
 class WorkerLink:
@@ -62,10 +81,10 @@ class WorkerLink:
         self.trouble = ""
         """What went wrong with it, if the supervisor knows."""
         self.is_ready = False
-        self.crashed_at = 0.0
-        """When it was seen to have crashed, by `time.monotonic()`; 0 if it has not."""
-        self.native = ""
-        """What was found in it when it had crashed."""
+        self.is_suspected = False
+        """Whether it is being found out if it has crashed."""
+        self.crash: Crash | None = None
+        """Its crash, since it was seen."""
         self.importing = ""
         """The module that it preloads by itself just now."""
 
@@ -95,6 +114,8 @@ class WorkerLink:
         self.pid = pid
         self.pidfd = pidfd
         self.crash_socket.belongs_to(pid)
+        if self.output is not None:
+            self.output.worker_has_started()
         if self._is_doomed:
             self.kill()
 
@@ -104,38 +125,51 @@ class WorkerLink:
         if self.has_started:
             send_signal(self.pidfd, signal.SIGKILL)
 
-    def has_crashed(self) -> bool:
-        """Whether it has crashed, as far as it has said so by now."""
-        self.crash_socket.read()
-        return self.crash_socket.signal is not None
-
-    def why_dead(
-        self, exitcode: int | None, told: Mapping[str, Any], *, is_memory_short: bool
-    ) -> Failure:
+    def why_dead(self, exitcode: int | None, told: Mapping[str, Any]) -> Failure:
         """Why it is dead.
 
         Args:
             exitcode: of its process.
             told: what else its WORKER_EXITED message says.
-            is_memory_short: whether the kernel has killed somebody for memory just then.
         """
-        if self.has_crashed() and self.crash_socket.signal:
-            exitcode = -self.crash_socket.signal  # it was killed when it had been looked into
+        crash = self.crash or Crash(self.crash_socket.signal)
+        if crash.signal is not None:
+            exitcode = -crash.signal  # it was killed when it had been looked into
         status = self.status
-        crash = last_crash(self.crash_socket.text())
+        since = (crash.seen_at or time.monotonic()) - status.phase_since
         peak_bytes = told.get("peak_bytes")
         return Failure(
             Cause.CRASH if self.is_ready else Cause.START,
             exitcode,
-            text=self.trouble or str(told.get("error") or "") or crash,
-            native=self.native,
+            text=self.trouble
+            or str(told.get("error") or "")
+            or crash.text
+            or self.crash_socket.crash(),
+            native=crash.native,
             phase=status.phase,
-            phase_s=(self.crashed_at or time.monotonic()) - status.phase_since,
+            phase_s=since if status.job else 0.0,
             peak_bytes=peak_bytes if isinstance(peak_bytes, int) else 0,
-            is_out_of_memory=is_memory_short
-            and exitcode == -signal.SIGKILL
-            and not self._is_doomed,
         )
+
+    def snapshot(self, native: str) -> JobSnapshot:
+        """What its job does, with the JSON lines of a `NativeReport`."""
+        if self.is_closed:
+            return JobSnapshot("ended")
+        status = self.status
+        now = time.monotonic()
+        return JobSnapshot(
+            "running",
+            self.crash.text if self.crash else self.crash_socket.dump(),
+            native,
+            status.phase,
+            now - status.phase_since,
+            now - status.since,
+            self.output_tail(),
+        )
+
+    def output_tail(self) -> str:
+        """The end of the output of the job that runs."""
+        return self.output.tail().decode(errors="replace") if self.output is not None else ""
 
     def send_job(self, number: int, payload: Payload) -> bool:
         """Put a job into the worker's socket.
@@ -143,6 +177,8 @@ class WorkerLink:
         Returns:
             As `send_rest`.
         """
+        if not self.jobs and self.output is not None:
+            self.output.first_job()
         self.jobs.append(number)
         self._unsent.append((number, payload))
         return self.send_rest()
@@ -169,6 +205,14 @@ class WorkerLink:
                 self._unsent.appendleft((number, payload))
                 return False
         return True
+
+    def job_ended(self) -> bytes:
+        """Its first job has ended. Returns the end of its output."""
+        tail = self.output.end_of_job() if self.output is not None else b""
+        del self.jobs[0]
+        if self.output is not None:
+            self.output.next_job(has_one=bool(self.jobs))
+        return tail
 
     def take_back(self) -> list[int]:
         """Take the jobs that the worker has not read from its socket; returns their numbers."""

@@ -63,19 +63,35 @@ def oom_kills(read: ReadFile = read_file) -> int | None:
     """How many processes of this cgroup the kernel has killed because memory ran out.
 
     Returns:
-        None if the kernel does not tell. See `admin-guide/cgroup-v2.rst` (memory.events) of the
-        kernel, and the same counter in version 1's memory.oom_control. Where no memory cgroup is
-        to be seen, the count of the whole machine, /proc/vmstat.
+        None if the kernel does not tell.
     """
-    for controller, name in (("", "memory.events"), ("memory", "memory.oom_control")):
-        for directory in cgroup_directories(controller, read):
-            count = _counter(read, f"{directory}/{name}")
-            if count is not None:
-                return count
-    return _counter(read, "/proc/vmstat")
+    path = oom_kills_file(read)
+    return None if path is None else oom_kills_in(path, read)
 
 
-def _counter(read: ReadFile, path: str) -> int | None:
+def oom_kills_file(read: ReadFile = read_file) -> str | None:
+    """The file that counts those kills: the same one as long as this process stays in its cgroup.
+
+    See `admin-guide/cgroup-v2.rst` (memory.events) of the kernel, and the same counter in version
+    1's memory.oom_control. Where no memory cgroup is to be seen, it is the one of the whole
+    machine, /proc/vmstat.
+
+    Returns:
+        None if there is none.
+    """
+    candidates = [
+        f"{directory}/{name}"
+        for controller, name in (("", "memory.events"), ("memory", "memory.oom_control"))
+        for directory in cgroup_directories(controller, read)
+    ]
+    for path in (*candidates, "/proc/vmstat"):
+        if oom_kills_in(path, read) is not None:
+            return path
+    return None
+
+
+def oom_kills_in(path: str, read: ReadFile = read_file) -> int | None:
+    """The count in such a file; None if it has none."""
     try:
         for line in read(path).splitlines():
             key, _, value = line.partition(" ")

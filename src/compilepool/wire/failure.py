@@ -32,8 +32,10 @@ class Failure:
         native: JSON lines of a `NativeReport`; empty if nobody has looked.
         phase: what the job had called what it did.
         phase_s: for how long the phase, or the job if there is none, had lasted, in seconds.
-        peak_bytes: the most memory that the process had resident; 0 if unknown.
-        is_out_of_memory: whether the kernel has killed somebody for memory just then.
+        peak_bytes: the most memory that the process, or one of its children that had ended, had
+            resident, getrusage(2); 0 if unknown.
+        is_out_of_memory: whether the kernel has killed somebody for memory just then; None if it
+            does not tell.
     """
 
     cause: Cause
@@ -44,7 +46,7 @@ class Failure:
     phase: str = ""
     phase_s: float = 0.0
     peak_bytes: int = 0
-    is_out_of_memory: bool = False
+    is_out_of_memory: bool | None = None
 
     def payload(self) -> Payload:
         """What the FAILED message for a job carries."""
@@ -71,7 +73,7 @@ class Failure:
             and isinstance(self.exitcode, int | None)
             and isinstance(self.phase_s, int | float)
             and isinstance(self.peak_bytes, int)
-            and isinstance(self.is_out_of_memory, bool)
+            and isinstance(self.is_out_of_memory, bool | None)
         )
 
 

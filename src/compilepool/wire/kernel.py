@@ -21,6 +21,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_PTRACER = 0x59616D61
 
+_LET_GO_S = 1.0
 _COMM_LENGTH = 15  # TASK_COMM_LEN less its NUL, proc(5)
 
 
@@ -103,6 +104,29 @@ def send_signal(pidfd: int, number: int) -> bool:
     return True
 
 
+def kill_below(pid: int, ancestor: int) -> None:
+    """Kill (SIGKILL) a process if it is below another one."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return
+    try:
+        if _is_below(pid, ancestor):  # asked when the pid can no more become another process's
+            send_signal(pidfd, signal.SIGKILL)
+    finally:
+        os.close(pidfd)
+
+
+def _is_below(pid: int, ancestor: int) -> bool:
+    while pid > 1 and pid != ancestor:
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                pid = int(file.read().rpartition(b")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            return False
+    return pid == ancestor
+
+
 def kill_child(pid: int) -> None:
     """Kill (SIGKILL) a process if it is a child of this one that nobody has reaped."""
     with contextlib.suppress(ChildProcessError, ProcessLookupError):
@@ -133,15 +157,22 @@ def reap(pidfd: int) -> int | None:
 
 
 def reap_with_peak(pidfd: int, pid: int) -> tuple[int | None, int]:
-    """As `reap`; and the most memory that the child had resident, in bytes, getrusage(2).
+    """As `reap`; and the most memory that the child, or one of its own, had resident.
 
     Args:
         pidfd: of the child.
         pid: of the same child.
+
+    Returns:
+        Exit code, and bytes, getrusage(2).
     """
     try:
-        if os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            return None, 0
+        # One that a debugger holds is dead, and cannot be reaped until that lets go.
+        deadline = time.monotonic() + _LET_GO_S
+        while os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            if time.monotonic() > deadline:
+                return None, 0
+            time.sleep(0.001)
         _, status, usage = os.wait4(pid, 0)  # nobody else has reaped it, so it is that child
     except OSError:
         return None, 0

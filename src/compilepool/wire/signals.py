@@ -14,7 +14,6 @@ DUMP_SIGNAL = signal.SIGRTMAX - 3
 """Has a worker write the Python traceback of all its threads to its crash socket."""
 
 _SA_ONSTACK = 0x08000000
-_SA_RESETHAND = 0x80000000
 _SIGSET_WORDS = 1024 // (8 * ctypes.sizeof(ctypes.c_ulong))
 
 
@@ -34,11 +33,11 @@ class _Stack(ctypes.Structure):
 _SS_DISABLE = 2
 
 
-def handle_once(number: int, function: str) -> None:
-    """Handle a signal, the first time that it comes, by a function of libc.
+def handle_by_libc(number: int, function: str) -> None:
+    """Handle a signal by a function of libc.
 
-    It is called with the signal's number, on the alternate stack if there is one, with all other
-    signals blocked. After that the signal has its default action.
+    It is called with the signal's number, on the alternate stack if there is one, with all signals
+    blocked that can be.
 
     Raises:
         OSError: the kernel refused.
@@ -46,7 +45,7 @@ def handle_once(number: int, function: str) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     action = _Sigaction()
     action.handler = ctypes.cast(getattr(libc, function), ctypes.c_void_p).value
-    action.flags = _SA_ONSTACK | _SA_RESETHAND
+    action.flags = _SA_ONSTACK
     action.mask[:] = [ctypes.c_ulong(-1).value] * _SIGSET_WORDS
     if libc.sigaction(number, ctypes.byref(action), None) != 0:
         error = ctypes.get_errno()
@@ -57,13 +56,18 @@ class AlternateStack:
     """A stack for this thread's signal handlers: they can run when its own has overflowed.
 
     To be closed in the same thread, before it ends.
+
+    Raises:
+        OSError: no memory for it.
     """
 
     def __init__(self, size: int) -> None:
         self._memory = mmap.mmap(-1, size)
         self._view = ctypes.c_char.from_buffer(self._memory)
         stack = _Stack(ctypes.addressof(self._view), 0, size)
-        ctypes.CDLL(None).sigaltstack(ctypes.byref(stack), None)
+        if ctypes.CDLL(None).sigaltstack(ctypes.byref(stack), None) != 0:
+            self.close()
+            raise OSError("sigaltstack was refused")
 
     def close(self) -> None:
         stack = _Stack(None, _SS_DISABLE, 0)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 _TEXT_SIZE = 102
 _STATUS = struct.Struct(f"<QddH{_TEXT_SIZE}s")  # job; since when; phase: since when, length, text
 _PHASE = struct.Struct(f"<dH{_TEXT_SIZE}s")
+_JOB = struct.Struct("<Q")
 _PHASE_AT = _STATUS.size - _PHASE.size
 
 
@@ -37,7 +38,7 @@ class Status(NamedTuple):
 
 
 class StatusPage:
-    """The worker's side: the only writer, but for children that jobs have forked.
+    """The worker's side. Children that a job has forked write, too, for as long as that job runs.
 
     Args:
         fd: descriptor of what `make_status` has made; may be closed afterwards.
@@ -45,14 +46,18 @@ class StatusPage:
 
     def __init__(self, fd: int) -> None:
         self._page = mmap.mmap(fd, _STATUS.size)
+        self._job = 0
 
     def begin(self, job: int) -> None:
         """The job is about to run."""
         now = time.monotonic()
+        self._job = job
         _STATUS.pack_into(self._page, 0, job, now, now, 0, b"")
 
     def set_phase(self, text: str) -> None:
-        """The job enters a phase."""
+        """The job enters a phase. In what an earlier job has left running, nothing happens."""
+        if _JOB.unpack_from(self._page)[0] != self._job:
+            return
         data = text.encode(errors="replace")[:_TEXT_SIZE]
         _PHASE.pack_into(self._page, _PHASE_AT, time.monotonic(), len(data), data)
 
@@ -73,7 +78,7 @@ def read_status(fd: int) -> Status:
         if data == before:
             break
     job, since, phase_since, length, text = _STATUS.unpack(data)
-    phase = text[:length].decode(errors="replace")
+    phase = text[:length].decode(errors="ignore")  # a character may have been cut
     return Status(job, _finite(since), phase, _finite(phase_since))
 
 

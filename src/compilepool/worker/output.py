@@ -42,7 +42,7 @@ class OutputCapture:
     def flush(self) -> None:
         """Write out what has been printed, if that can be done."""
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(BaseException):  # a job may have put anything there
                 stream.flush()
         self._libc.fflush(self._stdout)
 

@@ -3,10 +3,10 @@ the stack can be read from outside.
 
 On a fatal signal, faulthandler writes the traceback, restores the handler that was there before its
 own, and raises the signal again. That handler is libc's `sleep`: it takes the signal's number for
-the seconds to sleep. So the thread that crashed parks, with its stack intact, for 4 (SIGILL) to 11
-seconds (SIGSEGV), without a line of code that could fail in a broken process. If nobody has looked
-and killed it by then, it returns to what has crashed, and as the handler was good for one time, the
-signal then does what it does by default.
+the seconds to sleep. So the thread that crashed parks, with its stack intact, and so does any other
+that crashes meanwhile. The supervisor, which has heard of it by the traceback, has the stacks read
+and kills the process long before the 4 (SIGILL) to 11 seconds (SIGSEGV) are over; who returned from
+`sleep` would crash, and park, again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import sys
 import threading
 from typing import Any
 
-from compilepool.wire.signals import DUMP_SIGNAL, AlternateStack, handle_once
+from compilepool.wire.signals import DUMP_SIGNAL, AlternateStack, handle_by_libc
 
 FATAL = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 
@@ -34,11 +34,6 @@ _disable = faulthandler.disable
 _main_stack: AlternateStack | None = None
 
 
-def park_on_crash(crash_fd: int) -> None:
-    """From now on a crash of this process writes a Python traceback to `crash_fd`, and parks."""
-    report_crashes(crash_fd, park=True)
-
-
 def report_crashes(crash_fd: int, *, park: bool) -> None:
     """From now on a crash writes a Python traceback to `crash_fd`; then it parks if `park`.
 
@@ -47,7 +42,8 @@ def report_crashes(crash_fd: int, *, park: bool) -> None:
     """
     global _main_stack  # noqa: PLW0603 - as long as the process lives
     _handle_fatal_signals(crash_fd, park=park)
-    _main_stack = AlternateStack(_STACK_SIZE)
+    with contextlib.suppress(OSError):
+        _main_stack = AlternateStack(_STACK_SIZE)
     _give_threads_a_stack()
     faulthandler.register(DUMP_SIGNAL, crash_fd, all_threads=True)
     # A job that enabled it for itself would have the traceback written elsewhere, and the
@@ -60,7 +56,7 @@ def _handle_fatal_signals(fd: int, *, park: bool) -> None:
     _disable()  # else enabling it would not save the handlers that it replaces
     for number in FATAL:
         if park:
-            handle_once(number, "sleep")
+            handle_by_libc(number, "sleep")
         else:
             signal.signal(number, signal.SIG_DFL)
     if sys.version_info >= (3, 14):
@@ -74,7 +70,9 @@ def _give_threads_a_stack() -> None:
 
     @functools.wraps(run)
     def run_on_stack(self: threading.Thread) -> None:
-        with contextlib.closing(AlternateStack(_STACK_SIZE)):
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # no memory: an overflow of this thread is not seen
+                stack.enter_context(contextlib.closing(AlternateStack(_STACK_SIZE)))
             run(self)
 
     threading.Thread._bootstrap = run_on_stack  # type: ignore[attr-defined]

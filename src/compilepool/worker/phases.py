@@ -14,7 +14,7 @@ def report_phase(name: str) -> None:
     Costs no system call. Outside of a job it does nothing, so a compiler can call it always.
 
     Args:
-        name: the phase, in a few words; what is beyond 100 bytes is cut.
+        name: the phase, in a few words; what is beyond some 100 bytes is cut.
 
     Raises:
         TypeError: `name` is not a str.
