@@ -92,7 +92,9 @@ def victim(code: str) -> Iterator[Victim]:
 @contextlib.contextmanager
 def crashed(library: str, symbol: str, where: Where = Where.MAIN_THREAD) -> Iterator[Victim]:
     """A process that has begun to tell of its crash."""
-    with victim(f"report_crashes(out, park=True); zoo.call({library!r}, {symbol!r}, zoo.{where})") as process:
+    with victim(
+        f"report_crashes(out, park=True); zoo.call({library!r}, {symbol!r}, zoo.{where})"
+    ) as process:
         assert process.hear()
         yield process
 

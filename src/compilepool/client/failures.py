@@ -6,12 +6,14 @@ import json
 from typing import Any
 
 from compilepool.client.crash_place import crash_place
-from compilepool.client.crash_text import failure_text
+from compilepool.client.crash_text import died, failure_text
 from compilepool.errors import (
     CompilePoolError,
+    PoolClosed,
     PreloadFailed,
     RemoteTraceback,
     SerializationError,
+    SupervisorDied,
     WorkerCrashed,
 )
 from compilepool.wire.failure import CRASH_HEAD, Cause, Failure, describe
@@ -149,3 +151,24 @@ def _head(data: bytes) -> dict[str, str]:
         return {key: str(head.get(key)) for key in ("what", "type", "reason", "traceback")}
     except (ValueError, AttributeError, RecursionError):
         raise ProtocolError("not the head of an outcome") from None
+
+
+def ended_with_pool(job: str) -> PoolClosed:
+    """The error for a job whose pool was terminated."""
+    return PoolClosed(f"job {job!r} was ended with its pool, before it had a result")
+
+
+def supervisor_died(job: str, exitcode: int | None) -> SupervisorDied:
+    """The error for a job under which one supervisor too many has died."""
+    return SupervisorDied(
+        f"the supervisor {died(exitcode)} under job {job!r}, after the one before had died, too;"
+        " find out what ends it, and submit the job again"
+    )
+
+
+def of_another_process(job: str) -> PoolClosed:
+    """The error for a future in a process that was forked from the one that submitted its job."""
+    return PoolClosed(
+        f"job {job!r} belongs to the process that submitted it, which this one was forked from;"
+        " make a new pool here"
+    )

@@ -10,8 +10,8 @@ import os
 import threading
 from typing import Any
 
+from compilepool.client import failures
 from compilepool.client.crash_keeper import CrashKeeper
-from compilepool.client.crash_text import died
 from compilepool.client.dump import Dumps
 from compilepool.client.endings import end_with_process
 from compilepool.client.future import CompileFuture
@@ -168,12 +168,7 @@ class Session:
             supervisor.close()
         self._is_closing = True
         for future, name in futures:
-            future._abandon(
-                PoolClosed(
-                    f"job {name!r} belongs to the process that submitted it, which this one"
-                    " was forked from; make a new pool here"
-                )
-            )
+            future._abandon(failures.of_another_process(name))
         if self._inbox.keeper is not None:
             self._inbox.keeper.abandon()
         self._drop_startup()
@@ -319,16 +314,12 @@ class Session:
         with self._jobs.lock:
             self._supervisor = None  # first: a child forked meanwhile must not close it again
             dead.close()
+            error: CompilePoolError
             for id, job in self._jobs.items():
                 if self._is_terminated:
-                    error: CompilePoolError = PoolClosed(
-                        f"job {job.name!r} was ended with its pool, before it had a result"
-                    )
+                    error = failures.ended_with_pool(job.name)
                 elif job.sends >= _MAX_SENDS:
-                    error = SupervisorDied(
-                        f"the supervisor {died(exitcode)} under job {job.name!r}, after the one"
-                        " before had died, too; find out what ends it, and submit the job again"
-                    )
+                    error = failures.supervisor_died(job.name, exitcode)
                 else:
                     continue
                 self._jobs.pop(id)

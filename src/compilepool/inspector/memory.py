@@ -1,4 +1,4 @@
-"""Bounds of this process's own memory: broken files or names must not have it take the machine's."""
+"""Bounds of this process: no broken file or name must have it take all memory of the machine."""
 
 from __future__ import annotations
 
