@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING
 
 from compilepool.client import failures
 from compilepool.client.background import Background
-from compilepool.client.crash_place import crash_place
 from compilepool.client.jobs import Job
 from compilepool.errors import CompilePoolError, WorkerCrashed
 from compilepool.wire.failure import Failure, describe
 from compilepool.wire.messages import Form
-from compilepool.wire.native_report import NativeReport
 from compilepool.wire.payloads import Payload
 
 if TYPE_CHECKING:
@@ -110,14 +108,12 @@ class CrashKeeper:
     def _folder(self, job: Job, failure: Failure, error: CompilePoolError) -> str:
         from compilepool.client.crash_folder import CrashedJob, keep
 
-        place = crash_place(failure, NativeReport.of_lines(failure.native.encode()))
-        facts = {
+        facts: dict[str, object] = {
             **dataclasses.asdict(failure),
             **error.__dict__,
             "message": str(error),
-            "where": str(place),
+            "where": failures.place_of(failure),
         }
-        facts["where"] = failures.place_of(failure)
         crashed = CrashedJob(
             job.name,
             job.payload,

@@ -41,6 +41,15 @@ class Inbox:
         self.keeper: CrashKeeper | None = None
         """Makes crash folders; None: there are none."""
 
+    def is_keeping_here(self) -> bool:
+        """Whether the thread that calls this makes crash folders."""
+        return self.keeper is not None and self.keeper.is_here()
+
+    def wait_for_folders(self, timeout_s: float) -> None:
+        """Wait until no crash folder is being made."""
+        if self.keeper is not None:
+            self.keeper.wait(timeout_s)
+
     def read_from(self, supervisor: SupervisorProcess) -> None:
         """Handle a supervisor's messages until it is gone. Raises `ProtocolError`."""
         poll = select.poll()

@@ -128,7 +128,7 @@ class Session:
         if wait and not self._is_in_callback():
             if reader is not None:
                 reader.join()
-            self._wait_for_folders(_KEEP_S)
+            self._inbox.wait_for_folders(_KEEP_S)
 
     def terminate(self, *, wait: bool = True) -> None:
         """Accept no more jobs, kill those that run, and end the processes; within a bound."""
@@ -143,7 +143,7 @@ class Session:
             return
         if supervisor is not None and reader is not None:
             self._end_within_bound(supervisor, reader)
-        self._wait_for_folders(_TERMINATE_S)
+        self._inbox.wait_for_folders(_TERMINATE_S)
 
     def _end_within_bound(self, supervisor: SupervisorProcess, reader: threading.Thread) -> None:
         reader.join(_TERMINATE_S)
@@ -175,13 +175,7 @@ class Session:
 
     def _is_in_callback(self) -> bool:
         """Whether one of the pool's threads calls this, which must not wait for itself."""
-        keeper = self._inbox.keeper
-        is_keeping = keeper is not None and keeper.is_here()
-        return is_keeping or self._reader is threading.current_thread()
-
-    def _wait_for_folders(self, timeout_s: float) -> None:
-        if self._inbox.keeper is not None:
-            self._inbox.keeper.wait(timeout_s)
+        return self._inbox.is_keeping_here() or self._reader is threading.current_thread()
 
     # Under the lock
 
@@ -284,7 +278,7 @@ class Session:
             while supervisor is not None:
                 supervisor = self._outlive(supervisor)
             if self._is_closing:
-                self._wait_for_folders(_KEEP_S)
+                self._inbox.wait_for_folders(_KEEP_S)
         except BaseException as error:  # noqa: BLE001 - nobody else would end the futures
             _log.exception("the pool's reader failed")
             with self._jobs.lock:
