@@ -369,7 +369,7 @@ def test_what_others_could_have_written_is_refused(
     finally:
         os.umask(before)
     fds = os.listdir("/proc/self/fd")
-    with pytest.raises(UntrustedFolder, match=rf"{why}(, so others could|: compilepool did not write it)"):
+    with pytest.raises(UntrustedFolder, match=why):
         KeptCrash.open(folder)
     assert os.listdir("/proc/self/fd") == fds
 
