@@ -205,17 +205,6 @@ def test_a_job_that_enables_faulthandler_for_itself_is_still_reported(pool: Comp
     assert "string_at" in error.native_traceback
 
 
-def test_a_job_that_closed_all_descriptors_and_crashes_ends() -> None:
-    def crash() -> None:
-        os.closerange(3, 1000)
-        ctypes.string_at(0)
-
-    with CompilePool(1) as pool:
-        error = crashed(pool, crash)
-        assert error.signal is signal.SIGSEGV
-        assert pool.submit(abs, -1).result(PATIENCE_S) == 1
-
-
 def crash_in_child() -> int:
     process = multiprocessing.get_context("fork").Process(target=ctypes.string_at, args=(0,))
     process.start()
