@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 from compilepool.client.kept_crash import KeptCrash
-from compilepool.wire.text import printable as printable  # noqa: PLC0414 - for `replay`
+from compilepool.wire.text import printable
 
 
 def what_happened(crash: KeptCrash) -> str:
