@@ -12,6 +12,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 SHOWS = {
     "one_bad_kernel.py": ["kernel_0: 16 bytes", "'kernel_7' crashed of SIGSEGV"],
+    "hanging_job.py": ["in phase 'assemble'", "sleep 1000 [", "Native stacks:"],
     "stock_pool.py": [
         "here:      top-level: True",
         "in a job:  top-level: False, parent gone: False",
