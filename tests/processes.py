@@ -89,3 +89,15 @@ def pids_with_environment(entry: str) -> list[int]:
 def all_dead(pids: Iterable[int]) -> bool:
     """Whether none of the processes is alive."""
     return not any(is_alive(pid) for pid in pids)
+
+
+def signal_inspector_of(supervisor: int, number: int) -> None:
+    """Signal the next inspector that a supervisor starts. It lives for some 40 ms."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        for pid in children(supervisor):
+            # Not before it is another program: until then, the supervisor waits for it.
+            if "inspector" in command_line(pid):
+                os.kill(pid, number)
+                return
+    raise AssertionError("no inspector was started")

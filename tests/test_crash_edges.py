@@ -17,7 +17,13 @@ from pathlib import Path
 import pytest
 
 from compilepool import CompilePool, WorkerCrashed, report_phase
-from tests.processes import PATIENCE_S, pool_process, pool_processes, wait_until
+from tests.processes import (
+    PATIENCE_S,
+    pool_process,
+    pool_processes,
+    signal_inspector_of,
+    wait_until,
+)
 
 
 @pytest.fixture
@@ -176,10 +182,9 @@ def test_a_job_that_takes_the_signal_for_itself_is_told_what_that_costs(pool: Co
 
 def test_an_inspector_that_ends_early_is_named_as_what_is_missing(pool: CompilePool) -> None:
     pool.submit(abs, 1).result(PATIENCE_S)
+    supervisor = pool_process("supervisor")
     bad = pool.submit(crash)
-    assert wait_until(lambda: bool(pool_processes("inspector")))
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pool_process("inspector"), signal.SIGKILL)
+    signal_inspector_of(supervisor, signal.SIGKILL)
     error = bad.exception(PATIENCE_S)
     assert isinstance(error, WorkerCrashed)
     assert error.signal is signal.SIGSEGV

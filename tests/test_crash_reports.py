@@ -19,7 +19,14 @@ import pytest
 
 from compilepool import CompilePool, PreloadFailed, WorkerCrashed, report_phase
 from compilepool.cli.demo_faults import abort_in_llvm
-from tests.processes import PATIENCE_S, is_alive, pool_process, pool_processes, wait_until
+from tests.processes import (
+    PATIENCE_S,
+    is_alive,
+    pool_process,
+    pool_processes,
+    signal_inspector_of,
+    wait_until,
+)
 from tests.zoo import CRASHES, Crash, Where, call
 
 SCREEN_LINES = 24
@@ -242,9 +249,9 @@ def test_while_a_worker_is_looked_into_others_take_its_jobs() -> None:
     """The inspector is stopped: the look takes as long as it may, and delays nobody."""
     with CompilePool(1) as pool:
         pool.submit(abs, 1).result(PATIENCE_S)
+        supervisor = pool_process("supervisor")
         bad = pool.submit(ctypes.string_at, 0)
-        assert wait_until(lambda: bool(pool_processes("inspector")))
-        os.kill(pool_process("inspector"), signal.SIGSTOP)
+        signal_inspector_of(supervisor, signal.SIGSTOP)
         good = [pool.submit(abs, -i) for i in range(10)]
         assert [future.result(PATIENCE_S) for future in good] == list(range(10))
         assert not bad.done()
@@ -269,9 +276,9 @@ def test_many_crashes_at_once_are_all_reported() -> None:
 def test_an_inspector_that_is_killed_costs_the_native_stacks_only() -> None:
     with CompilePool(1) as pool:
         pool.submit(abs, 1).result(PATIENCE_S)
+        supervisor = pool_process("supervisor")
         bad = pool.submit(ctypes.string_at, 0)
-        assert wait_until(lambda: bool(pool_processes("inspector")))
-        os.kill(pool_process("inspector"), signal.SIGKILL)
+        signal_inspector_of(supervisor, signal.SIGKILL)
         error = bad.exception(PATIENCE_S)
         assert isinstance(error, WorkerCrashed)
         assert (error.signal, "string_at" in error.python_traceback) == (signal.SIGSEGV, True)
@@ -281,9 +288,9 @@ def test_an_inspector_that_is_killed_costs_the_native_stacks_only() -> None:
 def test_a_job_that_is_cancelled_while_it_is_looked_into_is_cancelled() -> None:
     with CompilePool(1) as pool:
         pool.submit(abs, 1).result(PATIENCE_S)
+        supervisor = pool_process("supervisor")
         bad = pool.submit(ctypes.string_at, 0)
-        assert wait_until(lambda: bool(pool_processes("inspector")))
-        os.kill(pool_process("inspector"), signal.SIGSTOP)
+        signal_inspector_of(supervisor, signal.SIGSTOP)
         assert bad.cancel()
         assert pool.submit(abs, -1).result(PATIENCE_S) == 1
         assert wait_until(lambda: not pool_processes("inspector"))
