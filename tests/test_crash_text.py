@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -15,6 +19,7 @@ from compilepool.client.failures import error_of, place_of, report_text
 from compilepool.wire.failure import Cause, Failure
 from compilepool.wire.native_report import CrashSite, Frame, ThreadStack, to_line
 from compilepool.wire.text import printable
+from tests.crashed_jobs import keep_call
 
 LINES = 24
 COLUMNS = 120
@@ -254,3 +259,16 @@ def test_the_attributes_are_raw_and_the_texts_are_not() -> None:
     dump = str(JobDump("job\x1b", "running", phase="ph\x1base", log=log))
     assert "  red�[31m\n  next line" in dump
     assert all(line.isprintable() for line in dump.split("\n"))
+
+
+def test_the_list_of_crashes_is_written_in_any_encoding(tmp_path: Path) -> None:
+    keep_call(tmp_path, abs, -1, name="größe\x1b")
+    listed = subprocess.run(
+        [sys.executable, "-m", "compilepool.cli.main", "crashes"],
+        env={**os.environ, "COMPILEPOOL_CRASH_DIR": str(tmp_path), "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert "  gr??e?, " in listed.stdout
