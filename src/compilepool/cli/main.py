@@ -145,7 +145,10 @@ def _replay(folder: str, gdb: bool) -> bool:
 
 @contextlib.contextmanager
 def _interrupted_once_at_most() -> Iterator[None]:
-    """Within it, only the first Ctrl-C counts: a second must not break the cleanup after it."""
+    """Within it, only the first Ctrl-C counts: a second must not break the cleanup after it.
+
+    Nor that of the interpreter's exit: after the first one, Ctrl-C stays ignored.
+    """
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -159,7 +162,8 @@ def _interrupted_once_at_most() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        if signal.getsignal(signal.SIGINT) is interrupt:
+            signal.signal(signal.SIGINT, before)
 
 
 if __name__ == "__main__":
