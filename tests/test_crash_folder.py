@@ -32,6 +32,7 @@ from compilepool.client.crash_folder import (
     keep,
 )
 from compilepool.client.kept_crash import KeptCrash, UntrustedFolder
+from compilepool.client.launcher import Snapshot
 from compilepool.client.packing import pack_call
 from compilepool.wire.messages import Form
 from compilepool.wire.payloads import Payload
@@ -88,6 +89,43 @@ def test_the_root_is_where_the_environment_says(
     monkeypatch.setenv("XDG_STATE_HOME", "relative")
     at_home = tmp_path / "home" / ".local" / "state" / "compilepool" / "crashes"
     assert default_root() == at_home
+    monkeypatch.setenv("HOME", "relative")
+    assert default_root() == tmp_path / "relative" / ".local" / "state" / "compilepool" / "crashes"
+
+
+@pytest.mark.parametrize("is_dangling", [False, True])
+def test_a_root_that_is_a_link_is_refused(root: Path, tmp_path: Path, is_dangling: bool) -> None:
+    there = tmp_path / "there"
+    if not is_dangling:
+        there.mkdir(0o700)
+    root.parent.mkdir()
+    root.symlink_to(there)
+    with pytest.raises(OSError, match="the folder for crashes is a symbolic link"):
+        keep(crashed_job("job", INLINE))
+    assert not is_dangling or not there.exists()
+    assert is_dangling or not names(there)
+
+
+def test_a_root_below_a_link_is_good(root: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir(0o700)
+    root.parent.symlink_to(there)
+    folder = keep(crashed_job("job", INLINE))
+    assert names(there / root.name) == {folder.name}
+
+
+def test_what_is_imported_from_does_not_depend_on_where_a_process_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "place"
+    (place / "lib").mkdir(parents=True)
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("sys.path", ["", "lib", "of a hook", "/nowhere", *sys.path])
+    kept = Snapshot(options()).config.sys_path
+    assert kept[:4] == [str(place), str(place / "lib"), "of a hook", "/nowhere"]
+    shutil.rmtree(place)
+    kept = Snapshot(options()).config.sys_path
+    assert kept[:3] == ["lib", "of a hook", "/nowhere"]
 
 
 @pytest.mark.usefixtures("umask")
@@ -348,10 +386,13 @@ def give_folder_away(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "why"),
     [
-        (link_file, rf"{CALL} is a symbolic link"),
-        (make_fifo, rf"{CONFIG} is no regular file"),
-        (lambda folder: (folder / "sub").mkdir(), "sub is no regular file"),
-        (lambda folder: (folder / STARTUP).touch(0o620), f"{STARTUP} can be written to by others"),
+        (link_file, rf"{CALL} is a symbolic link: compilepool did not write it"),
+        (make_fifo, rf"{CONFIG} is no regular file: compilepool did not write it"),
+        (lambda folder: (folder / "sub").mkdir(), "sub is no regular file: compilepool did not"),
+        (
+            lambda folder: (folder / STARTUP).touch(0o620),
+            f"{STARTUP} can be written to by others, so others could have changed",
+        ),
         (lambda folder: (folder / CALL).chmod(0o602), f"{CALL} can be written to by others"),
         (lambda folder: (folder / "new").touch(0o666), "new can be written to by others"),
         (lambda folder: folder.chmod(0o720), r"-\d+ can be written to by others"),

@@ -290,7 +290,7 @@ def test_tools_that_hang_fail_or_are_no_programs(tmp_path: Path) -> None:
         "g++": f"#!/bin/sh\n{sleep} 1000 & wait\n",
         "gdb": "#!/bin/sh\nexit 3\n",
         "nvcc": "#!/there/is/none\n",
-        "gcc": "#!/bin/sh\necho gcc 99\n",
+        "gcc": "#!/bin/sh\nprintf 'gcc \\033[31m99\\n'\n",
     }
     for name, script in scripts.items():
         (tmp_path / name).write_text(script)
@@ -298,7 +298,7 @@ def test_tools_that_hang_fail_or_are_no_programs(tmp_path: Path) -> None:
     exitcode, _, found = diagnosis(PATH=str(tmp_path))
     assert exitcode == 0
     assert found["C++ compiler"]["detail"] == f"{tmp_path}/g++, tells no version within 0.7 s"
-    assert found["C compiler"]["detail"] == f"{tmp_path}/gcc, gcc 99"
+    assert found["C compiler"]["detail"] == f"{tmp_path}/gcc, gcc �[31m99"
     assert (found["gdb"]["state"], found["nvcc"]["state"]) == ("limited", "missing")
     assert found["gdb"]["detail"] == f"{tmp_path}/gdb --version: exit code 3"
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
+import resource
 import shutil
 import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,10 +27,11 @@ from compilepool.wire.native_report import (
     native_traceback,
 )
 from tests import zoo
-from tests.processes import command_line, is_alive, wait_until
+from tests.processes import children, command_line, is_alive, wait_until
 from tests.zoo import CRASHES, Crash, Where
 from tests.zoo.victims import (
     NO_PTRACE,
+    Victim,
     crashed,
     functions,
     inspect,
@@ -115,6 +121,129 @@ def test_two_threads_that_crash(library: str) -> None:
     assert report.missing == []
 
 
+def test_two_threads_that_crash_of_the_same_signal(library: str) -> None:
+    code = (
+        "report_crashes(out, park=True)\n"
+        f"first = threading.Thread(target=zoo.call, args=({library!r}, 'null_dereference'))\n"
+        "first.start(); os.read(0, 1)\n"
+        f"zoo.call({library!r}, 'read_wild_pointer')"
+    )
+    with victim(code) as process:
+        assert process.hear()
+        assert wait_until(lambda: process.sleepers() == 1)
+        process.tell(b".")
+        assert wait_until(lambda: process.sleepers() == 2)
+        report = inspect(process, "crash")
+    first, second = report.threads
+    assert first.is_crashed
+    assert second.is_crashed
+    assert functions(first)[0] == "null_dereference", "the first of them has the Python traceback"
+    assert functions(second)[0] == "read_wild_pointer"
+    assert second.tid == process.pid
+    assert report.crash is not None
+    assert report.crash.tid == first.tid
+
+
+def stop_and_go_on(process: Victim) -> None:
+    os.kill(process.pid, signal.SIGSTOP)
+    assert wait_until(lambda: process.state() == "T")
+    os.kill(process.pid, signal.SIGCONT)
+    assert wait_until(lambda: process.state() == "S")
+
+
+def look(process: Victim) -> None:
+    assert inspect(process, "live").missing == []
+
+
+@pytest.mark.parametrize("disturb", [stop_and_go_on, look])
+def test_a_thread_that_was_stopped_while_it_is_parked(
+    library: str, disturb: Callable[[Victim], None]
+) -> None:
+    with crashed(library, "null_dereference") as process:
+        assert wait_until(lambda: process.sleepers() == 1)
+        disturb(process)
+        assert wait_until(lambda: process.task(process.pid, "syscall").startswith("219 "))
+        report = inspect(process, "crash")
+    assert report.missing == []
+    assert report.threads[0].is_crashed
+    assert functions(report.threads[0])[0] == "null_dereference"
+
+
+def test_the_crash_is_told_before_libdw_is_there(library: str, tmp_path: Path) -> None:
+    libdw = tmp_path / "libdw"
+    os.mkfifo(libdw)  # it is not loaded until somebody opens the other end
+    with (
+        crashed(library, "null_dereference") as process,
+        inspector(process, "crash", 0, str(libdw)) as output,
+    ):
+        told = b""
+        while told.count(b"\n") < 2:
+            told += os.read(output, 64 * 1024)
+        libdw.open("wb").close()
+        rest = read_report(output)
+    report = NativeReport.of_lines(told)
+    (thread,) = report.threads
+    assert report.crash is not None
+    assert (thread.is_crashed, thread.tid) == (True, report.crash.tid)
+    assert [(frame.library, frame.pc) for frame in thread.frames] == [
+        ("libzoo.so", report.crash.pc)
+    ]
+    assert "libdw cannot be used" in rest.missing[0]
+
+
+def test_other_threads_are_left_out_when_the_time_is_up(library: str) -> None:
+    code = (
+        f"import ctypes\nctypes.CDLL({library!r}).start_waiting(10)\n"
+        "os.write(out, b'.'); os.read(0, 1)"
+    )
+    with victim(code) as process:
+        assert process.hear() == b"."
+        # It looks for a crash for longer than it has time for other threads.
+        report = inspect(process, "crash")
+    assert report.threads[0].tid == process.pid
+    assert report.missing[1:] == [
+        f"native stacks of {11 - len(report.threads)} more threads: the time was up"
+    ]
+    assert 1 < len(report.threads) < 11
+
+
+def test_a_crash_of_the_inspector_leaves_no_core_file() -> None:
+    with victim("os.write(out, b'.'); os.read(0, 1)") as process:
+        assert process.hear() == b"."
+        with inspector(process, "crash"):
+            limits = Path(f"/proc/{pid_of('compilepool inspector')}/limits").read_text()
+    assert re.search(r"Max core file size +0 +0 ", limits)
+
+
+def exponential_name(arguments: int) -> str:
+    """The mangled name of a function each argument of which has a name twice as long."""
+    names = ["1BI1AS0_E", "S_IS1_S1_E"]
+    digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    names += [f"S_IS{digits[i]}_S{digits[i]}_E" for i in range(2, arguments)]
+    return "_Z1f" + "".join(names)
+
+
+def test_a_name_that_would_take_all_memory_is_left_as_it_is() -> None:
+    code = (
+        "import resource, sys\n"
+        "from compilepool.inspector.demangle import readable_name\n"
+        "for name in sys.argv[1:]: print(readable_name(name.encode()))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\n"
+        "print(resource.getrlimit(resource.RLIMIT_AS) == eval(sys.stdin.read()))\n"
+    )
+    before = repr(resource.getrlimit(resource.RLIMIT_AS))
+    bomb = exponential_name(24)
+    command = [sys.executable, "-c", code, exponential_name(3), bomb]
+    ended = subprocess.run(command, input=before, capture_output=True, text=True, check=True)
+    small, large, peak, is_limit_as_before = ended.stdout.splitlines()
+    assert (
+        small == "f(B<A, A>, B<B<A, A>, B<A, A> >, B<B<B<A, A>, B<A, A> >, B<B<A, A>, B<A, A> > >)"
+    )
+    assert large == bomb
+    assert int(peak) < 128 * 1024 * 1024
+    assert is_limit_as_before == "True"
+
+
 def test_a_crash_that_faulthandler_has_not_seen(library: str) -> None:
     code = (
         "from compilepool.wire.signals import handle_by_libc\n"
@@ -136,16 +265,20 @@ def test_it_waits_for_a_crash_that_is_yet_to_come(library: str) -> None:
     with victim(code) as process:
         assert process.hear() == b"."
         with inspector(process, "crash") as output:
-            assert wait_until(lambda: is_somebody("compilepool inspector"))
+            assert pid_of("compilepool inspector")
             process.tell(b".")
             report = read_report(output)
     assert functions(report.threads[0])[0] == "null_dereference"
 
 
-def is_somebody(title: str) -> bool:
-    return any(
-        command_line(int(entry)) == title for entry in os.listdir("/proc") if entry.isdigit()
-    )
+def pid_of(title: str) -> int:
+    """The pid of the child of this process that has a title, as soon as there is one."""
+
+    def pids() -> list[int]:
+        return [pid for pid in children(os.getpid()) if command_line(pid) == title]
+
+    assert wait_until(lambda: bool(pids()))
+    return pids()[0]
 
 
 def test_a_process_that_has_not_crashed_is_shown_as_it_is(library: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from compilepool import CompilePool, WorkerCrashed
-from compilepool.client.crash_folder import CALL, ENVIRON, REPORT, keep
+from compilepool.client.crash_folder import CALL, CONFIG, ENVIRON, REPORT, keep
 from compilepool.client.kept_crash import KeptCrash
 from compilepool.client.packing import pack_call
 from compilepool.client.versions import versions
@@ -38,12 +38,12 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def compilepool(
-    *arguments: str | Path, stdin: str = "", path: str | None = None
+    *arguments: str | Path, stdin: str = "", path: str | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, **({} if path is None else {"PATH": path})}
     command = [sys.executable, "-m", "compilepool.cli.main", *map(str, arguments)]
     return subprocess.run(
-        command, input=stdin, env=env, capture_output=True, text=True, check=False
+        command, input=stdin, env=env, capture_output=True, text=True, check=False, cwd=cwd
     )
 
 
@@ -292,6 +292,81 @@ def test_ctrl_c_ends_it_with_one_line_and_leaves_nothing(root: Path, tmp_path: P
 def hold(fifo: Path) -> None:
     fifo.write_text("started")
     signal.pause()
+
+
+STAND_IN = """#!/bin/sh
+while [ "$1" != --args ]; do shift; done
+shift
+exec "$@"
+"""
+"""Runs what it is to debug."""
+
+
+@pytest.mark.parametrize(
+    ("is_gone", "flags", "returncode"),
+    [
+        (False, [], 0),
+        (False, ["--gdb"], -signal.SIGSEGV),
+        (True, [], 2),  # the preload is gone as well
+        (True, ["--gdb"], 1),
+    ],
+)
+def test_nothing_is_run_from_where_the_user_is(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_gone: bool,
+    flags: list[str],
+    returncode: int,
+) -> None:
+    place, trap, tools = (tmp_path / name for name in ("place", "trap", "tools"))
+    for folder in (place, trap, tools):
+        folder.mkdir()
+    ran = trap / "ran"
+    for module in ("preloaded", "sitecustomize"):
+        (place / f"{module}.py").touch()
+        (trap / f"{module}.py").write_text(f"open({str(ran)!r}, 'w')")
+    (tools / "gdb").write_text(STAND_IN)
+    (tools / "gdb").chmod(0o755)
+    monkeypatch.syspath_prepend(str(place))
+    env = {**os.environ, "PYTHONPATH": "."}
+    kept = keep_call(root, crash, of=options(preload=["preloaded"]), env=env)
+    config = json.loads((kept / CONFIG).read_text())
+    config["sys_path"][:0] = ["", "."]
+    (kept / CONFIG).write_text(json.dumps({**config, "cwd": str(place)}))
+    if is_gone:
+        shutil.rmtree(place)
+    ended = compilepool("replay", *flags, kept, path=str(tools), cwd=trap)
+    assert ended.returncode == returncode, ended.stdout + ended.stderr
+    assert not ran.exists()
+    gone = f"differs now: working directory /, was {place} (No such file or directory)\n"
+    assert (gone in ended.stdout) == is_gone
+
+
+def test_what_the_job_says_does_nothing_to_the_terminal(root: Path) -> None:
+    ended = compilepool("replay", keep_call(root, retitle))
+    assert "ValueError: �]0;title�\n" in ended.stdout
+    assert "\x1b" not in ended.stdout
+
+
+def retitle() -> None:
+    raise ValueError("\x1b]0;title\a")
+
+
+@pytest.mark.parametrize(
+    ("was_for_memory", "why"),
+    [(True, "because"), (False, "maybe because"), (None, "maybe because")],
+)
+def test_a_replay_of_what_was_killed_warns_of_memory(
+    root: Path, was_for_memory: bool | None, why: str
+) -> None:
+    report = {"signal": int(signal.SIGKILL), "exitcode": None, "is_out_of_memory": was_for_memory}
+    _, careful, *_ = compilepool(
+        "replay", keep_call(root, abs, -1, report=report)
+    ).stdout.splitlines()
+    assert careful.startswith(
+        f"careful: it was killed, {why} memory ran out; a replay has no limit"
+    )
 
 
 # compilepool replay --gdb

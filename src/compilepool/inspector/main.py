@@ -29,8 +29,8 @@ def main() -> None:
     """
     mode, pid, dump_signal, supervisor_pid, *libdw = sys.argv[1:]
     kernel.die_with_parent(int(supervisor_pid))
-    kernel.set_process_title("compilepool inspector", "cp-inspector")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # what it looks at may have it crash
+    kernel.set_process_title("compilepool inspector", "cp-inspector")
     output = Output(FIRST_FD)
     target = Target(int(pid), FIRST_FD + 1)
     with contextlib.suppress(BrokenPipeError):  # nobody wants to know any more

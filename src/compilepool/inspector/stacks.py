@@ -22,6 +22,9 @@ MAX_THREADS = 64
 _PARK_BOUND_S = 1.0
 """How long a crash may take to park. We are started when the first of its traceback is there."""
 
+_FIRST_PARK_BOUND_S = 0.3
+"""The same where only later crashes have parked, which need not write a traceback."""
+
 _POLL_S = 0.001
 
 _OTHERS_BOUND_S = 0.7
@@ -58,12 +61,14 @@ def report_stacks(target: Target, output: Output, is_crash: bool, libdw: str) ->
 
 
 def _wait_for_faults(target: Target) -> dict[int, Fault]:
-    deadline = time.monotonic() + _PARK_BOUND_S
+    """Those that have crashed, the first to crash first: the Python traceback tells of that one."""
+    start = time.monotonic()
     while target.is_alive():
         faults = {tid: fault for tid in target.tids() if (fault := find_fault(target, tid))}
-        if faults or time.monotonic() > deadline:
-            # The first to crash, of which the Python traceback tells.
-            order = sorted(faults, key=lambda tid: not faults[tid].has_traceback)
+        order = sorted(faults, key=lambda tid: not faults[tid].has_traceback)
+        is_complete = bool(order) and faults[order[0]].has_traceback
+        bound_s = _FIRST_PARK_BOUND_S if faults else _PARK_BOUND_S
+        if is_complete or time.monotonic() - start > bound_s:
             return {tid: faults[tid] for tid in order}
         time.sleep(_POLL_S)
     return {}
