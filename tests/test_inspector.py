@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import resource
+import select
 import shutil
 import signal
 import subprocess
@@ -27,7 +28,7 @@ from compilepool.wire.native_report import (
     native_traceback,
 )
 from tests import zoo
-from tests.processes import children, command_line, is_alive, wait_until
+from tests.processes import PATIENCE_S, children, command_line, is_alive, wait_until
 from tests.zoo import CRASHES, Crash, Where
 from tests.zoo.victims import (
     NO_PTRACE,
@@ -177,9 +178,12 @@ def test_the_crash_is_told_before_libdw_is_there(library: str, tmp_path: Path) -
         inspector(process, "crash", 0, str(libdw)) as output,
     ):
         told = b""
-        while told.count(b"\n") < 2:
-            told += os.read(output, 64 * 1024)
-        libdw.open("wb").close()
+        try:
+            while told.count(b"\n") < 2:
+                assert select.select([output], [], [], PATIENCE_S)[0]
+                told += os.read(output, 64 * 1024)
+        finally:
+            libdw.open("wb").close()
         rest = read_report(output)
     report = NativeReport.of_lines(told)
     (thread,) = report.threads
@@ -225,10 +229,11 @@ def exponential_name(arguments: int) -> str:
 
 def test_a_name_that_would_take_all_memory_is_left_as_it_is() -> None:
     code = (
-        "import resource, sys\n"
+        "import re, resource, sys\n"
         "from compilepool.inspector.demangle import readable_name\n"
         "for name in sys.argv[1:]: print(readable_name(name.encode()))\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\n"
+        # ru_maxrss would have the peak of this test's process, which it keeps across exec.
+        "print(int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) * 1024)\n"
         "print(resource.getrlimit(resource.RLIMIT_AS) == eval(sys.stdin.read()))\n"
     )
     before = repr(resource.getrlimit(resource.RLIMIT_AS))
