@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from compilepool import CompileFuture, CompilePool, WorkerCrashed
+from compilepool import CompileFuture, CompilePool, CompilePoolError, WorkerCrashed
 from compilepool.client.crash_folder import REPORT
 from compilepool.client.crash_keeper import _MAX_WAITING_FDS, CrashKeeper
 from compilepool.client.jobs import Job
@@ -24,6 +24,7 @@ from compilepool.wire.failure import Cause, Failure
 from compilepool.wire.messages import Form
 from compilepool.wire.payloads import Payload
 from compilepool.wire.serializers import load_payload
+from compilepool.wire.submission import DEFAULT_TERMS
 from tests.crashed_jobs import options
 from tests.processes import PATIENCE_S, pool_process, wait_until
 
@@ -186,9 +187,13 @@ def test_a_forked_child_has_no_descriptors_of_crashes(gate: Gate) -> None:
 
 def test_a_future_ends_even_if_its_report_cannot_be_made() -> None:
     future: CompileFuture[Any] = CompileFuture(lambda: False)
-    job = Job("softmax", Payload(Form.INLINE, b"call"), future)
+    job = Job("softmax", DEFAULT_TERMS, Payload(Form.INLINE, b"call"), future)
     unreadable = dataclasses.replace(Failure(Cause.CRASH), native=None)  # type: ignore[arg-type]
-    CrashKeeper(Snapshot(options()), None).keep(job, unreadable)
+
+    def end(job: Job, _failure: Failure, error: CompilePoolError) -> None:
+        job.future._end_with_error(error)
+
+    CrashKeeper(Snapshot(options()), None, end).keep(job, unreadable)
     error = crash_of(future)
     assert error.job == "softmax"
     assert "its report could not be read here: AttributeError" in str(error)

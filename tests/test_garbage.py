@@ -32,11 +32,13 @@ from compilepool.wire.messages import (
     Outcome,
     encode,
 )
+from compilepool.wire.orders import WorkerOrders
 from compilepool.wire.payloads import Payload, pack
 from compilepool.wire.serializers import dump_payload
 from compilepool.wire.spawn import process_command, spawn
 from compilepool.wire.status import make_status
-from compilepool.wire.submission import submit_message
+from compilepool.wire.submission import DEFAULT_TERMS, JobTerms, job_message, submit_message
+from compilepool.wire.usage import NO_USAGE, Usage, with_usage
 from compilepool.wire.worker_fds import WorkerFds
 from tests.conftest import MARK
 from tests.processes import (
@@ -150,6 +152,9 @@ def test_a_supervisor_survives_or_drops_a_client_that_sends_nonsense(
         assert_drops_its_client(process)
 
 
+ORDERS = WorkerOrders().encode()
+WRONG_TERMS = JobTerms(timeout_s=-1.0)
+
 NONSENSE = {
     "header cut": encode(Message(Kind.WARM_UP))[:-1],
     "body cut": encode(Message(Kind.SUBMIT, 1, 0, Form.INLINE, b"abc"))[:-1],
@@ -162,7 +167,10 @@ NONSENSE = {
     "a fork server's": encode(Message(Kind.WORKER_EXITED, 1, body=b"{}")),
     "no payload": encode(Message(Kind.SUBMIT, 1, body=bytes(2))),
     "no name": encode(Message(Kind.SUBMIT, 1, 0, Form.INLINE, b"x")),
-    "name cut": encode(Message(Kind.SUBMIT, 1, 0, Form.INLINE, b"\xff\xffjob")),
+    "name cut": encode(Message(Kind.SUBMIT, 1, 0, Form.INLINE, b"\xff\xff\0\0\0\0job")),
+    "terms cut": encode(Message(Kind.SUBMIT, 1, 0, Form.INLINE, b"\0\0\xff\0\0\0{}")),
+    "no terms": encode(Message(Kind.SUBMIT, 1, 0, Form.INLINE, b"\0\0\x02\0\0\0[]")),
+    "wrong terms": encode(submit_message(1, "job", Payload(Form.INLINE, b"x"), WRONG_TERMS)),
     "submitted twice": encode(submit_message(1, "job", Payload(Form.INLINE, b"x"))) * 2,
     "configured twice": encode(small_config().payload().message(Kind.CONFIGURE)) * 2,
 }
@@ -181,7 +189,8 @@ def test_a_job_that_lost_its_descriptor_on_the_way_is_ended_and_nobody_dropped()
     with supervisor() as process:
         configure(process, small_config())
         process.channel.send(Message(Kind.SUBMIT, 5, 0, Form.MEMFD))
-        assert process.channel.receive() == [Message(Kind.RESULT, 5, 0, Form.MEMFD)]
+        lost = with_usage(Message(Kind.RESULT, 5, 0, Form.MEMFD), NO_USAGE)
+        assert process.channel.receive() == [lost]
         process.channel.send(Message(Kind.SHUTDOWN))
         assert process.bury(PATIENCE_S) == 0
 
@@ -191,7 +200,8 @@ def send_result_without_descriptor() -> None:
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
-                os.write(int(name), encode(Message(Kind.RESULT, 1, 0, Form.MEMFD)))
+                lost = with_usage(Message(Kind.RESULT, 1, 0, Form.MEMFD), NO_USAGE)
+                os.write(int(name), encode(lost))
     signal.pause()
 
 
@@ -336,8 +346,14 @@ WORKERS_NONSENSE = {
     "oversized": bytes(200 * 1024),
     "wrong kind": encode(Message(Kind.WARM_UP)),
     "ready again": encode(Message(Kind.READY)),
-    "result of another job": inline(Kind.RESULT, 12345),
-    "result without payload": encode(Message(Kind.RESULT, 1)),
+    "result of another job": encode(
+        with_usage(Message(Kind.RESULT, 12345, 0, Form.INLINE), NO_USAGE)
+    ),
+    "result without usage": inline(Kind.RESULT, 1),
+    "result without payload": encode(with_usage(Message(Kind.RESULT, 1), NO_USAGE)),
+    "result with wrong times": encode(
+        with_usage(Message(Kind.RESULT, 1, 0, Form.INLINE), Usage(float("nan")))
+    ),
     "importing": encode(Message(Kind.IMPORTING, body=b"json")),
     "preload failed": encode(Message(Kind.PRELOAD_FAILED, body=b'{"module": "a", "text": "b"}')),
     "initializer failed": inline(Kind.INITIALIZER_FAILED, flag=Outcome.RAISED),
@@ -412,6 +428,7 @@ def forge_result(flag: int, form: int, body: bytes, kind_of_fd: str) -> None:
         fds = [payload.fd]
         if kind_of_fd == "write-only":
             fds = [os.open(f"/proc/self/fd/{payload.fd}", os.O_WRONLY)]
+    body = with_usage(Message(Kind.RESULT, body=body), NO_USAGE).body
     header = HEADER.pack(len(body), Kind.RESULT, flag, form, len(fds), 1)
     with workers_socket() as channel:
         socket.send_fds(channel, [header + body], fds)
@@ -467,7 +484,8 @@ SUPERVISORS_NONSENSE = {
         0,
     ),
     "no snapshot": (encode(pack([[b"{}"]]).message(Kind.DUMPED, 1)), 0),
-    "no payload": (encode(Message(Kind.RESULT, 1)), 0),
+    "no usage": (encode(Message(Kind.RESULT, 1, 0, Form.INLINE)), 0),
+    "no payload": (encode(with_usage(Message(Kind.RESULT, 1), NO_USAGE)), 0),
     "descriptor": (HEADER.pack(0, Kind.WARNING, 0, 0, 1, 0), 1),
     "descriptors": (encode(Message(Kind.WARNING)), 100),
 }
@@ -525,7 +543,8 @@ class ForkServer:
         status = make_status()
         with open(os.devnull, "w") as crash:
             own = WorkerFds(theirs.fileno(), crash.fileno(), status, None, None).flat()
-            self.channel.send(Message(Kind.START_WORKER, 1, fds=own if fds is None else fds))
+            fds = own if fds is None else fds
+            self.channel.send(Message(Kind.START_WORKER, 1, body=ORDERS, fds=fds))
         theirs.close()
         os.close(status)
         (message,) = self.channel.receive() or []
@@ -561,9 +580,11 @@ FORK_SERVERS_NONSENSE = {
     "cut": (encode(Message(Kind.START_WORKER, 2))[:-1], 0),
     "oversized": (bytes(200 * 1024), 0),
     "wrong kind": (encode(Message(Kind.JOB, 2)), 0),
-    "no descriptors": (encode(Message(Kind.START_WORKER, 2)), 0),
+    "no orders": (encode(Message(Kind.START_WORKER, 2)), 3),
+    "wrong orders": (encode(Message(Kind.START_WORKER, 2, body=b'[["x"], 1]')), 3),
+    "no descriptors": (encode(Message(Kind.START_WORKER, 2, body=ORDERS)), 0),
     "too many descriptors": (HEADER.pack(0, Kind.START_WORKER, 0, 0, 5, 2), 5),
-    "nobody's descriptors": (encode(Message(Kind.START_WORKER, 2)), 2),
+    "nobody's descriptors": (encode(Message(Kind.START_WORKER, 2, body=ORDERS)), 2),
     "hang-up": (b"", 0),
 }
 
@@ -577,7 +598,7 @@ def test_a_fork_server_that_is_sent_nonsense_ends_with_all_that_is_below_it(
     fork_server.serve()
     worker, link = fork_server.start_worker()
     assert link.receive() == [Message(Kind.READY)]
-    link.send(dump_payload((leave_processes, (), {})).message(Kind.JOB, 1))
+    link.send(job_message(1, DEFAULT_TERMS, dump_payload((leave_processes, (), {}))))
     assert wait_until(lambda: len(own_processes()) == 4)
     send(fork_server.channel, packet, (worker,) * fd_count)
     assert kernel.wait_dead(fork_server.pidfd, PATIENCE_S)

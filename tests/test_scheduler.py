@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Sequence
 
@@ -300,14 +301,173 @@ def test_fork_servers_that_die_again_and_again_fail_what_waits() -> None:
     assert actions == [FailJob(1, "no worker")]
 
 
-def test_cancelling_a_running_job_kills_its_worker_and_the_job_ahead_runs_elsewhere() -> None:
+def test_cancelling_a_running_job_kills_its_worker_which_is_replaced_at_once() -> None:
     scheduler = with_a_job_ahead()
     assert scheduler.cancel(1) == [TakeBack(1)]
-    assert scheduler.taken_back(1, [2], NOW) == [KillWorker(1)]
+    replaced = [KillWorker(1), StartWorker(2), SendJob(2, 2)]
+    assert scheduler.taken_back(1, [2], NOW) == replaced
     assert scheduler.cancel(1) == [TakeBack(1)]  # no second kill
     assert scheduler.taken_back(1, [], NOW) == []
-    actions = scheduler.worker_lost(1, [], "SIGKILL", NOW)
-    assert actions == [ReportCancelled(1), StartWorker(2), SendJob(2, 2)]
+    assert scheduler.worker_lost(1, [], "SIGKILL", NOW) == [ReportCancelled(1)]
+
+
+def test_a_job_over_its_limit_ends_alone_and_its_worker_is_replaced_at_once() -> None:
+    scheduler = with_a_job_ahead()
+    scheduler.tick(LATE)
+    assert scheduler.taken_back(1, [2], LATE) == [ReportStarted(1)]
+    assert scheduler.over_limit(1, 1) == [KillWorker(1), TakeBack(1)]
+    assert scheduler.taken_back(1, [], LATE) == [StartWorker(2), SendJob(2, 2)]
+    assert scheduler.over_limit(1, 1) == []
+    assert scheduler.worker_lost(1, [], "timeout", LATE) == [FailJob(1, "timeout")]
+
+
+def test_a_job_over_its_limit_that_ends_before_the_kill_has_its_result() -> None:
+    scheduler = with_ready_workers(1)
+    scheduler.submit(1, NOW, may_go_ahead=False)
+    assert scheduler.over_limit(1, 1) == [KillWorker(1), TakeBack(1)]
+    assert scheduler.taken_back(1, [], LATE) == []
+    assert scheduler.job_finished(1, 1, LATE) == []
+    assert scheduler.worker_lost(1, [], "timeout", LATE) == []
+
+
+@pytest.mark.parametrize("job", [2, 3, 99])
+def test_only_the_job_that_runs_can_be_over_its_limit(job: int) -> None:
+    scheduler = with_a_job_ahead()
+    scheduler.submit(3, NOW, may_go_ahead=True)
+    assert scheduler.over_limit(1, job) == []
+
+
+def test_a_job_that_has_crashed_or_is_cancelled_is_not_over_its_limit_as_well() -> None:
+    scheduler = with_a_crashing_worker()
+    assert scheduler.over_limit(1, 1) == []
+    scheduler = with_ready_workers(1)
+    scheduler.submit(1, NOW, may_go_ahead=False)
+    scheduler.cancel(1)
+    scheduler.taken_back(1, [], NOW)
+    assert scheduler.over_limit(1, 1) == []
+
+
+def test_a_job_over_its_limit_that_is_cancelled_meanwhile_ends_cancelled() -> None:
+    scheduler = with_ready_workers(1)
+    scheduler.submit(1, NOW, may_go_ahead=False)
+    scheduler.over_limit(1, 1)
+    scheduler.taken_back(1, [], NOW)
+    assert scheduler.cancel(1) == [TakeBack(1)]
+    assert scheduler.taken_back(1, [], NOW) == []
+    assert scheduler.worker_lost(1, [], "timeout", NOW) == [ReportCancelled(1)]
+
+
+def test_those_with_a_higher_priority_go_first_and_among_them_who_came_first() -> None:
+    scheduler = with_ready_workers(1)
+    scheduler.submit(1, NOW, may_go_ahead=False)
+    for job, priority in ((2, 0), (3, -1), (4, 5), (5, 5), (6, 0)):
+        assert scheduler.submit(job, NOW, may_go_ahead=False, priority=priority) == []
+    order = []
+    job = 1
+    while actions := scheduler.job_finished(1, job, LATE):
+        (action,) = actions
+        assert isinstance(action, SendJob)
+        job = action.job
+        order.append(job)
+    assert order == [4, 5, 2, 6, 3]
+
+
+def test_a_job_whose_worker_is_killed_from_outside_runs_again_as_often_as_it_may() -> None:
+    scheduler = with_ready_workers(1)
+    scheduler.submit(1, NOW, may_go_ahead=False, retries=1)
+    scheduler.submit(2, NOW, may_go_ahead=False)
+    again = [StartWorker(2), SendJob(2, 1)]
+    assert scheduler.worker_lost(1, [], "SIGKILL", NOW, is_from_outside=True) == again
+    assert scheduler.attempts_of(1) == 2
+    scheduler.worker_ready(2, NOW)
+    actions = scheduler.worker_lost(2, [], "SIGKILL", NOW, is_from_outside=True)
+    assert actions == [FailJob(1, "SIGKILL"), StartWorker(3), SendJob(3, 2)]
+
+
+def test_a_job_that_crashes_does_not_run_again() -> None:
+    scheduler = with_ready_workers(1)
+    scheduler.submit(1, NOW, may_go_ahead=False, retries=3)
+    assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [FailJob(1, "SIGSEGV")]
+
+
+def test_a_cancelled_job_does_not_run_again() -> None:
+    scheduler = with_ready_workers(1)
+    scheduler.submit(1, NOW, may_go_ahead=False, retries=3)
+    scheduler.cancel(1)
+    actions = scheduler.worker_lost(1, [], "SIGKILL", NOW, is_from_outside=True)
+    assert actions == [ReportCancelled(1)]
+
+
+def with_expectations(max_workers: int, expected: dict[int, int]) -> Scheduler[str]:
+    """A scheduler that knows what jobs will take."""
+    return Scheduler(max_workers, expected.__getitem__)
+
+
+def test_a_job_waits_until_there_is_memory_for_it() -> None:
+    scheduler = with_expectations(8, {1: 4, 2: 4, 3: 4})
+    assert scheduler.memory_seen(9, {}, NOW) == []
+    assert scheduler.submit(1, NOW, may_go_ahead=False) == [StartWorker(1), SendJob(1, 1)]
+    assert scheduler.submit(2, NOW, may_go_ahead=False) == [StartWorker(2), SendJob(2, 2)]
+    assert scheduler.submit(3, NOW, may_go_ahead=False) == []
+    assert scheduler.is_short_of_memory
+    assert scheduler.memory_seen(11, {}, NOW) == []
+    assert scheduler.memory_seen(12, {}, NOW) == [StartWorker(3), SendJob(3, 3)]
+    assert not scheduler.is_short_of_memory
+
+
+def test_what_a_job_has_taken_already_is_not_kept_for_it_again() -> None:
+    scheduler = with_expectations(8, {1: 4, 2: 4})
+    scheduler.submit(1, NOW, may_go_ahead=False)
+    assert scheduler.memory_seen(3, {}, NOW) == []
+    assert scheduler.submit(2, NOW, may_go_ahead=False) == []
+    # Of what there was, it has taken 3.
+    assert scheduler.memory_seen(5, {1: 3}, NOW) == [StartWorker(2), SendJob(2, 2)]
+
+
+def test_one_job_always_runs() -> None:
+    scheduler = with_expectations(8, {1: 100, 2: 0})
+    assert scheduler.memory_seen(-1, {}, NOW) == []
+    assert scheduler.submit(1, NOW, may_go_ahead=False) == [StartWorker(1), SendJob(1, 1)]
+    assert scheduler.submit(2, NOW, may_go_ahead=False) == []
+    scheduler.worker_ready(1, NOW)
+    assert scheduler.job_finished(1, 1, LATE) == [SendJob(1, 2)]
+
+
+def test_a_small_job_does_not_overtake_a_large_one_that_waits_for_memory() -> None:
+    scheduler = with_expectations(8, {1: 4, 2: 100, 3: 0})
+    scheduler.memory_seen(10, {}, NOW)
+    scheduler.submit(1, NOW, may_go_ahead=False)
+    scheduler.submit(2, NOW, may_go_ahead=False)
+    assert scheduler.submit(3, NOW, may_go_ahead=False) == []
+    assert scheduler.cancel(2) == [ReportCancelled(2)]
+    assert scheduler.memory_seen(10, {}, NOW) == [StartWorker(2), SendJob(2, 3)]
+
+
+def test_200_jobs_of_4_gib_on_a_machine_with_20_are_five_at_once() -> None:
+    gib = 1 << 30
+    scheduler = with_expectations(64, dict.fromkeys(range(200), 4 * gib))
+    scheduler.memory_seen(20 * gib, {}, NOW)
+    running: deque[tuple[int, int]] = deque()
+    most = ended = 0
+
+    def run(actions: Sequence[Action[str]]) -> None:
+        for action in actions:
+            if isinstance(action, StartWorker):
+                run(scheduler.worker_ready(action.worker, NOW))
+            elif isinstance(action, TakeBack):
+                run(scheduler.taken_back(action.worker, [], NOW))
+            elif isinstance(action, SendJob):
+                running.append((action.worker, action.job))
+
+    for job in range(200):
+        run(scheduler.submit(job, NOW, may_go_ahead=False))
+        most = max(most, len(running))
+    while running:
+        worker, job = running.popleft()
+        run(scheduler.job_finished(worker, job, LATE))
+        ended += 1
+        most = max(most, len(running))
+    assert (most, ended, scheduler.unfinished) == (5, 200, 0)
 
 
 def test_cancelling_a_job_that_is_not_running_kills_nothing() -> None:
@@ -483,20 +643,22 @@ def test_cancelling_the_job_of_a_crashing_worker_kills_it_at_once_and_only_once(
     assert scheduler.worker_lost(1, [], "SIGKILL", NOW) == [ReportCancelled(1)]
 
 
-def test_a_worker_that_crashes_before_its_kill_comes_has_its_place_filled() -> None:
+def test_a_worker_that_crashes_before_its_kill_comes_has_its_place_filled_once() -> None:
     scheduler = with_a_job_ahead()
     scheduler.cancel(1)
-    assert scheduler.taken_back(1, [2], NOW) == [KillWorker(1)]
-    assert crash(scheduler, 1, []) == [StartWorker(2), SendJob(2, 2)]
+    replaced = [KillWorker(1), StartWorker(2), SendJob(2, 2)]
+    assert scheduler.taken_back(1, [2], NOW) == replaced
+    assert crash(scheduler, 1, []) == []
     assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [ReportCancelled(1)]
 
 
-def test_a_worker_that_crashes_after_its_last_job_has_its_place_filled() -> None:
+def test_a_killed_worker_that_crashes_after_its_last_job_gets_no_other() -> None:
     scheduler = with_a_job_ahead()
     scheduler.cancel(1)
-    assert scheduler.taken_back(1, [2], NOW) == [KillWorker(1)]
+    replaced = [KillWorker(1), StartWorker(2), SendJob(2, 2)]
+    assert scheduler.taken_back(1, [2], NOW) == replaced
     assert scheduler.job_finished(1, 1, NOW) == []
-    assert crash(scheduler, 1, []) == [StartWorker(2), SendJob(2, 2)]
+    assert crash(scheduler, 1, []) == []
 
 
 def test_the_fork_servers_death_frees_the_places_of_crashing_workers_too() -> None:
@@ -564,6 +726,7 @@ class Process:
         self.is_parked = False  # with the thread that runs jobs; else it goes on meanwhile
         self.socket: deque[int] = deque()
         self.running: int | None = None
+        self.is_killed_from_outside = False
         self.said: deque[int] = deque()
         """What it has sent and the supervisor has not read yet."""
         # What the supervisor has heard of it:
@@ -578,7 +741,13 @@ class Pool(RuleBasedStateMachine):
 
     @initialize(max_workers=st.integers(1, 3), is_warm=st.booleans())
     def start(self, max_workers: int, is_warm: bool) -> None:
-        self.scheduler: Scheduler[str] = Scheduler(max_workers)
+        self.expected: dict[int, int] = {}
+        self.free: float = math.inf
+        self.priority: dict[int, int] = {}
+        self.retries: dict[int, int] = {}
+        self.reported: set[int] = set()
+        self.over_limit: set[int] = set()
+        self.scheduler: Scheduler[str] = Scheduler(max_workers, self.expected.__getitem__)
         self.max_workers = max_workers
         self.now = NOW
         self.processes: dict[int, Process] = {}
@@ -589,12 +758,13 @@ class Pool(RuleBasedStateMachine):
         self.cancelled: set[int] = set()
         self.ever_sent: set[int] = set()
         self.runs: Counter[int] = Counter()
+        self.allowed_runs: dict[int, int] = {}
         self.first_reads: list[int] = []
         self.is_broken = False
         self.start_failures = 0
         if is_warm:
             # All are ready, and the last job was short.
-            self.submit(may_go_ahead=True, count=max_workers)
+            self.submit(may_go_ahead=True, count=max_workers, priority=0, retries=0, expected=0)
             for pick in range(max_workers):
                 self.go_on(pick, steps=3)
             self.hear_all()
@@ -630,10 +800,13 @@ class Pool(RuleBasedStateMachine):
                 process = self.processes[action.worker]
                 assert not process.is_doomed
                 if process.is_alive and process.running is not None:
-                    assert process.running in self.cancelled, "an innocent job is killed"
+                    wanted = self.cancelled | self.over_limit
+                    assert process.running in wanted, "an innocent job is killed"
                 process.is_doomed = True
+                process.is_replaceable |= process.is_known_ready
             elif isinstance(action, ReportStarted):
                 assert action.job not in self.ends
+                self.reported.add(action.job)
             elif isinstance(action, ReportCancelled):
                 assert action.job in self.cancelled
                 self.end(action.job, "cancelled")
@@ -657,8 +830,11 @@ class Pool(RuleBasedStateMachine):
         )
         if job not in self.ever_sent:
             waiting = set(self.may_go_ahead) - set(self.ends) - self.jobs_at_workers()
-            assert not any(other < job for other in waiting), "not first come, first served"
+            order = {each: (-self.priority[each], each) for each in {job, *waiting}}
+            assert order[job] == min(order.values()), "not first come, first served"
             self.ever_sent.add(job)
+        sent = self.jobs_at_workers()
+        assert len(sent) == 1 or sum(self.expected[each] for each in sent) <= self.free
         process = self.processes[worker]
         assert not process.is_known_crashing
         if worker not in self.stillborn:
@@ -705,9 +881,19 @@ class Pool(RuleBasedStateMachine):
         while process.said:
             self.hear_one(worker)
         unread = list(process.socket)
+        jobs = self.scheduler.jobs_of(worker)
         del self.processes[worker]
         cause = "crash" if process.is_known_ready else "start"
-        actions = self.scheduler.worker_lost(worker, unread, cause, self.now)
+        is_from_outside = process.is_killed_from_outside and not process.is_doomed
+        actions = self.scheduler.worker_lost(
+            worker, unread, cause, self.now, is_from_outside=is_from_outside
+        )
+        for job in set(jobs) - set(unread) - self.cancelled:
+            if is_from_outside and self.retries[job]:
+                self.retries[job] -= 1
+                assert FailJob(job, cause) not in actions
+            else:
+                assert FailJob(job, cause) in actions
         if not process.is_known_ready and not process.is_doomed:
             self.check_start_failure(actions)
         self.perform(actions)
@@ -752,12 +938,27 @@ class Pool(RuleBasedStateMachine):
 
     # What clients do
 
-    @rule(may_go_ahead=st.booleans(), count=st.integers(1, 4))
-    def submit(self, may_go_ahead: bool, count: int) -> None:
+    @rule(
+        may_go_ahead=st.booleans(),
+        count=st.integers(1, 4),
+        priority=st.sampled_from([0, 0, 0, 1, -1]),
+        retries=st.sampled_from([0, 0, 1, 2]),
+        expected=st.sampled_from([0, 0, 1, 5]),
+    )
+    def submit(
+        self, may_go_ahead: bool, count: int, priority: int, retries: int, expected: int
+    ) -> None:
         for _ in range(count):
             job = len(self.may_go_ahead) + 1
             self.may_go_ahead[job] = may_go_ahead
-            self.perform(self.scheduler.submit(job, self.now, may_go_ahead=may_go_ahead))
+            self.priority[job] = priority
+            self.retries[job] = retries
+            self.expected[job] = expected
+            self.allowed_runs[job] = 1 + MAX_RERUNS + retries
+            actions = self.scheduler.submit(
+                job, self.now, may_go_ahead=may_go_ahead, priority=priority, retries=retries
+            )
+            self.perform(actions)
 
     @precondition(lambda self: self.scheduler.unfinished)
     @rule(pick=st.integers(0, 30))
@@ -825,16 +1026,17 @@ class Pool(RuleBasedStateMachine):
         assert job not in self.ends
         assert job not in self.cancelled
         self.runs[job] += 1
-        assert self.runs[job] <= 1 + MAX_RERUNS
+        assert self.runs[job] <= self.allowed_runs[job]
         if self.runs[job] == 1:
             self.first_reads.append(job)
 
     @precondition(lambda self: self.alive())
-    @rule(pick=st.integers(0, 2))
-    def die(self, pick: int) -> None:
+    @rule(pick=st.integers(0, 2), is_from_outside=st.booleans())
+    def die(self, pick: int, is_from_outside: bool) -> None:
         worker = self.choose(pick, self.alive())
         assert worker is not None
         self.processes[worker].is_alive = False
+        self.processes[worker].is_killed_from_outside = is_from_outside
 
     @precondition(lambda self: self.alive())
     @rule(pick=st.integers(0, 5), is_parked=st.booleans(), is_heard=st.booleans())
@@ -889,6 +1091,32 @@ class Pool(RuleBasedStateMachine):
         worker = self.choose(pick, sorted(set(self.processes) - set(self.alive())))
         assert worker is not None
         self.bury(worker)
+
+    @rule(pick=st.integers(0, 5))
+    def see_a_job_over_its_limit(self, pick: int) -> None:
+        """Only of those that have been reported is the time known. It may just have ended."""
+        firsts = {worker: self.scheduler.jobs_of(worker)[:1] for worker in self.processes}
+        running = [worker for worker, jobs in firsts.items() if set(jobs) & self.reported]
+        worker = self.choose(pick, running)
+        if worker is None:
+            return
+        process, (job,) = self.processes[worker], firsts[worker]
+        self.over_limit.add(job)
+        is_leaving = process.is_doomed or process.is_known_crashing
+        actions = self.scheduler.over_limit(worker, job)
+        assert (KillWorker(worker) in actions) == (not is_leaving)
+        self.perform(actions)
+
+    @rule(pick=st.integers(0, 5))
+    def see_another_job_over_its_limit(self, pick: int) -> None:
+        worker = self.choose(pick, sorted(self.processes))
+        if worker is not None:
+            assert self.scheduler.over_limit(worker, 0) == []
+
+    @rule(free=st.sampled_from([-5, 0, 3, 10, 1000]))
+    def see_how_much_memory_there_is(self, free: int) -> None:
+        self.free = free
+        self.perform(self.scheduler.memory_seen(free, {}, self.now))
 
     @rule(is_to_die_again=st.booleans())
     def lose_the_fork_server(self, is_to_die_again: bool) -> None:
@@ -961,13 +1189,20 @@ class Pool(RuleBasedStateMachine):
 
     @invariant()
     def there_are_not_too_many_workers(self) -> None:
-        sound = [process for process in self.processes.values() if not process.is_known_crashing]
+        sound = [
+            process
+            for process in self.processes.values()
+            if not process.is_known_crashing and not process.is_replaceable
+        ]
         assert len(sound) <= self.max_workers
         assert len(self.processes) <= 2 * self.max_workers
 
     @invariant()
     def nobody_is_idle_while_jobs_wait(self) -> None:
-        if self.waiting():
+        if self.scheduler.is_short_of_memory:
+            assert self.jobs_at_workers(), "one always runs"
+            assert self.waiting()
+        elif self.waiting():
             assert not self.is_broken
             assert not self.has_room()
             assert not self.idle()
@@ -987,7 +1222,9 @@ class Pool(RuleBasedStateMachine):
     @invariant()
     def one_worker_runs_jobs_in_their_order(self) -> None:
         if self.max_workers == 1:
-            assert self.first_reads == sorted(self.first_reads)
+            for priority in set(self.priority.values()):
+                reads = [job for job in self.first_reads if self.priority[job] == priority]
+                assert reads == sorted(reads)
 
     def idle(self) -> list[int]:
         return [
@@ -1005,6 +1242,7 @@ class Pool(RuleBasedStateMachine):
         if not hasattr(self, "scheduler"):
             return
         self.starts_that_fail = 0
+        self.see_how_much_memory_there_is(1000)
         for _ in range(20 * (len(self.may_go_ahead) + 1)):
             if not self.scheduler.unfinished:
                 break
@@ -1032,7 +1270,7 @@ class Pool(RuleBasedStateMachine):
                 assert self.runs[job] >= 1
             if how == "start":
                 # Only a job that was lost with a fork server has run before it waits again.
-                assert self.runs[job] <= MAX_RERUNS
+                assert self.runs[job] <= self.allowed_runs[job] - 1
 
 
 Pool.TestCase.settings = settings(max_examples=300, stateful_step_count=50)

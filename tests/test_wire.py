@@ -40,7 +40,7 @@ from compilepool.wire.payloads import INLINE_LIMIT, Payload, Unpacked, of_messag
 from compilepool.wire.serializers import dump, dump_payload, load_payload
 from compilepool.wire.snapshot import JobSnapshot
 from compilepool.wire.status import StatusPage, make_status, read_status
-from compilepool.wire.submission import read_submit, submit_message
+from compilepool.wire.submission import DEFAULT_TERMS, read_submit, submit_message
 from compilepool.wire.worker_fds import WorkerFds
 
 ALL_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -625,7 +625,8 @@ def test_a_snapshot_with_a_wrong_field_is_refused(changes: dict[str, object]) ->
 @given(st.text(max_size=300), st.binary(max_size=100))
 def test_a_job_arrives_with_its_name(name: str, call: bytes) -> None:
     (message,) = decode(encode(submit_message(3, name, pack([[call]]))))
-    told, rest = read_submit(message)
+    told, terms, rest = read_submit(message)
+    assert terms == DEFAULT_TERMS
     assert told == name[:256].encode(errors="replace").decode()
     with Unpacked(of_message(rest)) as unpacked:
         assert bytes(unpacked.stream) == call
@@ -636,10 +637,12 @@ def test_a_job_arrives_with_its_name(name: str, call: bytes) -> None:
 @example(b"\xff\xffname")
 def test_a_submission_without_a_name_is_refused(body: bytes) -> None:
     try:
-        _, rest = read_submit(Message(Kind.SUBMIT, body=body))
-        assert len(rest.body) <= len(body) - 2
+        _, _, rest = read_submit(Message(Kind.SUBMIT, body=body))
+        assert len(rest.body) <= len(body) - 6
     except ProtocolError:
-        assert len(body) < 2 or len(body) < 2 + struct.unpack_from("<H", body)[0]
+        if len(body) >= 6:
+            name_length, terms_length = struct.unpack_from("<HI", body)
+            assert terms_length or len(body) < 6 + name_length
 
 
 @given(st.booleans(), st.booleans())

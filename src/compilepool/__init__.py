@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from compilepool.client.record import JobRecord
     from compilepool.errors import (
         CompilePoolError,
+        JobTimeout,
+        MemoryLimitExceeded,
         NestedPoolError,
         PoolClosed,
         PreloadFailed,
@@ -37,6 +39,8 @@ _HOME = {
     "JobDump": "compilepool.client.dump",
     "JobRecord": "compilepool.client.record",
     "CompilePoolError": "compilepool.errors",
+    "JobTimeout": "compilepool.errors",
+    "MemoryLimitExceeded": "compilepool.errors",
     "NestedPoolError": "compilepool.errors",
     "PoolClosed": "compilepool.errors",
     "PreloadFailed": "compilepool.errors",
@@ -57,6 +61,8 @@ __all__ = [
     "CompilePoolError",
     "JobDump",
     "JobRecord",
+    "JobTimeout",
+    "MemoryLimitExceeded",
     "NestedPoolError",
     "PoolClosed",
     "PreloadFailed",

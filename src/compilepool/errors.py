@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal as _signal
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 
 class CompilePoolError(Exception):
@@ -64,6 +65,77 @@ class WorkerCrashed(CompilePoolError, BrokenProcessPool):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.args[0], self.__dict__)
+
+
+class _OverLimit(CompilePoolError):
+    """A job went over a limit of its own, and was ended with all that it had started.
+
+    Attributes:
+        job: the job's name.
+        limit: what it went over.
+        phase: what the job had said that it does, by `report_phase`; empty if nothing.
+        python_traceback: of all Python threads of its worker, just before.
+        native_traceback: of all threads of its worker, the main one first; empty if they could not
+            be had, or were not asked for.
+        log: the end of the job's output.
+        missing: what could not be found out, why, and what would allow it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        job: str = "",
+        limit: float = 0,
+        phase: str = "",
+        python_traceback: str = "",
+        native_traceback: str = "",
+        log: str = "",
+        missing: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.job = job
+        self.limit = limit
+        self.phase = phase
+        self.python_traceback = python_traceback
+        self.native_traceback = native_traceback
+        self.log = log
+        self.missing = missing
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args[0], self.__dict__)
+
+
+class JobTimeout(_OverLimit, TimeoutError):
+    """The job ran for longer than its timeout, and was ended with all that it had started.
+
+    Attributes:
+        limit: the timeout, in seconds.
+        children: the processes that it had started then (`compilepool.wire.native_report`'s
+            `ChildProcess`: pid, parent_pid, command, age_s, state, cpu_s), parents first.
+    """
+
+    def __init__(self, message: str, *, children: tuple[Any, ...] = (), **known: Any) -> None:
+        super().__init__(message, **known)
+        self.children = children
+
+
+class MemoryLimitExceeded(_OverLimit, MemoryError):
+    """The job took more memory than its limit, and was ended with all that it had started.
+
+    Attributes:
+        limit: its memory limit, in bytes.
+        peak: the bytes that it took.
+        processes: who took it (`compilepool.wire.failure`'s `ProcessMemory`: pid, name, bytes), the
+            largest first.
+    """
+
+    def __init__(
+        self, message: str, *, peak: int = 0, processes: tuple[Any, ...] = (), **known: Any
+    ) -> None:
+        super().__init__(message, **known)
+        self.peak = peak
+        self.processes = processes
 
 
 class SupervisorDied(CompilePoolError):

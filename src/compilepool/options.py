@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import importlib.util
+import math
 import os
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from compilepool.units import EXPECTED_SIZE, bytes_of, size_text
 
 if TYPE_CHECKING:
     from compilepool.wire.serializers import Serializer
 
 START_METHODS = ("fork", "spawn")
+
+MIN_MEMORY_LIMIT = 4 << 20
+"""Bytes: what a worker that has preloaded nothing takes. A lower limit is a mistake."""
+
+Env: TypeAlias = Mapping[str, str | None]
+Size: TypeAlias = int | str
+
+
+class AsThePool(enum.Enum):
+    """The value of an option of a job that is the pool's."""
+
+    token = 0
+
+
+AS_THE_POOL: Final = AsThePool.token
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,40 +52,77 @@ class PoolOptions:
     log_dir: str | os.PathLike[str] | None = None
     native_tracebacks: bool = True
     keep_crashes: bool = True
+    timeout: float | None = None
+    memory_limit: Size | None = None
+    nice: int = 0
+    cpus: Sequence[int] | None = None
+    pin_workers: bool = False
+    env: Env = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _raise_all([*self._type_problems()], [*self._value_problems()])
+        _raise_all([*self._problems()])
 
-    def _type_problems(self) -> Iterable[str]:
+    def _problems(self) -> Iterable[Exception]:
+        yield from self._type_problems()
+        yield from self._value_problems()
+        yield from _time_problems("timeout", self.timeout)
+        yield from _size_problems("memory_limit", self.memory_limit, MIN_MEMORY_LIMIT)
+        yield from _env_problems(self.env)
+        yield from self._cpu_problems()
+
+    def _type_problems(self) -> Iterable[Exception]:
         if not (self.max_workers is None or _is_int(self.max_workers)):
-            yield f"max_workers must be an int or None, not {self.max_workers!r}"
+            yield TypeError(f"max_workers must be an int or None, not {self.max_workers!r}")
         if not _is_sequence_of_names(self.preload):
-            yield f"preload must be a list of module names, not {self.preload!r}"
+            yield TypeError(f"preload must be a list of module names, not {self.preload!r}")
         if not (self.initializer is None or callable(self.initializer)):
-            yield f"initializer must be callable, not {self.initializer!r}"
+            yield TypeError(f"initializer must be callable, not {self.initializer!r}")
         if isinstance(self.initargs, str | bytes) or not isinstance(self.initargs, Sequence):
-            yield f"initargs must be a tuple, not {self.initargs!r}"
-        for flag in ("capture", "native_tracebacks", "keep_crashes"):
+            yield TypeError(f"initargs must be a tuple, not {self.initargs!r}")
+        for flag in ("capture", "native_tracebacks", "keep_crashes", "pin_workers"):
             if not isinstance(getattr(self, flag), bool):
-                yield f"{flag} must be True or False, not {getattr(self, flag)!r}"
+                yield TypeError(f"{flag} must be True or False, not {getattr(self, flag)!r}")
         if not isinstance(self.log_dir, str | os.PathLike | None):
-            yield f"log_dir must be a path or None, not {self.log_dir!r}"
+            yield TypeError(f"log_dir must be a path or None, not {self.log_dir!r}")
         for method in ("dumps", "loads"):
             is_there = callable(getattr(self.serializer, method, None))
             if self.serializer is not None and not is_there:
-                yield f"serializer must have a method {method!r}, and {self.serializer!r} has none"
+                yield TypeError(
+                    f"serializer must have a method {method!r}, and {self.serializer!r} has none"
+                )
 
-    def _value_problems(self) -> Iterable[str]:
+    def _value_problems(self) -> Iterable[Exception]:
         if _is_int(self.max_workers) and self.max_workers is not None and self.max_workers <= 0:
-            yield f"max_workers must be greater than 0, not {self.max_workers}"
+            yield ValueError(f"max_workers must be greater than 0, not {self.max_workers}")
         if _is_sequence_of_names(self.preload):
             for name in self.preload:
                 if not _is_module(name):
-                    yield f"preload names {name!r}, and there is no such module"
+                    yield ValueError(f"preload names {name!r}, and there is no such module")
         if self.start_method not in START_METHODS:
-            yield f"start_method must be 'fork' or 'spawn', not {self.start_method!r}"
+            yield ValueError(f"start_method must be 'fork' or 'spawn', not {self.start_method!r}")
         if self.log_dir is not None and self.capture is False:
-            yield "log_dir gets the output of jobs only if it is captured, and capture is False"
+            yield ValueError(
+                "log_dir gets the output of jobs only if it is captured, and capture is False"
+            )
+
+    def _cpu_problems(self) -> Iterable[Exception]:
+        if not _is_int(self.nice):
+            yield TypeError(f"nice must be an int, not {self.nice!r}")
+        elif not 0 <= self.nice <= 19:
+            yield ValueError(f"nice must be 0 to 19, what is added to yours, not {self.nice}")
+        if self.cpus is None:
+            return
+        are_numbers = isinstance(self.cpus, Iterable) and all(_is_int(cpu) for cpu in self.cpus)
+        if not are_numbers:
+            yield TypeError(f"cpus must be numbers of CPUs, such as [0, 1], not {self.cpus!r}")
+        else:
+            # Elsewhere the pool cannot be had anyway, and says so.
+            usable = getattr(os, "sched_getaffinity", lambda _pid: set(self.cpus or ()))(0)
+            if not self.cpus or not set(self.cpus) <= usable:
+                yield ValueError(
+                    f"cpus must be some of those that this process may use, {sorted(usable)}, not"
+                    f" {self.cpus!r}"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,22 +130,87 @@ class JobOptions:
     """The options of a job; see `CompilePool.options` for what they mean.
 
     Raises:
-        TypeError: an option is of the wrong type.
+        TypeError: something is of the wrong type; the message names all that is wrong.
+        ValueError: only values are wrong; likewise.
     """
 
     name: str | None = None
+    timeout: float | AsThePool | None = AS_THE_POOL
+    memory_limit: Size | AsThePool | None = AS_THE_POOL
+    expected_memory: Size | None = None
+    retries: int = 0
+    priority: int = 0
+    key: str | None = None
+    env: Env = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _raise_all([*self._problems()])
+
+    def _problems(self) -> Iterable[Exception]:
         if not isinstance(self.name, str | None):
-            raise TypeError(f"name must be a str or None, not {self.name!r}")
+            yield TypeError(f"name must be a str or None, not {self.name!r}")
+        if not isinstance(self.key, str | None):
+            yield TypeError(f"key must be a str or None, not {self.key!r}")
+        elif self.key == "":
+            yield ValueError("key must not be empty; None is for a job that is like no other")
+        if not _is_int(self.retries):
+            yield TypeError(f"retries must be an int, not {self.retries!r}")
+        elif self.retries < 0:
+            yield ValueError(f"retries must be 0 or more, not {self.retries}")
+        if not _is_int(self.priority):
+            yield TypeError(f"priority must be an int, not {self.priority!r}")
+        if self.timeout is not AS_THE_POOL:
+            yield from _time_problems("timeout", self.timeout)
+        if self.memory_limit is not AS_THE_POOL:
+            yield from _size_problems("memory_limit", self.memory_limit, MIN_MEMORY_LIMIT)
+        yield from _size_problems("expected_memory", self.expected_memory)
+        yield from _env_problems(self.env)
 
 
-def _raise_all(type_problems: list[str], value_problems: list[str]) -> None:
-    problems = "; ".join(type_problems + value_problems)
-    if type_problems:
-        raise TypeError(problems)
-    if value_problems:
-        raise ValueError(problems)
+def _time_problems(name: str, value: object) -> Iterable[Exception]:
+    if value is None:
+        return
+    text = f"{name} must be a number of seconds greater than 0, or None, not {value!r}"
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        yield TypeError(text)
+    elif not (math.isfinite(value) and value > 0):
+        yield ValueError(text)
+
+
+def _size_problems(name: str, value: object, least: int = 1) -> Iterable[Exception]:
+    if value is None:
+        return
+    text = f"{name} must be {EXPECTED_SIZE}, or None, not {value!r}"
+    try:
+        size = bytes_of(value)
+    except TypeError:
+        yield TypeError(text)
+    except ValueError:
+        yield ValueError(text)
+    else:
+        if size < least:
+            yield ValueError(
+                f"{name} must be {size_text(least)} at least, what an idle worker takes, not"
+                f" {value!r}"
+            )
+
+
+def _env_problems(env: object) -> Iterable[Exception]:
+    if not isinstance(env, Mapping):
+        yield TypeError(f"env must be a dict of environment variables, not {env!r}")
+        return
+    for name, value in env.items():
+        if not isinstance(name, str) or not isinstance(value, str | None):
+            yield TypeError(f"env must have strs, or None to unset, not {name!r}: {value!r}")
+        elif not name or "=" in name or "\0" in name or "\0" in (value or ""):
+            yield ValueError(f"env has what no environment can have: {name!r}: {value!r}")
+
+
+def _raise_all(problems: Sequence[Exception]) -> None:
+    """Raise one error that tells all; a TypeError if one of them is, and first what is."""
+    ordered = sorted(problems, key=lambda problem: not isinstance(problem, TypeError))
+    if ordered:
+        raise type(ordered[0])("; ".join(map(str, ordered)))
 
 
 def _is_int(value: object) -> bool:

@@ -6,6 +6,7 @@ import dataclasses
 import fcntl
 import functools
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from compilepool.client import failures
@@ -28,12 +29,19 @@ class CrashKeeper:
     Args:
         snapshot: what the pool's processes are made like.
         startup: what its workers start with; None if nothing. It may be closed when this is made.
+        end: called with each job and its error, when it has a folder.
 
     Raises:
         OSError: too many open files.
     """
 
-    def __init__(self, snapshot: Snapshot, startup: Payload | None) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        startup: Payload | None,
+        end: Callable[[Job, Failure, CompilePoolError], None],
+    ) -> None:
+        self._end = end
         if startup is not None and startup.fd >= 0:
             startup = startup._replace(fd=fcntl.fcntl(startup.fd, fcntl.F_DUPFD_CLOEXEC, 0))
         self._snapshot = snapshot
@@ -92,7 +100,7 @@ class CrashKeeper:
             self._jobs.discard(job)
             job.payload.close()
             self._close_if_done()
-        job.future._end_with_error(error)
+        self._end(job, failure, error)
 
     def _kept(self, job: Job, failure: Failure) -> CompilePoolError:
         """The job's error, which names the folder, or says why there is none."""
@@ -119,11 +127,17 @@ class CrashKeeper:
             job.payload,
             self._startup,
             self._snapshot.config,
-            self._snapshot.env,
+            self._env(job),
             {key: value for key, value in facts.items() if key not in ("text", "folder")},
             failures.report_text(error),
         )
         return str(keep(crashed))
+
+    def _env(self, job: Job) -> dict[str, str]:
+        """The environment that it ran in."""
+        env = self._snapshot.env | {name: value or "" for name, value in job.terms.env}
+        unset = {name for name, value in job.terms.env if value is None}
+        return {name: value for name, value in env.items() if name not in unset}
 
     def _close_if_done(self) -> None:
         if self._is_closed and not self._jobs and self._startup is not None:

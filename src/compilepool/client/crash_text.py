@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 
@@ -15,29 +14,23 @@ from compilepool.client.crash_place import (
     python_blocks,
     short_name,
 )
-from compilepool.client.screen import (
-    PART_COLUMNS,
-    Part,
-    cut,
-    cut_left,
-    labelled,
-    screen,
-    sentence,
-    wrap,
+from compilepool.client.report_parts import (
+    count,
+    frames_of_job,
+    in_traceback,
+    missing_part,
+    output_part,
+    phase_part,
+    quoted,
 )
+from compilepool.client.screen import Part, cut, labelled, screen, sentence, wrap
+from compilepool.units import size_text
 from compilepool.wire.failure import CRASH_HEAD, Cause, Failure
 from compilepool.wire.native_report import NativeReport, telling_frames
-from compilepool.wire.spawn import PACKAGE_ROOT
 
-_NAME_COLUMNS = 80
 _REASON_COLUMNS = 200
 _PYTHON_FRAMES = 4
 _TRACEBACK_LINES = 12
-_LOG_LINES = 4
-_OURS = tuple(
-    f'  File "{os.path.join(PACKAGE_ROOT, "compilepool", folder)}{os.sep}'
-    for folder in ("worker", "forkserver", "wire")
-)
 _ACCESSES = {"read": "reading", "write": "writing", "execute": "executing"}
 _HAS_ADDRESS = (-signal.SIGSEGV, -signal.SIGBUS)
 
@@ -67,11 +60,11 @@ def failure_text(
     if failure.cause is Cause.CRASH:
         end += labelled("pool", ["only this job is lost, and the pool works on"])
     parts = [
-        _phase(failure),
+        phase_part(failure),
         _native(report),
         _python(failure.text),
-        _output(log),
-        _missing(report),
+        output_part(log),
+        missing_part(report),
     ]
     headline = _HEADLINES[failure.cause](failure, report, quoted(job))
     return screen(headline, parts, end)
@@ -92,11 +85,6 @@ def signal_name(number: int) -> str:
         return f"{signal.Signals(number).name} ({signal.strsignal(number)})"
     except ValueError:
         return f"signal {number}"
-
-
-def quoted(name: str) -> str:
-    """A name in quotes, without what is too much of it for a message."""
-    return cut(repr(name), _NAME_COLUMNS)
 
 
 def _of_crash(failure: Failure, report: NativeReport, job: str) -> list[str]:
@@ -194,7 +182,7 @@ def _crashed(failure: Failure, report: NativeReport) -> str:
 def _killed(failure: Failure) -> list[str]:
     """By SIGKILL, which the pool has not sent."""
     how = died(failure.exitcode)
-    peak = f"it or a child of it had {_size(failure.peak_bytes)} at its peak"
+    peak = f"it or a child of it had {size_text(failure.peak_bytes)} at its peak"
     if failure.is_out_of_memory:
         reason = [
             f"{how}, probably for memory:",
@@ -216,11 +204,6 @@ def _killed(failure: Failure) -> list[str]:
     return pieces
 
 
-def _phase(failure: Failure) -> Part:
-    words = f"{failure.phase}, for {failure.phase_s:.3g} s"
-    return Part("phase", [words] if failure.phase else [], 1)
-
-
 def _native(report: NativeReport) -> Part:
     if not report.threads:
         return Part("native", [], 0)
@@ -230,10 +213,10 @@ def _native(report: NativeReport) -> Part:
         f"#{number} {short_name(each)} ({position(each)})" for number, each in enumerate(frames)
     ]
     threads = others if first.is_crashed else report.threads
-    of_threads = _count(len(threads), "other thread" if first.is_crashed else "thread")
+    of_threads = count(len(threads), "other thread" if first.is_crashed else "thread")
 
     def remark(hidden: int) -> str:
-        more = " and ".join([*_count(hidden, "more frame"), *of_threads])
+        more = " and ".join([*count(hidden, "more frame"), *of_threads])
         return f"({more} in .native_traceback)" if more else ""
 
     return Part("native", lines, TOP_FRAMES, remark=remark)
@@ -251,40 +234,15 @@ def _python(text: str) -> Part:
             lines if len(lines) > 1 else [],
             _TRACEBACK_LINES,
             is_end_shown=True,
-            remark=lambda hidden: _in_traceback(hidden, "earlier line"),
+            remark=lambda hidden: in_traceback(hidden, "earlier line"),
         )
     blocks = python_blocks(text)
     if not blocks:
         return Part("python", [], 0)
-    frames = [line.strip() for line in blocks[0][1:] if not line.startswith(_OURS)]
-    lines = [cut_left(frame, PART_COLUMNS) for frame in frames]
+    lines = frames = frames_of_job(blocks[0])
     most = _PYTHON_FRAMES
     if not is_current(blocks[0]):
         whose = "the first of Python's does this" if frames else "none of Python's is in a job"
-        lines.insert(0, f"(the thread that crashed is not Python's; {whose})")
+        lines = [f"(the thread that crashed is not Python's; {whose})", *frames]
         most += 1
-    return Part("python", lines, most, remark=lambda hidden: _in_traceback(hidden, "more frame"))
-
-
-def _output(log: str) -> Part:
-    lines = [line for line in log.split("\n") if line.strip()]
-    return Part("output", lines[-_LOG_LINES:], _LOG_LINES, is_end_shown=True)
-
-
-def _missing(report: NativeReport) -> Part:
-    lines = [line for each in report.missing for line in wrap(each)]
-    return Part(
-        "missing", lines, len(lines), remark=lambda hidden: "(more in .missing)" if hidden else ""
-    )
-
-
-def _in_traceback(hidden: int, what: str) -> str:
-    return "".join(f"({count} in .python_traceback)" for count in _count(hidden, what))
-
-
-def _count(number: int, what: str) -> list[str]:
-    return [f"{number} {what}{'' if number == 1 else 's'}"] if number > 0 else []
-
-
-def _size(number: int) -> str:
-    return f"{number / (1 << 30):.1f} GiB" if number >= 1 << 30 else f"{number / (1 << 20):.0f} MiB"
+    return Part("python", lines, most, remark=lambda hidden: in_traceback(hidden, "more frame"))

@@ -7,8 +7,11 @@ from typing import Any
 
 from compilepool.client.crash_place import crash_place
 from compilepool.client.crash_text import died, failure_text
+from compilepool.client.limit_text import limit_text
 from compilepool.errors import (
     CompilePoolError,
+    JobTimeout,
+    MemoryLimitExceeded,
     PoolClosed,
     PreloadFailed,
     RemoteTraceback,
@@ -36,6 +39,8 @@ def error_of(
         folder: the crash folder that was made of it.
         unkept: why there is none, if that is worth saying.
     """
+    if failure.cause in (Cause.TIMEOUT, Cause.MEMORY):
+        return _over_limit(failure, job, log)
     message = failure_text(failure, job, log, folder=folder, unkept=unkept)
     report = NativeReport.of_lines(failure.native.encode())
     if failure.cause is Cause.PRELOAD:
@@ -58,6 +63,29 @@ def error_of(
         phase=failure.phase,
         folder=folder,
         missing=tuple(report.missing),
+    )
+
+
+def _over_limit(failure: Failure, job: str, log: str) -> CompilePoolError:
+    report = NativeReport.of_lines(failure.native.encode())
+    message = limit_text(failure, job, log)
+    known: dict[str, Any] = {
+        "job": job,
+        "phase": failure.phase,
+        "python_traceback": failure.text,
+        "native_traceback": native_traceback(report),
+        "log": log,
+        "missing": tuple(report.missing),
+    }
+    if failure.cause is Cause.TIMEOUT:
+        children = tuple(report.children)
+        return JobTimeout(message, limit=failure.limit, children=children, **known)
+    return MemoryLimitExceeded(
+        message,
+        limit=int(failure.limit),
+        peak=failure.peak_bytes,
+        processes=failure.processes,
+        **known,
     )
 
 

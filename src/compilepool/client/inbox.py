@@ -5,19 +5,22 @@ from __future__ import annotations
 import errno
 import logging
 import select
+from collections.abc import Callable
 
 from compilepool.client import failures
 from compilepool.client.crash_keeper import CrashKeeper, without_report
 from compilepool.client.dump import Dumps
 from compilepool.client.jobs import Job, JobTable
 from compilepool.client.launcher import SupervisorProcess
-from compilepool.errors import CompilePoolError
+from compilepool.client.poison import PoisonedKeys
+from compilepool.errors import CompilePoolError, WorkerCrashed
 from compilepool.wire.channel import handle_each, refuse
 from compilepool.wire.failure import Cause, Failure, describe
-from compilepool.wire.messages import Kind, Message
+from compilepool.wire.messages import Kind, Message, ProtocolError
 from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
 from compilepool.wire.serializers import Serializer
 from compilepool.wire.snapshot import JobSnapshot
+from compilepool.wire.usage import Usage, read_usage
 
 _log = logging.getLogger("compilepool")
 
@@ -31,15 +34,26 @@ class Inbox:
         jobs: the table.
         serializer: the user's, or None.
         dumps: who is told what jobs do.
+        send: sends a message to the supervisor; called under the lock of `jobs`.
     """
 
-    def __init__(self, jobs: JobTable, serializer: Serializer | None, dumps: Dumps) -> None:
+    def __init__(
+        self,
+        jobs: JobTable,
+        serializer: Serializer | None,
+        dumps: Dumps,
+        send: Callable[[Message], object],
+    ) -> None:
         self._jobs = jobs
+        self._send = send
         self._serializer = serializer
         self._dumps = dumps
         self._warned: set[str] = set()
         self.keeper: CrashKeeper | None = None
         """Makes crash folders; None: there are none."""
+        self.poisoned = PoisonedKeys()
+        self.idle_memory = 0
+        """Bytes that a worker takes that has no job; 0 if that is not known yet."""
 
     def is_keeping_here(self) -> bool:
         """Whether the thread that calls this makes crash folders."""
@@ -68,9 +82,12 @@ class Inbox:
         """Handle a message, and take over its descriptors. Raises `ProtocolError`."""
         kind = message.kind
         if kind is Kind.RESULT:
+            usage, message = _read_usage(message)
             payload = None if lacks_descriptor(message) else of_message(message)
             job = self._jobs.pop(message.id)
             if job is not None:
+                job.future.record._note(usage)
+                self.poisoned.has_run(job.terms.key)
                 self._resolve(job, message.flag, payload)
             elif payload is not None:
                 payload.close()
@@ -93,6 +110,8 @@ class Inbox:
             job = self._jobs.pop(message.id)
             if job is not None:
                 job.future._end_cancelled()
+        elif kind is Kind.IDLE_MEMORY:
+            self.idle_memory = message.id
         elif kind is Kind.WARNING:
             text = message.body.decode(errors="replace")
             if text not in self._warned:  # a new supervisor finds the same again
@@ -110,6 +129,7 @@ class Inbox:
         job = self._jobs.pop(message.id, close=keeper is None)
         if job is None:
             return
+        job.future.record._note(failure.usage)
         if keeper is not None:
             keeper.keep(job, failure)
             return
@@ -117,7 +137,26 @@ class Inbox:
             error = failures.error_of(failure, job.name, job.future.record.log)
         except Exception as reason:  # noqa: BLE001 - whatever it is, the job must end
             error = without_report(job, reason)
+        self.end_failed(job, failure, error)
+
+    def end_failed(self, job: Job, failure: Failure, error: CompilePoolError) -> None:
+        """End the future of a job, which is not in the table any more. Any thread.
+
+        If its key is poisoned by that, so end those that wait of the same key.
+        """
+        waiting: list[tuple[int, Job]] = []
+        if failure.cause is Cause.CRASH and isinstance(error, WorkerCrashed):
+            is_own_doing = not failure.is_from_outside
+            if is_own_doing and self.poisoned.has_crashed(job.terms.key, error):
+                with self._jobs.lock:
+                    waiting = self._jobs.pop_waiting(job.terms.key)
+                    for id, _ in waiting:
+                        self._send(Message(Kind.CANCEL, id))
         job.future._end_with_error(error)
+        for _, other in waiting:
+            reason = self.poisoned.error(other.terms.key, other.name)
+            # The key may have been forgotten just now.
+            other.future._end_with_error(reason or error)
 
     def _resolve(self, job: Job, outcome: int, payload: Payload | None) -> None:
         error: BaseException | None
@@ -134,3 +173,10 @@ class Inbox:
             job.future._end_with_error(error)
         else:
             job.future._end_with_result(result)
+
+
+def _read_usage(message: Message) -> tuple[Usage, Message]:
+    try:
+        return read_usage(message)
+    except ProtocolError as error:
+        refuse(message, str(error))

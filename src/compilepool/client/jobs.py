@@ -8,17 +8,21 @@ from typing import Any
 
 from compilepool.client.future import CompileFuture
 from compilepool.wire.payloads import Payload
+from compilepool.wire.submission import DEFAULT_TERMS, JobTerms
 
 _MAX_HELD_FDS = 64
 
 
 class Job:
-    """A job: its name, its call as sent, its future, and how often it was sent."""
+    """A job: its name, its terms, its call as sent, its future, and how often it was sent."""
 
-    __slots__ = ("future", "name", "payload", "sends")
+    __slots__ = ("future", "name", "payload", "sends", "terms")
 
-    def __init__(self, name: str, payload: Payload, future: CompileFuture[Any]) -> None:
+    def __init__(
+        self, name: str, terms: JobTerms, payload: Payload, future: CompileFuture[Any]
+    ) -> None:
         self.name = name
+        self.terms = terms
         self.payload = payload
         self.future = future
         self.sends = 0
@@ -53,18 +57,37 @@ class JobTable:
         """All jobs, as they are now."""
         return list(self._jobs.items())
 
-    def add(self, id: int, name: str, payload: Payload, future: CompileFuture[Any]) -> Job:
+    def add(
+        self,
+        id: int,
+        name: str,
+        payload: Payload,
+        future: CompileFuture[Any],
+        terms: JobTerms = DEFAULT_TERMS,
+    ) -> Job:
         """A new job. Takes over the payload."""
         if payload.fd >= 0 and self._held_fds >= _MAX_HELD_FDS:
             payload = payload.spill()
         self._held_fds += payload.fd >= 0
         self._names[future] = name
-        job = self._jobs[id] = Job(name, payload, future)
+        job = self._jobs[id] = Job(name, terms, payload, future)
         return job
 
     def get(self, id: int) -> Job | None:
         """The job, if it has not ended."""
         return self._jobs.get(id)
+
+    def pop_waiting(self, key: str) -> list[tuple[int, Job]]:
+        """Take the jobs of a key from the table that are not known to run, to end them."""
+        with self.lock:
+            found = [
+                (id, job)
+                for id, job in self._jobs.items()
+                if job.terms.key == key and not job.future.running()
+            ]
+            for id, _ in found:
+                self.pop(id)
+            return found
 
     def pop(self, id: int, *, close: bool = True) -> Job | None:
         """Take the job from the table, to end it; None if somebody has. Closes its payload."""

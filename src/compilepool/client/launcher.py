@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from compilepool.client.cpus import usable_cpus
+from compilepool.client.pool_env import environment_of_pool
 from compilepool.options import PoolOptions
 from compilepool.wire import kernel
 from compilepool.wire.channel import Channel
@@ -37,9 +38,10 @@ class Snapshot:
             cwd = os.getcwd()
         except OSError:
             cwd = ""
-        self.env = dict(os.environ)
+        max_workers = usable_cpus() if options.max_workers is None else options.max_workers
+        self.env = environment_of_pool(os.environ, options.env, max_workers)
         self.config = PoolConfig(
-            max_workers=usable_cpus() if options.max_workers is None else options.max_workers,
+            max_workers=max_workers,
             start_method=options.start_method,
             preload=list(options.preload),
             # As multiprocessing does, for the processes that run user code.
@@ -53,7 +55,16 @@ class Snapshot:
             log_dir=os.path.abspath(options.log_dir) if options.log_dir is not None else "",
             native_tracebacks=options.native_tracebacks,
             libdw=find_libdw(),
+            nice=options.nice,
+            cpus=_cpus(options),
+            pin_workers=options.pin_workers,
         )
+
+
+def _cpus(options: PoolOptions) -> list[int]:
+    if options.cpus is not None:
+        return sorted(set(options.cpus))
+    return sorted(os.sched_getaffinity(0)) if options.pin_workers else []
 
 
 def _absolute(paths: Iterable[str], cwd: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 from compilepool.client.dump import JobDump
 from compilepool.client.future import CompileFuture
 from compilepool.errors import NestedPoolError, UnsupportedPlatform
-from compilepool.options import JobOptions, PoolOptions
+from compilepool.options import AS_THE_POOL, AsThePool, JobOptions, PoolOptions
 from compilepool.wire.kernel import KernelTooOld, check_platform
 from compilepool.worker.identity import in_toplevel_process
 
 if TYPE_CHECKING:
     from compilepool.wire.serializers import Serializer
+    from compilepool.wire.submission import JobTerms
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -57,6 +58,16 @@ class CompilePool(Executor):
             stack only, and leaves a core file if the limits are such.
         keep_crashes: a job that crashes is kept in a folder, private to the user, for `compilepool
             replay`; see `compilepool crashes`. With it go the environment variables.
+        timeout: for how long a job may run, in seconds, counted from when its worker begins it;
+            None: as long as it likes.
+        memory_limit: how much memory a job may take, in bytes or as text such as "4GiB": what it
+            adds to its worker, and what all processes have that it starts. None: all.
+        nice: how much nicer than this process workers are to others, 0 to 19; see nice(2).
+        cpus: numbers of the CPUs that workers may use; None: those that this process may use.
+        pin_workers: each worker stays on one of those CPUs.
+        env: environment variables of workers that differ from this process's; None: unset. Unless
+            they are set here or in this process, `OMP_NUM_THREADS` and its like are set to a fair
+            share of the CPUs.
 
     Raises:
         TypeError, ValueError: an argument is wrong; the message names all that are.
@@ -78,6 +89,12 @@ class CompilePool(Executor):
         log_dir: str | os.PathLike[str] | None = None,
         native_tracebacks: bool = True,
         keep_crashes: bool = True,
+        timeout: float | None = None,
+        memory_limit: int | str | None = None,
+        nice: int = 0,
+        cpus: Sequence[int] | None = None,
+        pin_workers: bool = False,
+        env: Mapping[str, str | None] | None = None,
     ) -> None:
         options = PoolOptions(
             max_workers,
@@ -90,6 +107,12 @@ class CompilePool(Executor):
             log_dir,
             native_tracebacks,
             keep_crashes,
+            timeout,
+            memory_limit,
+            nice,
+            cpus,
+            pin_workers,
+            {} if env is None else env,
         )
         if not in_toplevel_process():
             raise NestedPoolError(
@@ -102,7 +125,10 @@ class CompilePool(Executor):
             raise UnsupportedPlatform(str(error)) from None
         # Not at the top: on other platforms, this module can be imported, and says what is missing.
         from compilepool.client.session import Session
+        from compilepool.client.terms import terms_of
 
+        self._options = options
+        self._default_terms = terms_of(options, JobOptions())
         self._session = Session(options)
         # A pool that is dropped ends when its jobs have: their futures may still be waited for.
         end = weakref.finalize(self, self._session.shutdown, wait=False)
@@ -124,19 +150,57 @@ class CompilePool(Executor):
         Raises:
             PoolClosed: after `shutdown`.
             SerializationError: the call cannot be pickled.
+            ValueError: its memory limit is less than what a worker takes, as far as that is known.
         """
-        return self._submit(JobOptions(), fn, args, kwargs)
+        return self._submit(None, self._default_terms, fn, args, kwargs)
 
-    def options(self, *, name: str | None = None) -> ConfiguredPool:
+    def options(
+        self,
+        *,
+        name: str | None = None,
+        timeout: float | AsThePool | None = AS_THE_POOL,
+        memory_limit: int | str | AsThePool | None = AS_THE_POOL,
+        expected_memory: int | str | None = None,
+        retries: int = 0,
+        priority: int = 0,
+        key: str | None = None,
+        env: Mapping[str, str | None] | None = None,
+    ) -> ConfiguredPool:
         """This pool, with options for the jobs submitted through what is returned.
 
         Args:
             name: what errors call the job; None: the name of its function.
+            timeout: as the pool's, for these jobs; None: none.
+            memory_limit: as the pool's, for these jobs; None: none.
+            expected_memory: how much memory such a job will probably take, in bytes or as text; it
+                waits until there is as much. None: what the last jobs of the same key took, or of
+                the same name if there is no key.
+            retries: how often a job runs again whose worker was killed from outside, or by the
+                kernel for want of memory. Never after an exception, or a crash of its own.
+            priority: jobs with a higher one are started first; those with the same as they come.
+            key: jobs with the same key are the same job. When they have crashed their worker three
+                times in a row, they fail at once, until `forget`.
+            env: environment variables that differ for these jobs; None: unset. As before, when a
+                job has ended.
 
         Raises:
-            TypeError: an option is wrong.
+            TypeError, ValueError: an option is wrong; the message names all that are.
         """
-        return ConfiguredPool(self, JobOptions(name))
+        from compilepool.client.terms import terms_of
+
+        env = {} if env is None else env
+        options = JobOptions(
+            name, timeout, memory_limit, expected_memory, retries, priority, key, env
+        )
+        return ConfiguredPool(self, name, terms_of(self._options, options))
+
+    def forget(self, key: str) -> None:
+        """Let jobs of a key run again that have crashed their worker too often.
+
+        Args:
+            key: theirs. Nothing happens if they have not.
+        """
+        self._session.forget(key)
 
     def warm_up(self) -> None:
         """Start all workers now, rather than when jobs need them. Does not wait for them.
@@ -185,24 +249,25 @@ class CompilePool(Executor):
         return False
 
     def _submit(
-        self, options: JobOptions, fn: Callable[..., T], args: Any, kwargs: Any
+        self, name: str | None, terms: JobTerms, fn: Callable[..., T], args: Any, kwargs: Any
     ) -> CompileFuture[T]:
         if not callable(fn):
             raise TypeError(f"submit needs a callable, not {type(fn).__name__}")
-        name = _name_of(fn) if options.name is None else options.name
-        return self._session.submit(name, (fn, args, kwargs))
+        name = _name_of(fn) if name is None else name
+        return self._session.submit(name, (fn, args, kwargs), terms)
 
 
 class ConfiguredPool(Executor):
     """A pool with options for jobs, made by `CompilePool.options`. The same pool, not another."""
 
-    def __init__(self, pool: CompilePool, options: JobOptions) -> None:
+    def __init__(self, pool: CompilePool, name: str | None, terms: JobTerms) -> None:
         self._pool = pool
-        self._options = options
+        self._name = name
+        self._terms = terms
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> CompileFuture[T]:
         """As `CompilePool.submit`, with these options."""
-        return self._pool._submit(self._options, fn, args, kwargs)
+        return self._pool._submit(self._name, self._terms, fn, args, kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """As `CompilePool.shutdown`, for the whole pool."""

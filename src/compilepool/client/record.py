@@ -3,15 +3,59 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+
+from compilepool.wire.usage import Usage
 
 
 @dataclasses.dataclass
 class JobRecord:
     """What is known of a job; it is complete when the job's future is done.
 
+    Times are in seconds, as `time.time()` has them; None if it did not come to that, or nobody
+    knows: a job that is cancelled tells no more.
+
     Attributes:
+        queued: when it was submitted.
+        started: when its worker began it, for the last time.
+        ended: when its worker ended it, or died.
+        cpu_seconds: CPU time of the job and of the children that it has waited for; of a job that
+            was killed, all that it has started.
+        peak_memory: bytes of memory, the most that the job was seen to add to its worker, or that
+            a child of it had. What is less than what its worker has is not seen of a child, unless
+            the job has a memory limit.
+        worker_pid: pid of its worker; 0 if it had none.
+        attempts: how often it was begun; 0 if it was not.
         log: the end of what the job and its children have written to their output and error
             output, if it is captured.
     """
 
+    queued: float = 0.0
+    started: float | None = None
+    ended: float | None = None
+    cpu_seconds: float = 0.0
+    peak_memory: int = 0
+    worker_pid: int = 0
+    attempts: int = 0
     log: str = ""
+
+    @property
+    def wall_seconds(self) -> float:
+        """For how long it ran, in seconds; 0 if it did not."""
+        return 0.0 if self.started is None or self.ended is None else self.ended - self.started
+
+    @property
+    def queue_seconds(self) -> float:
+        """For how long it waited, in seconds; 0 if it was not begun."""
+        return 0.0 if self.started is None else max(0.0, self.started - self.queued)
+
+    def _note(self, usage: Usage) -> None:
+        """What the supervisor tells."""
+        if not usage.started:
+            return
+        now = time.time() - time.monotonic()
+        self.started, self.ended = now + usage.started, now + usage.ended
+        self.cpu_seconds = usage.cpu_s
+        self.peak_memory = usage.peak_bytes
+        self.worker_pid = usage.pid
+        self.attempts = usage.attempts

@@ -74,6 +74,7 @@ def replay(crash: KeptCrash, tell: Callable[[str], object]) -> CompileFuture[Any
             serializer=_Unread(),
             capture=False,  # what it writes is for the one who has started this
             keep_crashes=False,
+            nice=config.nice,
         )
         snapshot = Snapshot(options)
         snapshot.config = dataclasses.replace(snapshot.config, python_flags=config.python_flags)

@@ -8,6 +8,7 @@ import itertools
 import logging
 import os
 import threading
+import time
 from typing import Any
 
 from compilepool.client import failures
@@ -21,12 +22,13 @@ from compilepool.client.launcher import Snapshot, SupervisorProcess
 from compilepool.client.packing import not_sent, pack_call, pack_startup
 from compilepool.errors import CompilePoolError, PoolClosed, SupervisorDied
 from compilepool.options import PoolOptions
+from compilepool.units import size_text
 from compilepool.wire.channel import close_all
 from compilepool.wire.failure import describe
 from compilepool.wire.messages import Kind, Message, Shutdown
 from compilepool.wire.payloads import Payload
 from compilepool.wire.snapshot import JobSnapshot
-from compilepool.wire.submission import submit_message
+from compilepool.wire.submission import DEFAULT_TERMS, JobTerms, submit_message
 
 _MAX_SENDS = 2  # a job is sent again once
 _BURY_S = 5.0
@@ -64,7 +66,7 @@ class Session:
         self._owner_pid = os.getpid()
         self._jobs = JobTable()
         self.dumps = Dumps(self._jobs, self._send)
-        self._inbox = Inbox(self._jobs, options.serializer, self.dumps)
+        self._inbox = Inbox(self._jobs, options.serializer, self.dumps, self._send)
         self._ids = itertools.count(1)
         self._supervisor: SupervisorProcess | None = None
         self._reader: threading.Thread | None = None
@@ -75,16 +77,22 @@ class Session:
 
     # Any thread
 
-    def submit(self, name: str, call: tuple[Any, ...]) -> CompileFuture[Any]:
+    def submit(
+        self, name: str, call: tuple[Any, ...], terms: JobTerms = DEFAULT_TERMS
+    ) -> CompileFuture[Any]:
         """Send a job.
 
         Raises:
+            ValueError: its memory limit is less than what a worker takes.
             PoolClosed, SerializationError, CompilePoolError: it was not accepted.
         """
         self._check_open()
-        return self.submit_packed(name, pack_call(name, call, self._serializer))
+        self._check_memory_limit(name, terms)
+        return self.submit_packed(name, pack_call(name, call, self._serializer), terms)
 
-    def submit_packed(self, name: str, payload: Payload) -> CompileFuture[Any]:
+    def submit_packed(
+        self, name: str, payload: Payload, terms: JobTerms = DEFAULT_TERMS
+    ) -> CompileFuture[Any]:
         """Send a job whose call is packed; takes over the payload.
 
         Raises:
@@ -92,8 +100,13 @@ class Session:
         """
         id = next(self._ids)
         future: CompileFuture[Any] = CompileFuture(functools.partial(self._cancel, id))
+        future.record.queued = time.time()
+        if terms.key and (poisoned := self._inbox.poisoned.error(terms.key, name)):
+            payload.close()
+            future._end_with_error(poisoned)
+            return future
         with self._jobs.lock:
-            job = self._jobs.add(id, name, payload, future)
+            job = self._jobs.add(id, name, payload, future, terms)
             try:
                 self._check_open()
                 self._start()
@@ -106,6 +119,10 @@ class Session:
                     raise not_sent(name, error) from error
                 raise
         return future
+
+    def forget(self, key: str) -> None:
+        """Let jobs of this key run again."""
+        self._inbox.poisoned.forget(key)
 
     def warm_up(self) -> None:
         """Start everything that a job needs."""
@@ -169,6 +186,7 @@ class Session:
         self._is_closing = True
         for future, name in futures:
             future._abandon(failures.of_another_process(name))
+        self._inbox.poisoned.abandon()
         if self._inbox.keeper is not None:
             self._inbox.keeper.abandon()
         self._drop_startup()
@@ -187,6 +205,14 @@ class Session:
             )
         if self._is_closing:
             raise PoolClosed("cannot schedule new futures after shutdown; make a new pool")
+
+    def _check_memory_limit(self, name: str, terms: JobTerms) -> None:
+        idle = self._inbox.idle_memory
+        if terms.memory_limit is not None and terms.memory_limit < idle:
+            raise ValueError(
+                f"the memory_limit of job {name!r}, {size_text(terms.memory_limit)}, is less than"
+                f" what an idle worker of this pool takes, {size_text(idle)}; raise it"
+            )
 
     def _start(self) -> None:
         if self._supervisor is not None:
@@ -210,7 +236,7 @@ class Session:
         if self._snapshot is None:
             self._snapshot = Snapshot(self._options)
         if self._options.keep_crashes and self._inbox.keeper is None:
-            self._inbox.keeper = CrashKeeper(self._snapshot, self._startup)
+            self._inbox.keeper = CrashKeeper(self._snapshot, self._startup, self._inbox.end_failed)
         config = self._snapshot.config.payload()
         try:
             self._supervisor = SupervisorProcess(self._snapshot.env)
@@ -228,7 +254,7 @@ class Session:
             supervisor.close()
 
     def _send_job(self, id: int, job: Job) -> bool:
-        message = submit_message(id, job.name, job.payload)
+        message = submit_message(id, job.name, job.payload, job.terms)
         try:
             return self._send(message)
         finally:

@@ -23,6 +23,7 @@ from compilepool.wire.messages import (
     json_message,
     text_message,
 )
+from compilepool.wire.orders import WorkerOrders
 from compilepool.wire.payloads import of_message
 from compilepool.wire.spawn import FIRST_FD, process_command, spawn
 from compilepool.wire.worker_fds import WorkerFds
@@ -109,14 +110,15 @@ class ForkServer:
             refuse(message, "to a fork server")
         try:
             fds = WorkerFds.of_flat(message.fds, captures=self._config.capture)
-        except ValueError as error:
+            orders = WorkerOrders.decode(message.body)
+        except (ValueError, ProtocolError) as error:
             refuse(message, str(error))
         if self._go_on is not None:
             close_all(message.fds)  # a forked worker, on its way out of the loop
             return
         start = self._spawn if self._config.start_method == "spawn" else self._fork
         try:
-            pid = start(fds)
+            pid = start(fds, orders)
             # If this fails, the child is none that is known, and goes with the next sweep.
             pidfd = os.pidfd_open(pid) if pid else -1
         except OSError as error:
@@ -131,28 +133,28 @@ class ForkServer:
         if self._go_on is None:
             close_all(message.fds)
 
-    def _fork(self, fds: WorkerFds) -> int:
+    def _fork(self, fds: WorkerFds, orders: WorkerOrders) -> int:
         parent_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
             self._channel.close()
             close_all([*self._watched, *self._workers])
-            self._go_on = functools.partial(self._work, parent_pid, fds)
+            self._go_on = functools.partial(self._work, parent_pid, fds, orders)
         return pid
 
-    def _work(self, parent_pid: int, fds: WorkerFds) -> None:
+    def _work(self, parent_pid: int, fds: WorkerFds, orders: WorkerOrders) -> None:
         """In a forked worker: what it has to do."""
-        park = self._config.native_tracebacks
-        bootstrap(parent_pid, self._supervisor_pid, fds.crash, park=park)
+        bootstrap(parent_pid, self._supervisor_pid, fds.crash, self._config, orders)
         os.close(self._crash_fd)  # only now is faulthandler done with it
-        work(Channel.adopt(fds.socket), fds)
+        work(Channel.adopt(fds.socket), fds, orders)
 
-    def _spawn(self, fds: WorkerFds) -> int:
+    def _spawn(self, fds: WorkerFds, orders: WorkerOrders) -> int:
         config = self._config.payload(inline_limit=-1)
         try:
             all_fds = [config.fd, *fds.flat()]
             command = process_command([*self._config.python_flags, "-P"], _WORKER)
             arguments = [str(os.getpid()), str(self._supervisor_pid), str(len(all_fds))]
+            arguments.append(orders.encode().decode())
             return spawn([*command, *arguments], os.environ, all_fds)
         finally:
             config.close()
@@ -160,11 +162,13 @@ class ForkServer:
     def _bury(self, pidfd: int) -> None:
         number, pid = self._workers.pop(pidfd)
         self._poll.unregister(pidfd)
+        cpu_before_s = kernel.children_cpu_s()
         exitcode, peak_bytes = kernel.reap_with_peak(pidfd, pid)
         os.close(pidfd)
         live = [worker_pid for _, worker_pid in self._workers.values()]
         kernel.sweep(keep=[*self._kept, *live])
-        body = {"exitcode": exitcode, "peak_bytes": peak_bytes}
+        cpu_s = kernel.children_cpu_s() - cpu_before_s
+        body = {"exitcode": exitcode, "peak_bytes": peak_bytes, "cpu_s": cpu_s}
         self._channel.send(json_message(Kind.WORKER_EXITED, body, id=number))
 
 

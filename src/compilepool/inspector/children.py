@@ -1,38 +1,23 @@
-"""The processes below one, proc(5)."""
+"""What the processes below one are, proc(5)."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator
 
 from compilepool.wire.native_report import MAX_TEXT, ChildProcess
+from compilepool.wire.process_tree import descendants
 
 MAX_CHILDREN = 256
 
 
 def processes_below(pid: int) -> Iterator[ChildProcess]:
     """The descendants of a process, parents before their children, at most `MAX_CHILDREN`."""
-    seen = {pid}
-    todo = [pid]
-    while todo:
-        parent = todo.pop(0)
-        for child in _children(parent):
-            if child in seen or len(seen) > MAX_CHILDREN:
-                continue
-            seen.add(child)
-            todo.append(child)
-            with contextlib.suppress(OSError, IndexError, ValueError):
-                yield _child(child)
-
-
-def _children(pid: int) -> list[int]:
-    pids: list[int] = []
-    with contextlib.suppress(OSError):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/children") as file:
-                pids += [int(child) for child in file.read().split()]
-    return sorted(pids)
+    for child, _ in itertools.islice(descendants(pid), MAX_CHILDREN):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            yield _child(child)
 
 
 def _child(pid: int) -> ChildProcess:

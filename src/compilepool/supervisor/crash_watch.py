@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from compilepool.supervisor.inspection import missing
-from compilepool.supervisor.inspections import Inspections
+from compilepool.supervisor.inspections import PATIENCE_S, Inspections
 from compilepool.supervisor.loop import Loop
 from compilepool.supervisor.oom_watch import OomWatch
 from compilepool.supervisor.worker_link import Crash, WorkerLink
@@ -103,9 +103,19 @@ class CrashWatch:
         """The worker is dead, and closed."""
         self._inspections.cancel(link)
 
-    def take_snapshot(self, link: WorkerLink, on_done: Callable[[JobSnapshot], None]) -> None:
-        """Find out what a worker, which runs a job, does just now; `on_done` is called once."""
+    def take_snapshot(
+        self,
+        link: WorkerLink,
+        on_done: Callable[[JobSnapshot], None],
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """Find out what a worker, which runs a job, does just now.
 
+        Args:
+            link: the worker.
+            on_done: called once.
+            patience_s: how long it may take to read the native stacks, in seconds.
+        """
         self.read(link)
         if link.crash is not None:
             on_done(link.snapshot(missing("stacks: it has crashed; the error of its job has them")))
@@ -113,9 +123,10 @@ class CrashWatch:
         link.crash_socket.forget_dump()
 
         def looked_into(native: str) -> None:
-            self._finish_snapshot(link, native, "", time.monotonic() + _PYTHON_STACK_S, on_done)
+            self._finish_snapshot(link, native, "", time.monotonic() + python_stack_s, on_done)
 
-        self._inspections.start(link, "live", looked_into)
+        python_stack_s = min(_PYTHON_STACK_S, patience_s / 5)  # mostly it is there already
+        self._inspections.start(link, "live", looked_into, patience_s)
 
     def _finish_snapshot(
         self,
@@ -136,7 +147,7 @@ class CrashWatch:
         now = time.monotonic()
         if now > deadline:
             if not text:
-                native += missing(f"Python stack: it did not come within {_PYTHON_STACK_S:g} s")
+                native += missing("Python stack: it did not come in time")
             on_done(link.snapshot(native))
             return
         again = functools.partial(self._finish_snapshot, link, native, text, deadline, on_done)

@@ -7,21 +7,27 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from compilepool.supervisor.crash_watch import CrashWatch
+from compilepool.supervisor.endings import Endings
 from compilepool.supervisor.forkserver_link import ForkServerLink
+from compilepool.supervisor.job_memory import resident_growth
+from compilepool.supervisor.limit_watch import LimitWatch
 from compilepool.supervisor.listener import Listener
 from compilepool.supervisor.log_dir import LogDir
 from compilepool.supervisor.loop import Loop
-from compilepool.supervisor.worker_link import WorkerLink
+from compilepool.supervisor.pinning import CpuPins
+from compilepool.supervisor.worker_link import Verdict, WorkerLink
 from compilepool.wire import kernel
 from compilepool.wire.channel import close_all, handle_each, refuse
 from compilepool.wire.config import PoolConfig
 from compilepool.wire.failure import CRASH_HEAD, Cause, Failure
 from compilepool.wire.messages import Kind, Message, ProtocolError, read_json
+from compilepool.wire.orders import WorkerOrders
 from compilepool.wire.payloads import Payload, of_message
 from compilepool.wire.snapshot import JobSnapshot
+from compilepool.wire.submission import JobTerms
 
 _WORKERS_EXIT_S = 1.0
 _ORDERLY_EXIT_S = 2.0
@@ -58,6 +64,10 @@ class Crew:
         self._unsent_to: set[int] = set()
         self._log_dir = LogDir(config.log_dir, listener.name_of, listener.warn)
         self._crash_watch = CrashWatch(loop, config, listener.worker_crashing)
+        self._limit_watch = LimitWatch(loop, self._over_limit)
+        self._endings = Endings(loop, self._crash_watch)
+        self._pins = CpuPins(config.cpus, pin=config.pin_workers)
+        self._is_idle_memory_told = False
 
     # What the scheduler wants
 
@@ -79,10 +89,10 @@ class Crew:
             self._forget(link)
             raise
 
-    def send_job(self, worker: int, job: int, payload: Payload) -> None:
+    def send_job(self, worker: int, job: int, terms: JobTerms, payload: Payload) -> None:
         """Put a job into the worker's socket."""
         link = self._workers[worker]
-        self._send(link, lambda: link.send_job(job, payload))
+        self._send(link, lambda: link.send_job(job, terms, payload))
 
     @property
     def has_unsent(self) -> bool:
@@ -103,8 +113,32 @@ class Crew:
         return self._workers[worker].take_back() if worker in self._workers else []
 
     def kill_worker(self, worker: int) -> None:
-        """Kill the worker; `worker_lost` follows."""
-        self._workers[worker].kill()
+        """End the worker, and the job that it runs; `worker_lost` follows within a bound."""
+        self._endings.end(self._workers[worker])
+
+    def watch_job(self, worker: int, job: int, terms: JobTerms) -> None:
+        """The worker runs the job, which has a limit: `over_limit` follows if it goes over it."""
+        link = self._workers[worker]
+        if link.has_started:
+            self._limit_watch.watch(link, job, terms)
+
+    def memory_of(self, jobs: Mapping[int, int]) -> dict[int, int]:
+        """At most so many bytes does each job take.
+
+        Args:
+            jobs: workers, and the jobs that they run.
+        """
+        found = {}
+        for worker, job in jobs.items():
+            link = self._workers.get(worker)
+            status = link.status if link is not None and link.has_started else None
+            if link is not None and status is not None and status.job == job:
+                found[job] = resident_growth(link.pid, status.before)
+        return found
+
+    def memory_seen(self, worker: int, job: int) -> int:
+        """The most that a job was seen to take, in bytes; 0 if nobody has looked."""
+        return self._workers[worker].memory_seen(job)
 
     def runs(self, worker: int, job: int) -> bool:
         """Whether the worker has begun the job."""
@@ -156,7 +190,10 @@ class Crew:
         except OSError:
             close_all(fds)
             raise
-        server.send(Message(Kind.START_WORKER, link.number, fds=tuple(fds)))
+        # Workers are alike: one that tells is enough.
+        orders = WorkerOrders(self._pins.cpus_of(link.number), not self._is_idle_memory_told)
+        body = orders.encode()
+        server.send(Message(Kind.START_WORKER, link.number, body=body, fds=tuple(fds)))
 
     # The workers
 
@@ -177,6 +214,9 @@ class Crew:
         self._loop.forget(link.crash_socket.fileno())
         link.close()
         self._crash_watch.forget(link)
+        self._limit_watch.forget(link.number)
+        self._endings.forget(link)
+        self._pins.free(link.number)
 
     def _read_worker(self, link: WorkerLink) -> None:
         try:
@@ -194,6 +234,7 @@ class Crew:
         kind = message.kind
         if kind is Kind.RESULT:
             if link.jobs[:1] == [message.id]:
+                self._limit_watch.forget(link.number)
                 self._end_output(link)
             self._listener.job_ended(link.number, message)
         elif link.is_ready:
@@ -205,6 +246,9 @@ class Crew:
         elif kind is Kind.READY:
             link.is_ready = True
             link.importing = ""
+            if message.id:
+                self._is_idle_memory_told = True
+                self._listener.idle_memory(message.id)
             self._listener.worker_ready(link.number)
         elif kind is Kind.IMPORTING:
             link.importing = message.body.decode(errors="replace")
@@ -212,6 +256,11 @@ class Crew:
             self._preload_raised(message)
         else:
             refuse(message, "from a worker")
+
+    def _over_limit(self, link: WorkerLink, job: int, verdict: Verdict) -> None:
+        if link.crash is None:
+            link.verdict = verdict
+            self._listener.over_limit(link.number, job)
 
     def _hear_last_words(self, link: WorkerLink) -> None:
         self._loop.forget(link.channel.fileno())

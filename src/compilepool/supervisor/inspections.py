@@ -23,6 +23,7 @@ Mode: TypeAlias = Literal["crash", "live"]
 class _Request(NamedTuple):
     link: WorkerLink
     mode: Mode
+    patience_s: float
     deadline: float
     on_done: Callable[[str], None]
 
@@ -41,15 +42,22 @@ class Inspections:
         self._waiting: deque[_Request] = deque()
         self._running: list[tuple[_Request, Inspection]] = []
 
-    def start(self, link: WorkerLink, mode: Mode, on_done: Callable[[str], None]) -> None:
+    def start(
+        self,
+        link: WorkerLink,
+        mode: Mode,
+        on_done: Callable[[str], None],
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         """Look into a worker as soon as there is room; crashes go first.
 
         Args:
             link: the worker; its process must exist.
             mode: "crash" if it has parked, "live" if it runs.
             on_done: called once, later, with the JSON lines of a `NativeReport`, complete or not.
+            patience_s: how long it may take, in seconds.
         """
-        request = _Request(link, mode, time.monotonic() + PATIENCE_S, on_done)
+        request = _Request(link, mode, patience_s, time.monotonic() + patience_s, on_done)
         if mode == "crash":
             self._end_live(link)  # two cannot hold the same thread
             self._waiting.appendleft(request)
@@ -80,7 +88,7 @@ class Inspections:
         def end(found: str) -> None:
             self._running.remove(running)
             if time.monotonic() > request.deadline:
-                found += missing(f"the rest: it took longer than {PATIENCE_S:g} s to look")
+                found += missing(f"the rest: it took longer than {request.patience_s:g} s to look")
             request.on_done(found)
             self._start_waiting()
 

@@ -26,6 +26,12 @@ class Listener(Protocol):
     def worker_crashing(self, worker: int) -> None:
         """It has crashed, and is looked into; `worker_lost` follows within a bound."""
 
+    def over_limit(self, worker: int, job: int) -> None:
+        """The job, which the worker runs, must end."""
+
+    def idle_memory(self, size: int) -> None:
+        """So many bytes does a worker take that has no job; told once."""
+
     def worker_lost(self, worker: int, last_started: int, why: Failure) -> None:
         """It is dead; all that it had sent has been heard. 0: it has started no job."""
 

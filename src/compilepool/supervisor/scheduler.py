@@ -12,8 +12,7 @@ hold it back: it returns to the queue when somebody is idle, or the job ahead of
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic
 
 from compilepool.supervisor.actions import (
@@ -29,6 +28,9 @@ from compilepool.supervisor.actions import (
     TakeBack,
     Worker,
 )
+from compilepool.supervisor.admission import Admission
+from compilepool.supervisor.job_queue import JobQueue
+from compilepool.supervisor.roster import Roster
 from compilepool.supervisor.states import JobState, WorkerState
 
 SHORT_JOB_S = 0.005
@@ -46,19 +48,16 @@ class Scheduler(Generic[Cause]):
 
     Args:
         max_workers: how many workers may exist at once.
+        expected_memory: how many bytes of memory a job will probably take, asked when it is next.
     """
 
-    def __init__(self, max_workers: int) -> None:
-        self._max_workers = max_workers
-        self._limit = max_workers
+    def __init__(
+        self, max_workers: int, expected_memory: Callable[[Job], int] = lambda _job: 0
+    ) -> None:
+        self._admission = Admission(expected_memory)
         self._jobs: dict[Job, JobState] = {}
-        self._queue: OrderedDict[Job, None] = OrderedDict()
-        self._workers: dict[Worker, WorkerState] = {}
-        self._idle: dict[Worker, None] = {}  # the last in is the first out: its caches are warm
-        self._starting: dict[Worker, None] = {}  # those that have a job already
-        self._unreported: dict[Worker, None] = {}  # in the order in which their jobs began
-        self._crashing: dict[Worker, None] = {}
-        self._next_worker = 1
+        self._queue = JobQueue()
+        self._workers = Roster(max_workers)
         self._last_was_short = False
         self._start_failures = 0
         self._broken: Cause | None = None
@@ -76,18 +75,45 @@ class Scheduler(Generic[Cause]):
         """The worker that has the job, which has not ended; None if none has."""
         return self._jobs[job].worker
 
+    def running(self) -> dict[Worker, Job]:
+        """The first job of each worker that has one."""
+        return {
+            worker: self._workers[worker].jobs[0]
+            for worker in self._workers
+            if self._workers[worker].jobs
+        }
+
+    def attempts_of(self, job: Job) -> int:
+        """How often the job, which has not ended, was begun."""
+        return self._jobs[job].attempts
+
+    @property
+    def is_short_of_memory(self) -> bool:
+        """Whether a job waits that could run if there were more memory; see `memory_seen`."""
+        return bool(self._queue) and self._admission.is_short
+
     def next_tick(self) -> float | None:
         """When to call `tick`, on the clock of `now`; None: not before the next event."""
-        for worker in self._unreported:
+        for worker in self._workers.unreported:
             return self._workers[worker].since + SHORT_JOB_S
         return None
 
     # Events
 
-    def submit(self, job: Job, now: float, *, may_go_ahead: bool) -> list[Action[Cause]]:
-        """A new job. `may_go_ahead`: it is small enough to wait in a busy worker's socket."""
-        self._jobs[job] = JobState(may_go_ahead)
-        self._queue[job] = None
+    def submit(
+        self, job: Job, now: float, *, may_go_ahead: bool, priority: int = 0, retries: int = 0
+    ) -> list[Action[Cause]]:
+        """A new job.
+
+        Args:
+            job: its number.
+            now: the time.
+            may_go_ahead: whether it is small enough to wait in a busy worker's socket.
+            priority: those with a higher one go first.
+            retries: how often it may run again when its worker is lost through no fault of its.
+        """
+        self._jobs[job] = JobState(may_go_ahead, priority, retries)
+        self._queue.put(job, priority)
         return self._dispatch(now)
 
     def cancel(self, job: Job) -> list[Action[Cause]]:
@@ -98,29 +124,45 @@ class Scheduler(Generic[Cause]):
         state.is_cancelled = True
         if state.worker is not None:
             return [TakeBack(state.worker)]
-        del self._queue[job]
+        self._queue.remove(job, state.priority)
         return [self._end_cancelled(job)]
 
     def cancel_queued(self) -> list[Action[Cause]]:
         """Nobody wants the jobs that no worker has."""
-        jobs, self._queue = self._queue, OrderedDict()
-        return [self._end_cancelled(job) for job in jobs]
+        return [self._end_cancelled(job) for job in self._queue.take_all()]
+
+    def over_limit(self, worker: Worker, job: Job) -> list[Action[Cause]]:
+        """The job has gone over a limit: its worker is killed, and `worker_lost` says why.
+
+        Nothing happens if the worker does not run it any more, or is about to die anyway.
+        """
+        state = self._workers[worker]
+        if state.is_retired or not state.is_ready or state.jobs[:1] != [job]:
+            return []
+        return [*self._kill(worker, state), TakeBack(worker)]
+
+    def memory_seen(self, free: int, used: Mapping[Job, int], now: float) -> list[Action[Cause]]:
+        """How much memory there is.
+
+        Args:
+            free: bytes that jobs may still take; negative if they have taken too much.
+            used: the bytes that jobs take, those of them that are known.
+            now: the time.
+        """
+        self._admission.seen(free, used)
+        return self._dispatch(now)
 
     def warm_up(self) -> list[Action[Cause]]:
         """Start all workers."""
         actions: list[Action[Cause]] = []
-        while self._broken is None and self._has_room:
-            actions.append(StartWorker(self._new_worker()))
+        while self._broken is None and self._workers.has_room:
+            actions.append(StartWorker(self._workers.add()))
         return actions
 
     def worker_ready(self, worker: Worker, now: float) -> list[Action[Cause]]:
         """The worker has started and reads its jobs."""
-        state = self._workers[worker]
-        state.is_ready = True
         self._start_failures = 0
-        self._limit = self._max_workers
-        self._starting.pop(worker, None)
-        self._begin(worker, state, now)
+        self._workers.started(worker, now)
         return self._dispatch(now)
 
     def job_finished(self, worker: Worker, job: Job, now: float) -> list[Action[Cause]]:
@@ -134,39 +176,50 @@ class Scheduler(Generic[Cause]):
             raise ValueError(f"worker {worker} does not run job {job}")
         self._last_was_short = now - state.since < SHORT_JOB_S
         del state.jobs[0]
+        self._admission.returned(job)
         del self._jobs[job]
-        self._begin(worker, state, now)
+        self._workers.begin(worker, now)
         return self._dispatch(now)
 
     def taken_back(self, worker: Worker, jobs: Sequence[Job], now: float) -> list[Action[Cause]]:
         """The answer to `TakeBack`: these had not been read, in the order sent."""
         state = self._workers[worker]
-        self._starting.pop(worker, None)
+        self._workers.starting.pop(worker, None)
         actions = self._requeue(state, jobs)
         if not state.jobs:
             if state.is_ready:
-                self._begin(worker, state, now)
+                self._workers.begin(worker, now)
         elif self._jobs[state.jobs[-1]].is_cancelled:
             # The last that was read is the one that runs: the result of one before is on its way.
-            if not state.is_killed:
-                state.is_killed = True
-                self._retire(worker, state)
-                actions.append(KillWorker(worker))
+            actions += self._kill(worker, state)
         elif state.is_report_due:
             state.is_report_due = False
             actions.append(ReportStarted(state.jobs[0]))
         return actions + self._dispatch(now)
 
     def worker_lost(
-        self, worker: Worker, unread: Sequence[Job], cause: Cause, now: float
+        self,
+        worker: Worker,
+        unread: Sequence[Job],
+        cause: Cause,
+        now: float,
+        *,
+        is_from_outside: bool = False,
     ) -> list[Action[Cause]]:
         """The worker is dead; what it had finished before has been reported.
 
-        The jobs `unread`, which it had not started, run elsewhere; the one it ran fails of `cause`.
+        The jobs `unread`, which it had not started, run elsewhere; the one it ran fails of `cause`,
+        or runs again if that came from outside and it has retries left.
         """
-        state = self._forget(worker)
+        state = self._workers.remove(worker)
         actions = self._requeue(state, unread)
-        actions += [self._end_failed(job, cause) for job in state.jobs]
+        for job in state.jobs:
+            lost = self._jobs[job]
+            if is_from_outside and lost.retries and not lost.is_cancelled:
+                lost.retries -= 1
+                self._run_again(job)
+            else:
+                actions.append(self._end_failed(job, cause))
         if not state.is_ready and not state.is_killed:
             actions += self._start_failed(cause)
         return actions + self._dispatch(now)
@@ -175,9 +228,9 @@ class Scheduler(Generic[Cause]):
         """`StartWorker` has failed: the machine has no more to give."""
         if len(self._workers) == 1:
             return self.worker_lost(worker, self._workers[worker].jobs[:], cause, now)
-        state = self._forget(worker)
+        state = self._workers.remove(worker)
         actions = self._requeue(state, state.jobs[:])
-        self._limit = len(self._workers)  # those that there are will do
+        self._workers.is_full()
         return actions + self._dispatch(now)
 
     def worker_crashing(self, worker: Worker, now: float) -> list[Action[Cause]]:
@@ -185,12 +238,9 @@ class Scheduler(Generic[Cause]):
 
         It gets no more jobs, and while that takes, another worker has its place.
         """
-        state = self._workers[worker]
-        self._retire(worker, state)
-        if state.is_ready:
-            self._crashing[worker] = None
+        self._workers.retire(worker)
         # What is taken back goes first, so who is next is decided then.
-        return [TakeBack(worker)] if state.jobs else self._dispatch(now)
+        return [TakeBack(worker)] if self._workers[worker].jobs else self._dispatch(now)
 
     def fork_server_lost(
         self,
@@ -209,7 +259,7 @@ class Scheduler(Generic[Cause]):
         """
         actions: list[Action[Cause]] = []
         for worker in reversed(list(self._workers)):
-            state = self._forget(worker)
+            state = self._workers.remove(worker)
             actions += self._requeue(state, unread[worker])
             for job in state.jobs:
                 lost = self._jobs[job]
@@ -217,7 +267,7 @@ class Scheduler(Generic[Cause]):
                     actions.append(self._end_failed(job, cause))
                 else:
                     lost.reruns += 1
-                    self._put_first(job)
+                    self._run_again(job)
         actions += self._start_failed(start_cause)
         return actions + self._dispatch(now)
 
@@ -225,14 +275,17 @@ class Scheduler(Generic[Cause]):
         """No worker can be started, ever: the jobs that no worker has fail, and all later ones."""
         if self._broken is None:
             self._broken = cause
-        return [*(TakeBack(worker) for worker in self._starting), *self._fail_queued(self._broken)]
+        return [
+            *(TakeBack(worker) for worker in self._workers.starting),
+            *self._fail_queued(self._broken),
+        ]
 
     def tick(self, now: float) -> list[Action[Cause]]:
         """The time of `next_tick` has come."""
         actions: list[Action[Cause]] = []
         while (due := self.next_tick()) is not None and due <= now:
-            worker = next(iter(self._unreported))
-            del self._unreported[worker]
+            worker = next(iter(self._workers.unreported))
+            del self._workers.unreported[worker]
             state = self._workers[worker]
             if len(state.jobs) > 1:
                 state.is_report_due = True
@@ -243,61 +296,57 @@ class Scheduler(Generic[Cause]):
 
     # Parts of events
 
-    @property
-    def _has_room(self) -> bool:
-        """Whether there may be another worker: for as many as crash, up to `max_workers` more."""
-        return len(self._workers) - min(len(self._crashing), self._max_workers) < self._limit
-
     def _dispatch(self, now: float) -> list[Action[Cause]]:
         actions: list[Action[Cause]] = []
         if self._broken is not None:
             return self._fail_queued(self._broken)
-        if self._idle and self._starting:
+        workers = self._workers
+        self._admission.is_short = False
+        if workers.idle and workers.starting:
             # Somebody is idle while a starting worker holds a job, older than any in the queue.
-            return [TakeBack(next(iter(self._starting)))]
-        while self._queue and self._idle:
-            worker, _ = self._idle.popitem()
+            return [TakeBack(next(iter(workers.starting)))]
+        while workers.idle and self._may_send():
+            worker, _ = workers.idle.popitem()
             self._send(actions, worker, now)
-        while self._queue and self._has_room:
-            worker = self._new_worker()
+        while workers.has_room and self._may_send():
+            worker = workers.add()
             actions.append(StartWorker(worker))
             self._send(actions, worker, now)
         if self._queue and self._last_was_short:
-            for worker in self._unreported:
-                if not self._queue or not self._jobs[next(iter(self._queue))].may_go_ahead:
+            for worker in workers.unreported:
+                if len(workers[worker].jobs) > 1:
+                    continue
+                if not self._may_send() or not self._jobs[self._queue.first()].may_go_ahead:
                     break
-                if len(self._workers[worker].jobs) == 1:
-                    self._send(actions, worker, now)
+                self._send(actions, worker, now)
         return actions
 
+    def _may_send(self) -> bool:
+        """Whether there is a job to be sent, and memory for it.
+
+        If not for it, those behind it wait as well, which may take less: else it might never run.
+        """
+        return bool(self._queue) and self._admission.admits(self._queue.first())
+
     def _send(self, actions: list[Action[Cause]], worker: Worker, now: float) -> None:
-        job, _ = self._queue.popitem(last=False)
+        job = self._queue.take()
         self._jobs[job].worker = worker
+        self._admission.sent(job)
         state = self._workers[worker]
         state.jobs.append(job)
         if not state.is_ready:
-            self._starting[worker] = None
+            self._workers.starting[worker] = None
         elif len(state.jobs) == 1:
-            self._begin(worker, state, now)
+            self._workers.begin(worker, now)
         actions.append(SendJob(worker, job))
 
-    def _begin(self, worker: Worker, state: WorkerState, now: float) -> None:
-        """The worker's first job is another one than before, or there is none."""
-        self._unreported.pop(worker, None)
-        self._idle.pop(worker, None)
-        state.is_report_due = False
-        state.since = now
-        if state.is_retired:
-            return
-        if state.jobs:
-            self._unreported[worker] = None
-        else:
-            self._idle[worker] = None
-
-    def _retire(self, worker: Worker, state: WorkerState) -> None:
-        state.is_retired = True
-        for index in (self._idle, self._starting, self._unreported):
-            index.pop(worker, None)
+    def _kill(self, worker: Worker, state: WorkerState) -> list[Action[Cause]]:
+        """It is to die for the job that it runs. Once is enough."""
+        if state.is_killed:
+            return []
+        state.is_killed = True
+        self._workers.retire(worker)
+        return [KillWorker(worker)]
 
     def _requeue(self, state: WorkerState, jobs: Sequence[Job]) -> list[Action[Cause]]:
         actions: list[Action[Cause]] = []
@@ -310,14 +359,13 @@ class Scheduler(Generic[Cause]):
         return actions
 
     def _put_first(self, job: Job) -> None:
+        self._admission.returned(job)
         self._jobs[job].worker = None
-        self._queue[job] = None
-        self._queue.move_to_end(job, last=False)
+        self._queue.put_first(job, self._jobs[job].priority)
 
-    def _forget(self, worker: Worker) -> WorkerState:
-        for index in (self._idle, self._starting, self._unreported, self._crashing):
-            index.pop(worker, None)
-        return self._workers.pop(worker)
+    def _run_again(self, job: Job) -> None:
+        self._jobs[job].attempts += 1
+        self._put_first(job)
 
     def _start_failed(self, cause: Cause) -> list[Action[Cause]]:
         """A worker, or the fork server that would have made it, died while starting."""
@@ -327,22 +375,17 @@ class Scheduler(Generic[Cause]):
         self._start_failures = 0
         return self._fail_queued(cause)
 
-    def _new_worker(self) -> Worker:
-        worker = self._next_worker
-        self._next_worker += 1
-        self._workers[worker] = WorkerState()
-        return worker
-
     def _end_failed(self, job: Job, cause: Cause) -> Action[Cause]:
         if self._jobs[job].is_cancelled:
             return self._end_cancelled(job)
+        self._admission.returned(job)
         del self._jobs[job]
         return FailJob(job, cause)
 
     def _end_cancelled(self, job: Job) -> ReportCancelled:
+        self._admission.returned(job)
         del self._jobs[job]
         return ReportCancelled(job)
 
     def _fail_queued(self, cause: Cause) -> list[Action[Cause]]:
-        jobs, self._queue = self._queue, OrderedDict()
-        return [self._end_failed(job, cause) for job in jobs]
+        return [self._end_failed(job, cause) for job in self._queue.take_all()]

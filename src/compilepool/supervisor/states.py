@@ -13,13 +13,19 @@ class JobState:
 
     Attributes:
         may_go_ahead: whether it may wait in a busy worker's socket.
-        reruns: how often it has run again.
+        priority: those with a higher one go first.
+        retries: how often it may still run again, if its worker is lost through no fault of its.
+        reruns: how often it has run again with another fork server.
+        attempts: how often it was begun, this time included.
         is_cancelled: whether nobody wants it any more.
         worker: who has it; None while it is queued.
     """
 
     may_go_ahead: bool
+    priority: int = 0
+    retries: int = 0
     reruns: int = 0
+    attempts: int = 1
     is_cancelled: bool = False
     worker: Worker | None = None
 

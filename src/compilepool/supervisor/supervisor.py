@@ -11,9 +11,13 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from compilepool.supervisor import actions as todo
+from compilepool.supervisor import memory_room
 from compilepool.supervisor.client_link import ClientLink
 from compilepool.supervisor.crew import Crew
+from compilepool.supervisor.dumps import Dumps
+from compilepool.supervisor.job import Job
 from compilepool.supervisor.loop import Loop
+from compilepool.supervisor.memory_room import MemoryRoom
 from compilepool.supervisor.scheduler import Scheduler
 from compilepool.wire import kernel
 from compilepool.wire.channel import Channel, close_all, handle_each, refuse
@@ -21,21 +25,13 @@ from compilepool.wire.config import PoolConfig
 from compilepool.wire.failure import Cause, Failure
 from compilepool.wire.messages import Form, Kind, Message, ProtocolError, Shutdown
 from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
-from compilepool.wire.snapshot import JobSnapshot
 from compilepool.wire.spawn import FIRST_FD
-from compilepool.wire.submission import read_submit
+from compilepool.wire.submission import env_as_json, read_submit
+from compilepool.wire.usage import NO_USAGE, read_usage, replace_usage, with_usage
 
 _AHEAD_LIMIT = 16 * 1024  # bytes; two jobs in a worker's socket always fit its send buffer
 _PACKETS_PER_WAKE = 32
 _SEND_AGAIN_S = 0.005
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Job:
-    client: ClientLink
-    id: int
-    name: str
-    payload: Payload
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,8 +55,9 @@ class Supervisor:
         )
         self._crew: Crew | None = None
         self._scheduler: Scheduler[_Why] = Scheduler(0)
-        self._jobs: dict[int, _Job] = {}
-        self._dumping: set[int] = set()
+        self._memory = MemoryRoom()
+        self._jobs: dict[int, Job] = {}
+        self._dumps = Dumps(lambda job: job not in self._jobs)
         self._has_log: set[int] = set()
         self._last_job = 0
         self._shutdown: Shutdown | None = None
@@ -73,6 +70,8 @@ class Supervisor:
                 self._crew.send_rest()
             if self._scheduler.next_tick() is not None:
                 self._perform(self._scheduler.tick(time.monotonic()))
+            if self._scheduler.is_short_of_memory:
+                self._look_at_memory(memory_room.SHORT_S)
             self._client.flush()
             if self._shutdown is Shutdown.DRAIN and not self._scheduler.unfinished:
                 self._client.flush_finally()
@@ -88,6 +87,8 @@ class Supervisor:
         patience_s = [] if tick is None else [max(0.0, tick - time.monotonic())]
         if self._crew is not None and self._crew.has_unsent:
             patience_s.append(_SEND_AGAIN_S)
+        if self._scheduler.is_short_of_memory:
+            patience_s.append(memory_room.SHORT_S)
         return min(patience_s, default=None)
 
     # The client
@@ -112,7 +113,8 @@ class Supervisor:
         kind = message.kind
         if kind is Kind.SUBMIT and self._crew is not None:
             if lacks_descriptor(message):
-                self._client.send(Message(Kind.RESULT, message.id, form=Form.MEMFD))
+                lost = Message(Kind.RESULT, message.id, form=Form.MEMFD)
+                self._client.send(with_usage(lost, NO_USAGE))
             else:
                 self._submit(message)
         elif kind is Kind.CONFIGURE and self._crew is None:
@@ -138,7 +140,7 @@ class Supervisor:
         own = 1 if message.form is Form.MEMFD else 0
         startup_fds = message.fds[own:]
         config = PoolConfig.of_payload(of_message(message._replace(fds=message.fds[:own])))
-        self._scheduler = Scheduler(config.max_workers)
+        self._scheduler = Scheduler(config.max_workers, self._expected_memory)
         self._crew = Crew(
             self._loop, self, config, self._client.pidfd, startup_fds, self._fd_limit_before
         )
@@ -150,7 +152,7 @@ class Supervisor:
     def _submit(self, message: Message) -> None:
         id = message.id
         try:
-            name, message = read_submit(message)
+            name, terms, message = read_submit(message)
         except ProtocolError:
             close_all(message.fds)
             raise
@@ -163,33 +165,35 @@ class Supervisor:
             payload = payload.spill()
         self._last_job += 1
         job = self._last_job
-        self._jobs[job] = _Job(self._client, id, name, payload)
+        self._jobs[job] = Job(self._client, id, name, terms, payload)
         self._client.jobs[id] = job
-        may_go_ahead = payload.is_inline and len(payload.body) <= _AHEAD_LIMIT
-        self._perform(self._scheduler.submit(job, time.monotonic(), may_go_ahead=may_go_ahead))
+        size = len(payload.body) + (len(env_as_json(terms.env)) if terms.env else 0)
+        self._look_at_memory(memory_room.OLD_S)
+        actions = self._scheduler.submit(
+            job,
+            time.monotonic(),
+            may_go_ahead=payload.is_inline and size <= _AHEAD_LIMIT,
+            priority=terms.priority,
+            retries=terms.retries,
+        )
+        self._perform(actions)
+
+    def _look_at_memory(self, age_s: float) -> None:
+        """See how much memory there is, if what is known is older than so many seconds."""
+        free = None if self._crew is None else self._memory.free(age_s)
+        if free is not None and self._crew is not None:
+            running = self._scheduler.running().items()
+            expecting = {worker: job for worker, job in running if self._expected_memory(job)}
+            used = self._crew.memory_of(expecting)
+            self._perform(self._scheduler.memory_seen(free, used, time.monotonic()))
+
+    def _expected_memory(self, number: int) -> int:
+        return self._memory.expected(self._jobs[number])
 
     def _dump(self, id: int) -> None:
-        """Answer what a job does just now. A question asked again gets the answer to the first."""
         number = self._client.jobs.get(id)
-        if number is None:
-            self._dumped(id, JobSnapshot("ended"))
-            return
-        if number in self._dumping:
-            return
-        worker = self._scheduler.worker_of(number)
-        if worker is None or self._crew is None or not self._crew.runs(worker, number):
-            self._dumped(id, JobSnapshot("queued"))
-            return
-
-        def done(snapshot: JobSnapshot) -> None:
-            self._dumping.discard(number)
-            self._dumped(id, snapshot if number in self._jobs else JobSnapshot("ended"))
-
-        self._dumping.add(number)
-        self._crew.look_into(worker, done)
-
-    def _dumped(self, id: int, snapshot: JobSnapshot) -> None:
-        self._client.send(snapshot.payload().message(Kind.DUMPED, id))
+        worker = None if number is None else self._scheduler.worker_of(number)
+        self._dumps.answer(self._client, id, self._crew, worker)
 
     # What the scheduler decides
 
@@ -202,7 +206,8 @@ class Supervisor:
             action = pending.popleft()
             if isinstance(action, todo.SendJob):
                 if action.worker not in stillborn:
-                    crew.send_job(action.worker, action.job, self._jobs[action.job].payload)
+                    job = self._jobs[action.job]
+                    crew.send_job(action.worker, action.job, job.terms, job.payload)
             elif isinstance(action, todo.TakeBack):
                 unread = crew.take_back(action.worker)
                 answer = self._scheduler.taken_back(action.worker, unread, time.monotonic())
@@ -211,6 +216,9 @@ class Supervisor:
                 job = self._jobs[action.job]
                 job.client.send(Message(Kind.STARTED, job.id))
                 crew.note_long_job()
+                worker = self._scheduler.worker_of(action.job)
+                if job.terms.is_watched and worker is not None:
+                    crew.watch_job(worker, action.job, job.terms)
             elif isinstance(action, todo.StartWorker):
                 try:
                     crew.start_worker(action.worker)
@@ -231,9 +239,10 @@ class Supervisor:
         if isinstance(why, Failure):
             job.client.send(why.payload().message(Kind.FAILED, job.id))
         else:
-            job.client.send(why.payload.message(Kind.RESULT, job.id, why.outcome))
+            result = why.payload.message(Kind.RESULT, job.id, why.outcome)
+            job.client.send(with_usage(result, NO_USAGE))
 
-    def _end_job(self, number: int) -> _Job:
+    def _end_job(self, number: int) -> Job:
         job = self._jobs.pop(number)
         self._has_log.discard(number)
         del job.client.jobs[job.id]
@@ -248,15 +257,32 @@ class Supervisor:
     def job_ended(self, worker: int, result: Message) -> None:
         # One that has lost its descriptor goes on without: it is no fault of the worker's, and the
         # client knows what to say of it.
-        if not lacks_descriptor(result):
-            of_message(result)  # raises if the client could not take it for a payload
         try:
-            actions = self._scheduler.job_finished(worker, result.id, time.monotonic())
-        except ValueError as error:
+            usage, outcome = read_usage(result)
+        except ProtocolError as error:
             refuse(result, str(error))
+        if not lacks_descriptor(outcome):
+            of_message(outcome)  # raises if the client could not take it for a payload
+        try:
+            attempts = self._scheduler.attempts_of(result.id)
+            actions = self._scheduler.job_finished(worker, result.id, time.monotonic())
+        except (KeyError, ValueError) as error:
+            refuse(result, str(error))
+        assert self._crew is not None
+        peak_bytes = max(usage.peak_bytes, self._crew.memory_seen(worker, result.id))
+        known = usage._replace(peak_bytes=peak_bytes, attempts=attempts)
+        if known != usage:
+            result = replace_usage(result, known)
         job = self._end_job(result.id)
+        self._memory.note(job, peak_bytes)
         job.client.send(result._replace(id=job.id))
         self._perform(actions)
+
+    def over_limit(self, worker: int, job: int) -> None:
+        self._perform(self._scheduler.over_limit(worker, job))
+
+    def idle_memory(self, size: int) -> None:
+        self._client.send(Message(Kind.IDLE_MEMORY, size))
 
     def worker_crashing(self, worker: int) -> None:
         self._perform(self._scheduler.worker_crashing(worker, time.monotonic()))
@@ -273,7 +299,15 @@ class Supervisor:
 
     def worker_lost(self, worker: int, last_started: int, why: Failure) -> None:
         unread = self._not_started(worker, last_started)
-        self._perform(self._scheduler.worker_lost(worker, unread, why, time.monotonic()))
+        if last_started in self._jobs:
+            self._memory.note(self._jobs[last_started], why.usage.peak_bytes)
+            attempts = self._scheduler.attempts_of(last_started)
+            usage = why.usage._replace(attempts=attempts)
+            why = dataclasses.replace(why, usage=usage)
+        actions = self._scheduler.worker_lost(
+            worker, unread, why, time.monotonic(), is_from_outside=why.is_from_outside
+        )
+        self._perform(actions)
 
     def crew_lost(
         self, last_started: Mapping[int, int], why: Failure, why_no_worker: Failure

@@ -15,12 +15,14 @@ from compilepool.supervisor.crash_socket import CrashSocket
 from compilepool.supervisor.loop import Loop
 from compilepool.supervisor.worker_output import WorkerOutput
 from compilepool.wire.channel import Channel, close_messages
-from compilepool.wire.failure import Cause, Failure
+from compilepool.wire.failure import Cause, Failure, ProcessMemory
 from compilepool.wire.kernel import send_signal
 from compilepool.wire.messages import Kind, Message, ProtocolError
 from compilepool.wire.payloads import Payload
 from compilepool.wire.snapshot import JobSnapshot
 from compilepool.wire.status import Status, make_status, read_status
+from compilepool.wire.submission import JobTerms, job_message
+from compilepool.wire.usage import NO_USAGE, Usage
 from compilepool.wire.worker_fds import WorkerFds
 
 
@@ -39,6 +41,25 @@ class Crash:
     text: str = ""
     seen_at: float = 0.0
     native: str = ""
+
+
+@dataclasses.dataclass
+class Verdict:
+    """Why a job must end that its worker runs.
+
+    Attributes:
+        cause: TIMEOUT or MEMORY.
+        limit: what it has gone over, in seconds or bytes.
+        used_bytes: what it took, for MEMORY.
+        processes: who took it, the largest first.
+        snapshot: what the job did then, as far as it could be found out.
+    """
+
+    cause: Cause
+    limit: float
+    used_bytes: int = 0
+    processes: tuple[ProcessMemory, ...] = ()
+    snapshot: JobSnapshot | None = None
 
 
 class WorkerLink:
@@ -71,7 +92,7 @@ class WorkerLink:
             if output_loop is not None:
                 self.output = WorkerOutput(output_loop, log)
             stack.pop_all()
-        self._unsent: deque[tuple[int, Payload]] = deque()
+        self._unsent: deque[tuple[int, JobTerms, Payload]] = deque()
         self.jobs: list[int] = []
         """Those that it has and that have not ended; the first one runs, if it has begun."""
         self.pid = 0
@@ -85,8 +106,11 @@ class WorkerLink:
         """Whether it is being found out if it has crashed."""
         self.crash: Crash | None = None
         """Its crash, since it was seen."""
+        self.verdict: Verdict | None = None
+        """Why it is to die, if that is for a limit of the job that it runs."""
         self.importing = ""
         """The module that it preloads by itself just now."""
+        self._memory_seen = (0, 0)
 
     @property
     def fds(self) -> WorkerFds:
@@ -125,6 +149,16 @@ class WorkerLink:
         if self.has_started:
             send_signal(self.pidfd, signal.SIGKILL)
 
+    def note_memory(self, total: int) -> None:
+        """The job that runs takes so many bytes just now."""
+        job, most = self._memory_seen
+        now = self.status.job
+        self._memory_seen = now, max(total, most if job == now else 0)
+
+    def memory_seen(self, job: int) -> int:
+        """The most that a job was seen to take, in bytes; 0 if nobody has looked."""
+        return self._memory_seen[1] if self._memory_seen[0] == job else 0
+
     def why_dead(self, exitcode: int | None, told: Mapping[str, Any]) -> Failure:
         """Why it is dead.
 
@@ -136,8 +170,12 @@ class WorkerLink:
         if crash.signal is not None:
             exitcode = -crash.signal  # it was killed when it had been looked into
         status = self.status
-        since = (crash.seen_at or time.monotonic()) - status.phase_since
+        now = time.monotonic()
+        since = (crash.seen_at or now) - status.phase_since
         peak_bytes = told.get("peak_bytes")
+        usage = self._usage(status, now, told)
+        if self.verdict is not None:
+            return self._why_ended(self.verdict, usage)
         return Failure(
             Cause.CRASH if self.is_ready else Cause.START,
             exitcode,
@@ -149,7 +187,32 @@ class WorkerLink:
             phase=status.phase,
             phase_s=since if status.job else 0.0,
             peak_bytes=peak_bytes if isinstance(peak_bytes, int) else 0,
+            usage=usage,
         )
+
+    def _why_ended(self, verdict: Verdict, usage: Usage) -> Failure:
+        snapshot = verdict.snapshot or JobSnapshot("running")
+        return Failure(
+            verdict.cause,
+            text=snapshot.text,
+            native=snapshot.native,
+            phase=snapshot.phase,
+            phase_s=snapshot.phase_s,
+            peak_bytes=max(verdict.used_bytes, usage.peak_bytes),
+            limit=verdict.limit,
+            processes=verdict.processes,
+            usage=usage,
+        )
+
+    def _usage(self, status: Status, now: float, told: Mapping[str, Any]) -> Usage:
+        """What the job that ran has used, as its worker cannot tell any more."""
+        if not status.job:
+            return NO_USAGE
+        cpu_s, peak_bytes = told.get("cpu_s"), told.get("peak_bytes")
+        spent_s = cpu_s - status.before.cpu_s if isinstance(cpu_s, int | float) else 0.0
+        growth = peak_bytes - status.before.resident if isinstance(peak_bytes, int) else 0
+        peak = max(0, growth, self.memory_seen(status.job))
+        return Usage(status.since, now, max(0.0, spent_s), peak, self.pid)
 
     def snapshot(self, native: str) -> JobSnapshot:
         """What its job does, with the JSON lines of a `NativeReport`."""
@@ -171,7 +234,7 @@ class WorkerLink:
         """The end of the output of the job that runs."""
         return self.output.tail().decode(errors="replace") if self.output is not None else ""
 
-    def send_job(self, number: int, payload: Payload) -> bool:
+    def send_job(self, number: int, terms: JobTerms, payload: Payload) -> bool:
         """Put a job into the worker's socket.
 
         Returns:
@@ -180,7 +243,7 @@ class WorkerLink:
         if not self.jobs and self.output is not None:
             self.output.first_job()
         self.jobs.append(number)
-        self._unsent.append((number, payload))
+        self._unsent.append((number, terms, payload))
         return self.send_rest()
 
     def send_rest(self) -> bool:
@@ -194,15 +257,15 @@ class WorkerLink:
             False if jobs are left for later.
         """
         while self._unsent:
-            number, payload = self._unsent.popleft()
-            message = payload.message(Kind.JOB, number)
+            number, terms, payload = self._unsent.popleft()
+            message = job_message(number, terms, payload)
             try:
                 is_sent = self.channel.send(message, wait=False)
             finally:
                 for fd in set(message.fds) - {payload.fd}:
                     os.close(fd)
             if not is_sent:
-                self._unsent.appendleft((number, payload))
+                self._unsent.appendleft((number, terms, payload))
                 return False
         return True
 
@@ -220,7 +283,7 @@ class WorkerLink:
         while messages := self._theirs.receive(wait=False):
             close_messages(messages)
             jobs += [message.id for message in messages if message.kind is Kind.JOB]
-        jobs += [number for number, _ in self._unsent]
+        jobs += [number for number, _, _ in self._unsent]
         self._unsent.clear()
         for job in jobs:
             self.jobs.remove(job)

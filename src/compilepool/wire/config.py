@@ -28,6 +28,9 @@ class PoolConfig:
         log_dir: the folder for the output of each job; "" if none.
         native_tracebacks: whether a worker that crashes holds still to be looked into.
         libdw: the library that does so; see `wire.libdw`.
+        nice: by how much workers are nicer than the client.
+        cpus: the CPUs that workers may use; empty: those of the client.
+        pin_workers: whether each worker may use one of `cpus` only.
     """
 
     max_workers: int
@@ -41,6 +44,9 @@ class PoolConfig:
     log_dir: str
     native_tracebacks: bool
     libdw: str
+    nice: int = 0
+    cpus: list[int] = dataclasses.field(default_factory=list)
+    pin_workers: bool = False
 
     def payload(self, *, inline_limit: int = INLINE_LIMIT) -> Payload:
         """This configuration as a payload, of any length; see `payloads.pack`."""
@@ -68,7 +74,7 @@ class PoolConfig:
     def _is_valid(self) -> bool:
         names = (self.preload, self.python_flags, self.sys_path)
         texts = (self.cwd, self.log_dir, self.libdw)
-        flags = (self.capture, self.native_tracebacks)
+        flags = (self.capture, self.native_tracebacks, self.pin_workers)
         return (
             isinstance(self.max_workers, int)
             and self.max_workers > 0
@@ -77,4 +83,7 @@ class PoolConfig:
             and all(isinstance(name, str) for value in names for name in value)
             and all(isinstance(text, str) for text in texts)
             and all(isinstance(flag, bool) for flag in flags)
+            and isinstance(self.nice, int)
+            and isinstance(self.cpus, list)
+            and all(isinstance(cpu, int) for cpu in self.cpus)
         )

@@ -4,19 +4,44 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 from enum import StrEnum
+from typing import NamedTuple
 
 from compilepool.wire.messages import ProtocolError, read_json
 from compilepool.wire.payloads import Payload, Unpacked, pack
+from compilepool.wire.usage import NO_USAGE, Usage
 
 
 class Cause(StrEnum):
     """What went wrong."""
 
     CRASH = "crash"  # the worker died while it ran the job
+    TIMEOUT = "timeout"  # the job ran for longer than it may
+    MEMORY = "memory"  # the job took more memory than it may
     START = "start"  # workers die while they start, again and again
     FORK_SERVER = "fork server"  # the fork server died under the job, again
     PRELOAD = "preload"  # a preload module raised or crashed
+
+
+class ProcessMemory(NamedTuple):
+    """A process, and the memory that it takes.
+
+    Attributes:
+        pid: its pid.
+        name: the program's, as `ps` shows it.
+        bytes: of memory, without what it shares with those that are not the job's.
+    """
+
+    pid: int
+    name: str
+    bytes: int
+
+    def is_valid(self) -> bool:
+        """Whether the values are of the right types."""
+        return (
+            isinstance(self.pid, int) and isinstance(self.name, str) and isinstance(self.bytes, int)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +61,9 @@ class Failure:
             resident, getrusage(2); 0 if unknown.
         is_out_of_memory: whether the kernel has killed somebody for memory just then; None if it
             does not tell.
+        limit: the limit that the job went over, in seconds or bytes.
+        processes: for MEMORY, the worker and what is below it, the largest first.
+        usage: what the job has used.
     """
 
     cause: Cause
@@ -47,6 +75,18 @@ class Failure:
     phase_s: float = 0.0
     peak_bytes: int = 0
     is_out_of_memory: bool | None = None
+    limit: float = 0
+    processes: tuple[ProcessMemory, ...] = ()
+    usage: Usage = NO_USAGE
+
+    @property
+    def is_from_outside(self) -> bool:
+        """Whether the worker was killed by neither the job nor the pool, as far as one can tell."""
+        return (
+            self.cause is Cause.CRASH
+            and self.exitcode in (-signal.SIGKILL, -signal.SIGTERM)
+            and not self.text
+        )
 
     def payload(self) -> Payload:
         """What the FAILED message for a job carries."""
@@ -59,7 +99,10 @@ class Failure:
             data = bytes(unpacked.stream)
         try:
             fields = read_json(data)
-            failure = cls(**{**fields, "cause": Cause(fields["cause"])})
+            fields["cause"] = Cause(fields["cause"])
+            fields["processes"] = tuple(ProcessMemory(*each) for each in fields["processes"])
+            fields["usage"] = Usage.of_values(fields["usage"])
+            failure = cls(**fields)
         except (ValueError, TypeError, KeyError):
             raise ProtocolError("not a failure") from None
         if not failure._is_valid():
@@ -74,6 +117,8 @@ class Failure:
             and isinstance(self.phase_s, int | float)
             and isinstance(self.peak_bytes, int)
             and isinstance(self.is_out_of_memory, bool | None)
+            and isinstance(self.limit, int | float)
+            and all(each.is_valid() for each in self.processes)
         )
 
 

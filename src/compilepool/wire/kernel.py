@@ -14,7 +14,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 # <linux/prctl.h>
 _PR_SET_PDEATHSIG = 1
@@ -77,6 +77,26 @@ def die_with_parent(parent_pid: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def die_first_for_memory() -> None:
+    """Be the first that the kernel kills when memory runs out, with all children; proc(5)."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+
+
+def use_cpus(cpus: Collection[int], nice: int) -> None:
+    """Use only these CPUs, and be nicer.
+
+    Args:
+        cpus: numbers of CPUs; those that are not to be had are left out, and all if none is.
+        nice: what is added to this process's niceness, setpriority(2).
+    """
+    usable = set(cpus) & os.sched_getaffinity(0)
+    if usable:
+        os.sched_setaffinity(0, usable)
+    if nice:
+        os.nice(nice)
+
+
 def outlive_parent() -> None:
     """Undo `die_with_parent`."""
     _prctl(_PR_SET_PDEATHSIG, 0)
@@ -111,13 +131,14 @@ def kill_below(pid: int, ancestor: int) -> None:
     except OSError:
         return
     try:
-        if _is_below(pid, ancestor):  # asked when the pid can no more become another process's
+        if is_below(pid, ancestor):  # asked when the pid can no more become another process's
             send_signal(pidfd, signal.SIGKILL)
     finally:
         os.close(pidfd)
 
 
-def _is_below(pid: int, ancestor: int) -> bool:
+def is_below(pid: int, ancestor: int) -> bool:
+    """Whether a process is below another one, or is it."""
     while pid > 1 and pid != ancestor:
         try:
             with open(f"/proc/{pid}/stat", "rb") as file:
@@ -177,6 +198,24 @@ def reap_with_peak(pidfd: int, pid: int) -> tuple[int | None, int]:
     except OSError:
         return None, 0
     return os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
+
+
+def children_cpu_s() -> float:
+    """The CPU time of all children that this process has reaped, and of theirs, in seconds."""
+    import resource
+
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal, proc(5) SigCgt."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            caught = file.read().partition(b"SigCgt:")[2].split(maxsplit=1)[0]
+        return bool(int(caught, 16) >> (number - 1) & 1)
+    except (OSError, ValueError, IndexError):
+        return False
 
 
 def children() -> list[int]:

@@ -32,7 +32,7 @@ class Kind(IntEnum):
 
     # client -> supervisor
     CONFIGURE = 1  # body: PoolConfig as a payload; first message; fds: [startup memfd]
-    SUBMIT = 2  # id: job; body: the name, see `submission`, then the payload of the call
+    SUBMIT = 2  # id: job; body: name and terms, see `submission`, then the payload of the call
     CANCEL = 3  # id: job
     CANCEL_QUEUED = 4
     WARM_UP = 5
@@ -41,27 +41,28 @@ class Kind(IntEnum):
 
     # supervisor -> client
     STARTED = 10  # id: job
-    RESULT = 11  # id: job; flag: Outcome; body: payload. Also worker -> supervisor
+    RESULT = 11  # id: job; flag: Outcome; body: Usage, then payload. Also worker -> supervisor
     FAILED = 12  # id: job; body: payload of a Failure
     CANCELLED = 13  # id: job
     WARNING = 14  # body: text
     LOG = 15  # id: job; body: the end of its output; before its RESULT or FAILED
     DUMPED = 16  # id: job; body: payload of a JobSnapshot
+    IDLE_MEMORY = 17  # id: bytes that an idle worker takes
 
     # supervisor -> fork server
     SERVE = 20  # body: PoolConfig as a payload; first message
-    START_WORKER = 21  # id: worker; fds: WorkerFds
+    START_WORKER = 21  # id: worker; body: WorkerOrders; fds: WorkerFds
 
     # fork server -> supervisor; the first three also from a worker that preloads by itself
     IMPORTING = 30  # body: module name
-    READY = 31
+    READY = 31  # id, from a worker that was ordered to tell: the bytes that it takes
     PRELOAD_FAILED = 32  # body: JSON {module, text}
     UNSAFE_TO_FORK = 33  # body: text, the reason
     WORKER_STARTED = 34  # id: worker; body: JSON {pid}; fds: its pidfd
-    WORKER_EXITED = 35  # id: worker; body: JSON {exitcode, peak_bytes} or {error}
+    WORKER_EXITED = 35  # id: worker; body: JSON {exitcode, peak_bytes, cpu_s} or {error}
 
     # supervisor -> worker
-    JOB = 40  # id: job; body: payload of the call
+    JOB = 40  # id: job; body: its environment, see `submission`, then the payload of the call
 
     # worker -> supervisor
     INITIALIZER_FAILED = 41  # flag: Outcome; body: payload

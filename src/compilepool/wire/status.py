@@ -15,10 +15,28 @@ import time
 from typing import NamedTuple
 
 _TEXT_SIZE = 102
-_STATUS = struct.Struct(f"<QddH{_TEXT_SIZE}s")  # job; since when; phase: since when, length, text
+# job; since when; CPU, resident and anonymous memory before; phase: since when, length, text
+_STATUS = struct.Struct(f"<QddQQdH{_TEXT_SIZE}s")
 _PHASE = struct.Struct(f"<dH{_TEXT_SIZE}s")
 _JOB = struct.Struct("<Q")
 _PHASE_AT = _STATUS.size - _PHASE.size
+
+
+class UsedBefore(NamedTuple):
+    """What a worker had used before a job.
+
+    Attributes:
+        cpu_s: the CPU time of itself and of its children that have been waited for, in seconds.
+        resident: bytes of memory that it had resident.
+        anonymous: those of them that are no file's.
+    """
+
+    cpu_s: float = 0.0
+    resident: int = 0
+    anonymous: int = 0
+
+
+NOTHING_USED = UsedBefore()
 
 
 class Status(NamedTuple):
@@ -27,12 +45,14 @@ class Status(NamedTuple):
     Attributes:
         job: the number of the job that it has begun last; 0 if none.
         since: when that was, by `time.monotonic()`, which is the same in all processes.
+        before: what the worker had used when it began the job.
         phase: what the job has called what it does; empty if nothing.
         phase_since: when it began to.
     """
 
     job: int
     since: float
+    before: UsedBefore
     phase: str
     phase_since: float
 
@@ -48,11 +68,12 @@ class StatusPage:
         self._page = mmap.mmap(fd, _STATUS.size)
         self._job = 0
 
-    def begin(self, job: int) -> None:
-        """The job is about to run."""
+    def begin(self, job: int, before: UsedBefore = NOTHING_USED) -> float:
+        """The job is about to run. Returns the time."""
         now = time.monotonic()
         self._job = job
-        _STATUS.pack_into(self._page, 0, job, now, now, 0, b"")
+        _STATUS.pack_into(self._page, 0, job, now, *before, now, 0, b"")
+        return now
 
     def set_phase(self, text: str) -> None:
         """The job enters a phase. In what an earlier job has left running, nothing happens."""
@@ -77,9 +98,10 @@ def read_status(fd: int) -> Status:
         before, data = data, os.pread(fd, _STATUS.size, 0).ljust(_STATUS.size, b"\0")
         if data == before:
             break
-    job, since, phase_since, length, text = _STATUS.unpack(data)
+    job, since, cpu_s, resident, anonymous, phase_since, length, text = _STATUS.unpack(data)
     phase = text[:length].decode(errors="ignore")  # a character may have been cut
-    return Status(job, _finite(since), phase, _finite(phase_since))
+    used = UsedBefore(_finite(cpu_s), resident, anonymous)
+    return Status(job, _finite(since), used, phase, _finite(phase_since))
 
 
 def _finite(value: float) -> float:

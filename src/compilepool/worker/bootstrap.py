@@ -12,23 +12,27 @@ from typing import NoReturn
 
 from compilepool.wire import kernel
 from compilepool.wire.config import PoolConfig
+from compilepool.wire.orders import WorkerOrders
 from compilepool.wire.spawn import PACKAGE_ROOT
 from compilepool.worker import identity
 from compilepool.worker.parking import report_crashes
 
 
-def bootstrap(parent_pid: int, supervisor_pid: int, crash_fd: int, *, park: bool) -> None:
+def bootstrap(
+    parent_pid: int, supervisor_pid: int, crash_fd: int, config: PoolConfig, orders: WorkerOrders
+) -> None:
     """Make this process a worker. PyTorch: `_async_compile_initializer`.
 
     It ends when its parent ends, whatever it does then; leads a session of its own, out of reach
     of the terminal's signals; inherits the orphans below it; and if it crashes, writes a traceback
-    to `crash_fd`.
+    to `crash_fd`. When memory runs out, the kernel takes it, or what it has started, before others.
 
     Args:
         parent_pid: the fork server.
         supervisor_pid: the supervisor, whose children may look into this process.
         crash_fd: the crash socket.
-        park: whether a crash then holds still, see `parking`; or ends the process at once.
+        config: the pool's configuration.
+        orders: this worker's.
     """
     kernel.die_with_parent(parent_pid)
     with contextlib.suppress(PermissionError):  # it leads its session already if it was exec'ed
@@ -39,7 +43,9 @@ def bootstrap(parent_pid: int, supervisor_pid: int, crash_fd: int, *, park: bool
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     kernel.allow_ptrace(supervisor_pid)
-    report_crashes(crash_fd, park=park)
+    kernel.die_first_for_memory()
+    kernel.use_cpus(orders.cpus, config.nice)
+    report_crashes(crash_fd, park=config.native_tracebacks)
     try:
         identity.become_worker_of(parent_pid)
     except ProcessLookupError:

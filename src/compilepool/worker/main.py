@@ -5,17 +5,24 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from compilepool.wire.channel import Channel
 from compilepool.wire.messages import Form, Kind, Message
+from compilepool.wire.orders import WorkerOrders
 from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
 from compilepool.wire.serializers import Serializer, load_payload
+from compilepool.wire.smaps import smaps_rollup
 from compilepool.wire.status import StatusPage
+from compilepool.wire.submission import read_job
+from compilepool.wire.usage import Usage, with_usage
 from compilepool.wire.worker_fds import WorkerFds
 from compilepool.worker.bootstrap import exit_in_order
+from compilepool.worker.environment import environment
 from compilepool.worker.jobs import raised, run_job, unreceived
+from compilepool.worker.meter import Meter
 from compilepool.worker.output import OutputCapture
 from compilepool.worker.phases import report_on
 
@@ -28,18 +35,19 @@ class Startup(NamedTuple):
     initargs: tuple[Any, ...]
 
 
-def work(channel: Channel, fds: WorkerFds) -> NoReturn:
+def work(channel: Channel, fds: WorkerFds, orders: WorkerOrders) -> NoReturn:
     """Work until the supervisor wants no more, then exit.
 
     Args:
         channel: the link to the supervisor.
         fds: the other descriptors.
+        orders: this worker's.
     """
     output = OutputCapture(fds.outputs)
     status = StatusPage(fds.status)
     os.close(fds.status)
     try:
-        _serve(channel, status, output, fds.startup)
+        _serve(channel, status, output, fds.startup, orders)
     except ConnectionError:
         os._exit(1)  # the supervisor is dead, and we are about to be killed
     except OSError as error:
@@ -53,7 +61,11 @@ def work(channel: Channel, fds: WorkerFds) -> NoReturn:
 
 
 def _serve(
-    channel: Channel, status: StatusPage, output: OutputCapture, startup_fd: int | None
+    channel: Channel,
+    status: StatusPage,
+    output: OutputCapture,
+    startup_fd: int | None,
+    orders: WorkerOrders,
 ) -> None:
     startup = Startup(None, None, ())
     try:
@@ -66,19 +78,32 @@ def _serve(
         channel.send(payload.message(Kind.INITIALIZER_FAILED, 0, outcome))
         return
     output.flush()
-    channel.send(Message(Kind.READY))
+    channel.send(Message(Kind.READY, _private_memory() if orders.tells_idle_memory else 0))
     report_on(status)
     pid = os.getpid()
+    meter = Meter()
     while messages := channel.receive():
         for message in messages:
-            status.begin(message.id)
+            started = status.begin(message.id, meter.begin())
             output.begin()
             if lacks_descriptor(message):
                 outcome, payload = unreceived()
             else:
-                outcome, payload = run_job(of_message(message), startup.serializer)
+                env, call = read_job(message)
+                with environment(env):
+                    outcome, payload = run_job(of_message(call), startup.serializer)
             output.flush()
             if os.getpid() != pid:
                 os._exit(0)  # a child that the job forked and that returned from it
-            channel.send(payload.message(Kind.RESULT, message.id, outcome))
+            usage = Usage(started, time.monotonic(), *meter.end(), pid)
+            result = payload.message(Kind.RESULT, message.id, outcome)
+            channel.send(with_usage(result, usage))
             payload.close()
+
+
+def _private_memory() -> int:
+    """The bytes that this process shares with no other; 0 if the kernel does not tell."""
+    try:
+        return smaps_rollup()["Private_Dirty"]
+    except (OSError, ValueError):
+        return 0

@@ -8,6 +8,7 @@ import sys
 from compilepool.wire.channel import Channel
 from compilepool.wire.config import PoolConfig
 from compilepool.wire.messages import Form, Kind, text_message
+from compilepool.wire.orders import WorkerOrders
 from compilepool.wire.payloads import Payload
 from compilepool.wire.spawn import FIRST_FD
 from compilepool.wire.worker_fds import WorkerFds
@@ -19,19 +20,20 @@ from compilepool.worker.preload import preload
 def main() -> None:
     """Run the worker of this process.
 
-    Arguments: the fork server's pid, the supervisor's, and how many descriptors there are: the
-    configuration, then those of `WorkerFds`.
+    Arguments: the fork server's pid, the supervisor's, how many descriptors there are (that of the
+    configuration, then those of `WorkerFds`), and the `WorkerOrders`.
     """
-    parent_pid, supervisor_pid, fd_count = (int(argument) for argument in sys.argv[1:])
+    parent_pid, supervisor_pid, fd_count = (int(argument) for argument in sys.argv[1:4])
+    orders = WorkerOrders.decode(sys.argv[4].encode())
     config_fd, *flat = range(FIRST_FD, FIRST_FD + fd_count)
     for fd in (config_fd, *flat):
         os.set_inheritable(fd, False)
     config = PoolConfig.of_payload(Payload(Form.MEMFD, b"", config_fd))
     fds = WorkerFds.of_flat(flat, captures=config.capture)
     channel = Channel.adopt(fds.socket)
-    bootstrap(parent_pid, supervisor_pid, fds.crash, park=config.native_tracebacks)
+    bootstrap(parent_pid, supervisor_pid, fds.crash, config, orders)
     apply_config(config)
     if all(preload(module, channel) for module in config.preload):
         channel.send(text_message(Kind.IMPORTING, ""))  # what happens now is no fault of a module
-        work(channel, fds)
+        work(channel, fds, orders)
     os._exit(1)

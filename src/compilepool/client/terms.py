@@ -1,0 +1,33 @@
+"""The terms of a job, of what its options and its pool's say."""
+
+from __future__ import annotations
+
+from compilepool.options import AS_THE_POOL, JobOptions, PoolOptions
+from compilepool.units import bytes_of
+from compilepool.wire.submission import DEFAULT_TERMS, ENV_LIMIT, JobTerms, env_as_json
+
+
+def terms_of(pool: PoolOptions, job: JobOptions) -> JobTerms:
+    """The terms of jobs with these options.
+
+    Raises:
+        ValueError: they have too large an environment.
+    """
+    timeout = pool.timeout if job.timeout is AS_THE_POOL else job.timeout
+    limit = pool.memory_limit if job.memory_limit is AS_THE_POOL else job.memory_limit
+    expected = job.expected_memory
+    terms = JobTerms(
+        timeout,
+        None if limit is None else bytes_of(limit),
+        None if expected is None else bytes_of(expected),
+        job.retries,
+        job.priority,
+        job.key or "",
+        tuple(job.env.items()),
+    )
+    if len(env_as_json(terms.env)) > ENV_LIMIT:
+        raise ValueError(
+            f"env of a job must have {ENV_LIMIT // 1024} KiB at most; give what all jobs need to"
+            " the pool's env"
+        )
+    return DEFAULT_TERMS if terms == DEFAULT_TERMS else terms

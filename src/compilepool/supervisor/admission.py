@@ -1,0 +1,50 @@
+"""Whether there is memory for another job: pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from compilepool.supervisor.actions import Job
+
+
+class Admission:
+    """Knows which jobs have a worker, and the memory that is kept for them: their claims.
+
+    Args:
+        expected_memory: how many bytes of memory a job will probably take.
+    """
+
+    def __init__(self, expected_memory: Callable[[Job], int]) -> None:
+        self._expected_memory = expected_memory
+        self._claims: dict[Job, int] = {}
+        self._free = math.inf
+        self.is_short = False
+        """Whether the job that was asked about last would take more memory than there is."""
+
+    def seen(self, free: int, used: Mapping[Job, int]) -> None:
+        """How much memory there is now.
+
+        Args:
+            free: bytes that jobs may still take; negative if they have taken too much.
+            used: the bytes that jobs take, as far as they are known.
+        """
+        self._free = free
+        for job in self._claims:
+            claim = max(0, self._expected_memory(job) - used.get(job, 0))
+            self._claims[job] = claim
+            self._free -= claim
+
+    def admits(self, job: Job) -> bool:
+        """Whether the job, which is next, may have a worker. One job always may."""
+        self.is_short = bool(self._claims) and self._expected_memory(job) > self._free
+        return not self.is_short
+
+    def sent(self, job: Job) -> None:
+        """A worker has it."""
+        self._claims[job] = self._expected_memory(job)
+        self._free -= self._claims[job]
+
+    def returned(self, job: Job) -> None:
+        """No worker has it any more, if one had. What it took shows when memory is seen again."""
+        self._free += self._claims.pop(job, 0)

@@ -1,0 +1,106 @@
+"""Watches the jobs that run under a limit of time or memory, and tells when one is over it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+from compilepool.supervisor.job_memory import largest, memory_of_job, resident_growth
+from compilepool.supervisor.loop import Loop
+from compilepool.supervisor.worker_link import Verdict, WorkerLink
+from compilepool.wire.failure import Cause
+from compilepool.wire.submission import JobTerms
+
+_NOT_BEGUN_S = 0.02
+_FASTEST_GROWTH = 2 << 30
+"""Bytes a second. About what one thread can take of fresh memory."""
+
+_POLL_S = (0.02, 0.5)
+"""Seconds from one look at a job's memory to the next: at least, and at most."""
+
+
+def poll_after_s(limit: int, used: int) -> float:
+    """When to look next at the memory of a job, which cannot be over its limit before, in seconds.
+
+    Args:
+        limit: bytes that it may take.
+        used: bytes that it takes.
+    """
+    shortest, longest = _POLL_S
+    return min(max((limit - used) / _FASTEST_GROWTH, shortest), longest)
+
+
+@dataclasses.dataclass
+class _Watched:
+    link: WorkerLink
+    job: int
+    terms: JobTerms
+    look_at: float
+    suspicious_at: int
+    """Bytes of growth from which on it must be found out how much the job really takes."""
+
+
+class LimitWatch:
+    """The watch over the running jobs of one pool. While none has a limit, it never wakes up.
+
+    Args:
+        loop: the event loop.
+        on_over: called with a worker, a job that it runs and why that must end, once for each job.
+    """
+
+    def __init__(self, loop: Loop, on_over: Callable[[WorkerLink, int, Verdict], None]) -> None:
+        self._loop = loop
+        self._on_over = on_over
+        self._watched: dict[int, _Watched] = {}
+        self._wakes_at = float("inf")
+
+    def watch(self, link: WorkerLink, job: int, terms: JobTerms) -> None:
+        """A job of some length runs, and has a limit."""
+        now = time.monotonic()
+        self._watched[link.number] = _Watched(link, job, terms, now, terms.memory_limit or 0)
+        self._look()
+
+    def forget(self, worker: int) -> None:
+        """The worker's job has ended, or the worker is dead."""
+        self._watched.pop(worker, None)
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now >= self._wakes_at:
+            self._wakes_at = float("inf")
+        for worker, watched in list(self._watched.items()):
+            if watched.look_at <= now and (verdict := self._judge(watched, now)):
+                del self._watched[worker]
+                self._on_over(watched.link, watched.job, verdict)
+        next_look = min((each.look_at for each in self._watched.values()), default=float("inf"))
+        if next_look < self._wakes_at:
+            self._wakes_at = next_look
+            self._loop.call_at(next_look, self._look)
+
+    def _judge(self, watched: _Watched, now: float) -> Verdict | None:
+        """Whether it is over a limit. If not, sees to when to look again."""
+        terms, status = watched.terms, watched.link.status
+        if status.job != watched.job:
+            watched.look_at = now + _NOT_BEGUN_S  # its time has not begun
+            return None
+        looks = []
+        if terms.timeout_s is not None:
+            deadline = status.since + terms.timeout_s
+            if now >= deadline:
+                return Verdict(Cause.TIMEOUT, terms.timeout_s)
+            looks.append(deadline)
+        if terms.memory_limit is not None:
+            limit = terms.memory_limit
+            growth = resident_growth(watched.link.pid, status.before)
+            if growth > watched.suspicious_at:
+                processes = memory_of_job(watched.link.pid, status.before)
+                total = sum(process.bytes for process in processes)
+                watched.link.note_memory(total)
+                if total > limit:
+                    return Verdict(Cause.MEMORY, limit, total, largest(processes))
+                # What it has now is known. What it takes from here on shows as growth.
+                watched.suspicious_at = growth + limit - total
+            looks.append(now + poll_after_s(watched.suspicious_at, growth))
+        watched.look_at = min(looks)
+        return None

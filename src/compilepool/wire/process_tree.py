@@ -1,0 +1,68 @@
+"""The processes below one, proc(5)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from compilepool.wire import kernel
+
+
+class Descendant(NamedTuple):
+    """A process below another one."""
+
+    pid: int
+    parent_pid: int
+
+
+def descendants(pid: int) -> Iterator[Descendant]:
+    """The descendants of a process, parents before their children."""
+    seen = {pid}
+    todo = [pid]
+    while todo:
+        parent = todo.pop(0)
+        for child in _children(parent):
+            if child not in seen:
+                seen.add(child)
+                todo.append(child)
+                yield Descendant(child, parent)
+
+
+def signal_descendants(pid: int, number: int, *, keep: bool = True) -> list[int]:
+    """Signal all processes below one.
+
+    Args:
+        pid: the one.
+        number: the signal's.
+        keep: whether to return anything.
+
+    Returns:
+        The pidfds of those that live, for the caller to close; fewer if descriptors are scarce.
+    """
+    pidfds = []
+    for child, _ in descendants(pid):
+        try:
+            pidfd = os.pidfd_open(child)
+        except OSError:
+            continue
+        # Asked when the pid can no more become another process's.
+        is_signalled = kernel.is_below(child, pid) and kernel.send_signal(pidfd, number)
+        if is_signalled and keep and not kernel.wait_dead(pidfd, 0):
+            pidfds.append(pidfd)
+        else:
+            os.close(pidfd)
+    return pidfds
+
+
+def _children(pid: int) -> list[int]:
+    pids: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with (
+                contextlib.suppress(OSError),
+                open(f"/proc/{pid}/task/{task}/children", "rb") as file,
+            ):
+                pids += [int(child) for child in file.read().split()]
+    return sorted(pids)
