@@ -32,6 +32,31 @@ from tests.processes import PATIENCE_S
         ({"initargs": "abc"}, TypeError, "initargs must be a tuple, not 'abc'"),
         ({"start_method": "thread"}, ValueError, "start_method must be 'fork' or 'spawn'"),
         ({"serializer": object()}, TypeError, "serializer must have a method 'dumps'"),
+        ({"timeout": 0}, ValueError, "timeout must be a number of seconds greater than 0, or None"),
+        ({"timeout": -1.5}, ValueError, "greater than 0, or None, not -1.5"),
+        ({"timeout": float("nan")}, ValueError, "greater than 0, or None, not nan"),
+        ({"timeout": float("inf")}, ValueError, "greater than 0, or None, not inf"),
+        ({"timeout": "30"}, TypeError, "timeout must be a number of seconds"),
+        ({"timeout": True}, TypeError, "timeout must be a number of seconds"),
+        ({"memory_limit": 0}, ValueError, "memory_limit must be a number of bytes, or text such"),
+        ({"memory_limit": -1}, ValueError, "such as '512MiB' or '4GiB', or None, not -1"),
+        ({"memory_limit": "4 gigs"}, ValueError, "or '4GiB', or None, not '4 gigs'"),
+        ({"memory_limit": float("nan")}, ValueError, "or None, not nan"),
+        ({"memory_limit": [1]}, TypeError, "memory_limit must be a number of bytes"),
+        ({"memory_limit": "1MiB"}, ValueError, "must be 4 MiB at least, what an idle worker takes"),
+        ({"memory_limit": 8}, ValueError, "must be 4 MiB at least"),
+        ({"nice": -1}, ValueError, "nice must be 0 to 19"),
+        ({"nice": 20}, ValueError, "nice must be 0 to 19"),
+        ({"nice": "low"}, TypeError, "nice must be an int"),
+        ({"cpus": []}, ValueError, "cpus must be some of those that this process may use"),
+        ({"cpus": [100_000]}, ValueError, "cpus must be some of those"),
+        ({"cpus": 2}, TypeError, "cpus must be numbers of CPUs, such as [0, 1], not 2"),
+        ({"cpus": "01"}, TypeError, "cpus must be numbers of CPUs"),
+        ({"pin_workers": 1}, TypeError, "pin_workers must be True or False"),
+        ({"env": ["A"]}, TypeError, "env must be a dict of environment variables"),
+        ({"env": {"A": 1}}, TypeError, "env must have strs, or None to unset, not 'A': 1"),
+        ({"env": {"A=B": "1"}}, ValueError, "env has what no environment can have: 'A=B'"),
+        ({"env": {"A": "\0"}}, ValueError, "env has what no environment can have"),
     ],
 )
 def test_a_pool_refuses_a_wrong_option(
@@ -39,6 +64,35 @@ def test_a_pool_refuses_a_wrong_option(
 ) -> None:
     with pytest.raises(error) as caught:
         CompilePool(**options)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"name": 3}, TypeError, "name must be a str or None, not 3"),
+        ({"timeout": 0}, ValueError, "timeout must be a number of seconds greater than 0"),
+        ({"memory_limit": "4 gigs"}, ValueError, "or '4GiB', or None, not '4 gigs'"),
+        ({"memory_limit": float("nan")}, ValueError, "or None, not nan"),
+        ({"expected_memory": 0}, ValueError, "expected_memory must be a number of bytes"),
+        ({"expected_memory": "much"}, ValueError, "not 'much'"),
+        ({"retries": -1}, ValueError, "retries must be 0 or more, not -1"),
+        ({"retries": 1.0}, TypeError, "retries must be an int, not 1.0"),
+        ({"priority": "high"}, TypeError, "priority must be an int, not 'high'"),
+        ({"key": 5}, TypeError, "key must be a str or None, not 5"),
+        ({"key": ""}, ValueError, "key must not be empty"),
+        ({"env": {"A": 1}}, TypeError, "env must have strs"),
+        ({"env": {"A": "x" * 40_000}}, ValueError, "env of a job must have 32 KiB at most"),
+        ({"nice": 3}, TypeError, "unexpected keyword argument 'nice'"),
+    ],
+)
+def test_a_job_refuses_a_wrong_option(
+    options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    pool = CompilePool(1)
+    with pytest.raises(error) as caught:
+        pool.options(**options)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

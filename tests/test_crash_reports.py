@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -19,6 +18,7 @@ import pytest
 
 from compilepool import CompilePool, PreloadFailed, WorkerCrashed, report_phase
 from compilepool.cli.demo_faults import abort_in_llvm
+from tests.cgroups import memory_cgroup_limited_to, remove_cgroup
 from tests.processes import (
     PATIENCE_S,
     is_alive,
@@ -157,29 +157,6 @@ def test_a_kill_from_outside_says_so(pool: CompilePool) -> None:
     assert "probably for memory" not in str(error)
 
 
-def memory_cgroup_limited_to(size: int) -> Path:
-    """A new cgroup; skips where none can be made."""
-    version_1, version_2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        for root, controller, limits in (
-            (version_1, "memory", ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")),
-            (version_2, "", ("memory.max", "memory.swap.max")),
-        ):
-            group = root / path.lstrip("/") / f"compilepool-test-{os.getpid()}"
-            if controller != controllers or not group.parent.is_dir():
-                continue
-            with contextlib.suppress(OSError):
-                group.mkdir()
-                (group / limits[0]).write_text(str(size))
-                with contextlib.suppress(OSError):  # where swap is not counted
-                    (group / limits[1]).write_text(str(size))
-                return group
-            with contextlib.suppress(OSError):
-                group.rmdir()
-    pytest.skip("this user may not make a cgroup that limits memory")
-
-
 def test_a_kill_by_the_kernel_for_memory_is_told_apart() -> None:
     group = memory_cgroup_limited_to(256 << 20)
     program = Path(__file__).parent / "programs" / "out_of_memory.py"
@@ -192,8 +169,7 @@ def test_a_kill_by_the_kernel_for_memory_is_told_apart() -> None:
             check=False,
         )
     finally:
-        assert wait_until(lambda: not (group / "cgroup.procs").read_text())
-        group.rmdir()
+        remove_cgroup(group)
     assert run.returncode == 0, run.stderr
     assert "'greedy' was killed by SIGKILL (Killed), probably for memory" in run.stdout
     assert re.search(r"had \d\d+ MiB at its peak", run.stdout)

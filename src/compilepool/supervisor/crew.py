@@ -118,9 +118,7 @@ class Crew:
 
     def watch_job(self, worker: int, job: int, terms: JobTerms) -> None:
         """The worker runs the job, which has a limit: `over_limit` follows if it goes over it."""
-        link = self._workers[worker]
-        if link.has_started:
-            self._limit_watch.watch(link, job, terms)
+        self._limit_watch.watch(self._workers[worker], job, terms)
 
     def memory_of(self, jobs: Mapping[int, int]) -> dict[int, int]:
         """At most so many bytes does each job take.

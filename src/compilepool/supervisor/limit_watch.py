@@ -81,8 +81,10 @@ class LimitWatch:
     def _judge(self, watched: _Watched, now: float) -> Verdict | None:
         """Whether it is over a limit. If not, sees to when to look again."""
         terms, status = watched.terms, watched.link.status
-        if status.job != watched.job:
-            watched.look_at = now + _NOT_BEGUN_S  # its time has not begun
+        if status.job != watched.job or not watched.link.has_started:
+            # Its time has not begun. Or the worker has said that it is ready before the fork server
+            # has said that it exists.
+            watched.look_at = now + _NOT_BEGUN_S
             return None
         looks = []
         if terms.timeout_s is not None:
