@@ -22,6 +22,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/crash.py
 	$(BIN)/python benchmarks/orphans.py
 	$(BIN)/python benchmarks/reports.py
+	$(BIN)/python benchmarks/limits.py
 
 clean:
 	rm -rf $(VENV) .cache compilepool-demo

@@ -13,11 +13,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from compilepool import JobDump, PreloadFailed, WorkerCrashed
+from compilepool import JobDump, JobTimeout, MemoryLimitExceeded, PreloadFailed, WorkerCrashed
 from compilepool.client.crash_text import failure_text
 from compilepool.client.failures import error_of, place_of, report_text
-from compilepool.wire.failure import Cause, Failure
-from compilepool.wire.native_report import CrashSite, Frame, ThreadStack, to_line
+from compilepool.wire.failure import Cause, Failure, ProcessMemory
+from compilepool.wire.native_report import (
+    ChildProcess,
+    CrashSite,
+    Frame,
+    ThreadStack,
+    to_line,
+)
 from compilepool.wire.text import printable
 from tests.crashed_jobs import keep_call
 
@@ -50,7 +56,7 @@ def stack(*frames: Frame, tid: int = 1, is_crashed: bool = True) -> ThreadStack:
     return ThreadStack(tid, "python", "S", is_crashed, list(frames), False)
 
 
-def native(*parts: CrashSite | ThreadStack | str) -> str:
+def native(*parts: CrashSite | ThreadStack | ChildProcess | str) -> str:
     return b"".join(map(to_line, parts)).decode()
 
 
@@ -85,6 +91,10 @@ failures = st.builds(
     st.floats(0, 1e9),
     st.integers(0, 1 << 50),
     st.none() | st.booleans(),
+    st.floats(0, 1e15),
+    st.lists(
+        st.builds(ProcessMemory, st.integers(0), st.text(max_size=200), st.integers(0)), max_size=5
+    ).map(tuple),
 )
 
 
@@ -206,10 +216,11 @@ def test_a_kill_says_of_memory_what_the_kernel_says(
     assert ("at its peak" in text) == (peak_bytes > 0)
 
 
-def test_only_the_crash_of_a_job_says_that_the_pool_works_on() -> None:
+def test_only_an_end_of_the_jobs_own_says_that_the_pool_works_on() -> None:
+    own = (Cause.CRASH, Cause.TIMEOUT, Cause.MEMORY)
     for cause in Cause:
         text = failure_text(Failure(cause, 1, "heavy"), "k", "")
-        assert ("only this job is lost, and the pool works on" in text) == (cause is Cause.CRASH)
+        assert ("only this job is lost, and the pool works on" in text) == (cause in own)
 
 
 def test_advice_is_wrapped_and_not_lost() -> None:
@@ -226,7 +237,7 @@ def test_all_that_is_missing_is_in_the_error_whole(cause: Cause) -> None:
     missing = tuple(f"thing {number}: {ADVICE}" for number in range(9))
     failure = Failure(cause, -11, "heavy", OWN, native(stack(*ABORT), *missing))
     error = error_of(failure, "softmax", "said\n")
-    assert isinstance(error, WorkerCrashed | PreloadFailed)
+    assert isinstance(error, WorkerCrashed | PreloadFailed | JobTimeout | MemoryLimitExceeded)
     assert error.missing == missing
     assert error.python_traceback == OWN
     assert error.native_traceback.count("llvm::lower") == 40
@@ -235,6 +246,65 @@ def test_all_that_is_missing_is_in_the_error_whole(cause: Cause) -> None:
     assert (str(copy), copy.__dict__) == (str(error), error.__dict__)
     _, _, section = report_text(error).partition("\n\nMissing:\n\n")
     assert section.splitlines() == list(missing)
+
+
+SPIN = stack(
+    Frame("spin", "libzoo.so", 0x1139, 1),
+    *(Frame("_PyEval_EvalFrameDefault", "libpython3.11.so", number, 2) for number in range(40)),
+    is_crashed=False,
+)
+LIVE = (
+    'Thread 0x02 (most recent call first):\n  File "/a/other.py", line 3 in wait\n\n'
+    'Thread 0x01 (most recent call first):\n  File "/a/kernel.py", line 7 in compile\n'
+)
+PTXAS = ChildProcess(5, 4, "ptxas -arch sm_90 " + "x" * 200, 0.51, "R", 0.5)
+
+
+def test_a_timeout_says_where_the_job_stood_and_what_its_children_did() -> None:
+    native_text = native(SPIN, stack(tid=2, is_crashed=False), PTXAS)
+    failure = Failure(
+        Cause.TIMEOUT, text=LIVE, native=native_text, phase="ptxas", phase_s=0.4, limit=0.5
+    )
+    error = error_of(failure, "softmax", "said\n")
+    assert isinstance(error, JobTimeout)
+    assert (error.limit, error.phase, error.log) == (0.5, "ptxas", "said\n")
+    assert error.children == (PTXAS,)
+    text = str(error)
+    assert first_words(text).startswith(
+        "job 'softmax' ran longer than its timeout of 0.5 s, and was ended with all that it had"
+        " started; raise timeout, or see where it stood: in spin (libzoo.so+0x1139)"
+    )
+    assert "  phase    ptxas, for 0.4 s\n" in text
+    assert "  children ptxas -arch sm_90 xxx" in text
+    assert "(0.51 s old, 0.5 s of CPU)\n" in text
+    assert "           (35 more frames and 1 other thread in .native_traceback)\n" in text
+    assert '  python   File "/a/kernel.py", line 7 in compile\n' in text
+    assert "other.py" not in text
+
+
+def test_a_timeout_in_python_code_stood_in_its_function() -> None:
+    native_text = native(stack(*SPIN.frames[1:], is_crashed=False))
+    text = failure_text(Failure(Cause.TIMEOUT, text=LIVE, native=native_text, limit=2), "k", "")
+    assert "see where it stood: in compile (kernel.py:7)" in first_words(text)
+
+
+def test_a_timeout_of_which_nothing_is_known_says_what_it_can() -> None:
+    text = failure_text(Failure(Cause.TIMEOUT, limit=2), "k", "")
+    assert "stood\n" in text
+
+
+def test_too_much_memory_says_who_took_it() -> None:
+    processes = (ProcessMemory(7, "cc1plus", 5 << 30), ProcessMemory(6, "cp-worker", 3 << 20))
+    failure = Failure(
+        Cause.MEMORY, text=LIVE, peak_bytes=6 << 30, limit=4 << 30, processes=processes
+    )
+    error = error_of(failure, "softmax", "")
+    assert isinstance(error, MemoryLimitExceeded)
+    assert (error.peak, error.limit, error.processes) == (6 << 30, 4 << 30, processes)
+    text = str(error)
+    assert "took 6.0 GiB of memory, more than its memory_limit of 4.0 GiB" in first_words(text)
+    assert "  memory   5.0 GiB cc1plus (7)\n           3 MiB cp-worker (6)\n" in text
+    assert "line 7 in compile" in text
 
 
 def test_of_an_import_error_the_end_is_shown() -> None:

@@ -13,6 +13,12 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 SHOWS = {
     "one_bad_kernel.py": ["kernel_0: 16 bytes", "'kernel_7' crashed of SIGSEGV"],
     "hanging_job.py": ["in phase 'assemble'", "sleep 1000 [", "Native stacks:"],
+    "limits.py": [
+        "job 'softmax' ran longer than its timeout of 0.5 s",
+        "phase    assemble, for ",
+        "more than its memory_limit of 256 MiB",
+        "result: 1024 in ",
+    ],
     "stock_pool.py": [
         "here:      top-level: True",
         "in a job:  top-level: False, parent gone: False",

@@ -745,7 +745,7 @@ class Pool(RuleBasedStateMachine):
         self.free: float = math.inf
         self.priority: dict[int, int] = {}
         self.retries: dict[int, int] = {}
-        self.reported: set[int] = set()
+        self.reported: set[tuple[int | None, int]] = set()
         self.over_limit: set[int] = set()
         self.scheduler: Scheduler[str] = Scheduler(max_workers, self.expected.__getitem__)
         self.max_workers = max_workers
@@ -806,7 +806,7 @@ class Pool(RuleBasedStateMachine):
                 process.is_replaceable |= process.is_known_ready
             elif isinstance(action, ReportStarted):
                 assert action.job not in self.ends
-                self.reported.add(action.job)
+                self.reported.add((self.scheduler.worker_of(action.job), action.job))
             elif isinstance(action, ReportCancelled):
                 assert action.job in self.cancelled
                 self.end(action.job, "cancelled")
@@ -1096,7 +1096,11 @@ class Pool(RuleBasedStateMachine):
     def see_a_job_over_its_limit(self, pick: int) -> None:
         """Only of those that have been reported is the time known. It may just have ended."""
         firsts = {worker: self.scheduler.jobs_of(worker)[:1] for worker in self.processes}
-        running = [worker for worker, jobs in firsts.items() if set(jobs) & self.reported]
+        running = [
+            worker
+            for worker, jobs in firsts.items()
+            if {(worker, job) for job in jobs} & self.reported
+        ]
         worker = self.choose(pick, running)
         if worker is None:
             return
@@ -1273,5 +1277,5 @@ class Pool(RuleBasedStateMachine):
                 assert self.runs[job] <= self.allowed_runs[job] - 1
 
 
-Pool.TestCase.settings = settings(max_examples=300, stateful_step_count=50)
+Pool.TestCase.settings = settings(max_examples=500, stateful_step_count=50)
 TestPool = Pool.TestCase

@@ -14,6 +14,7 @@ from compilepool.client.crash_place import (
     python_blocks,
     short_name,
 )
+from compilepool.client.limit_text import limit_text
 from compilepool.client.report_parts import (
     count,
     frames_of_job,
@@ -51,6 +52,8 @@ def failure_text(
         At most 24 lines, of at most 120 columns but for the path of the folder: a sentence that
         says what happened, then the top of each part of the report.
     """
+    if failure.cause in (Cause.TIMEOUT, Cause.MEMORY):
+        return limit_text(failure, job, log)
     report = NativeReport.of_lines(failure.native.encode())
     end: list[str] = []
     if folder:

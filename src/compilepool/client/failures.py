@@ -7,7 +7,6 @@ from typing import Any
 
 from compilepool.client.crash_place import crash_place
 from compilepool.client.crash_text import died, failure_text
-from compilepool.client.limit_text import limit_text
 from compilepool.errors import (
     CompilePoolError,
     JobTimeout,
@@ -39,9 +38,9 @@ def error_of(
         folder: the crash folder that was made of it.
         unkept: why there is none, if that is worth saying.
     """
-    if failure.cause in (Cause.TIMEOUT, Cause.MEMORY):
-        return _over_limit(failure, job, log)
     message = failure_text(failure, job, log, folder=folder, unkept=unkept)
+    if failure.cause in (Cause.TIMEOUT, Cause.MEMORY):
+        return _over_limit(message, failure, job, log)
     report = NativeReport.of_lines(failure.native.encode())
     if failure.cause is Cause.PRELOAD:
         return PreloadFailed(
@@ -66,9 +65,8 @@ def error_of(
     )
 
 
-def _over_limit(failure: Failure, job: str, log: str) -> CompilePoolError:
+def _over_limit(message: str, failure: Failure, job: str, log: str) -> CompilePoolError:
     report = NativeReport.of_lines(failure.native.encode())
-    message = limit_text(failure, job, log)
     known: dict[str, Any] = {
         "job": job,
         "phase": failure.phase,

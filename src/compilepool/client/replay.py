@@ -77,6 +77,7 @@ def replay(crash: KeptCrash, tell: Callable[[str], object]) -> CompileFuture[Any
             nice=config.nice,
         )
         snapshot = Snapshot(options)
+        snapshot.env = dict(os.environ)  # with nothing of this pool's own
         snapshot.config = dataclasses.replace(snapshot.config, python_flags=config.python_flags)
         session = Session(options, snapshot=snapshot, startup=startup)
         unused.pop_all()

@@ -261,7 +261,8 @@ class Crew:
     def _over_limit(self, link: WorkerLink, job: int, verdict: Verdict) -> None:
         if link.crash is None:
             link.verdict = verdict
-            self._listener.over_limit(link.number, job)
+            if not self._listener.over_limit(link.number, job):
+                link.verdict = None
 
     def _hear_last_words(self, link: WorkerLink) -> None:
         self._loop.forget(link.channel.fileno())

@@ -26,8 +26,9 @@ class Listener(Protocol):
     def worker_crashing(self, worker: int) -> None:
         """It has crashed, and is looked into; `worker_lost` follows within a bound."""
 
-    def over_limit(self, worker: int, job: int) -> None:
-        """The job, which the worker runs, must end."""
+    def over_limit(self, worker: int, job: int) -> bool:
+        """The job, which the worker runs, must end. False: it, or the worker, ends anyway."""
+        ...
 
     def idle_memory(self, size: int) -> None:
         """So many bytes does a worker take that has no job; told once."""

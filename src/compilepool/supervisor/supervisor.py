@@ -278,8 +278,10 @@ class Supervisor:
         job.client.send(result._replace(id=job.id))
         self._perform(actions)
 
-    def over_limit(self, worker: int, job: int) -> None:
-        self._perform(self._scheduler.over_limit(worker, job))
+    def over_limit(self, worker: int, job: int) -> bool:
+        actions = self._scheduler.over_limit(worker, job)
+        self._perform(actions)
+        return bool(actions)
 
     def idle_memory(self, size: int) -> None:
         self._client.send(Message(Kind.IDLE_MEMORY, size))
