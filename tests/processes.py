@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import time
@@ -25,11 +26,11 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> 
 def children(pid: int) -> list[int]:
     """The pids of a process's children."""
     pids: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            pids += [int(child) for child in task.read_text().split()]
-        except OSError:
-            continue
+    with contextlib.suppress(OSError):  # it may end meanwhile
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError):
+                text = Path(f"/proc/{pid}/task/{task}/children").read_text()
+                pids += [int(child) for child in text.split()]
     return pids
 
 

@@ -26,12 +26,19 @@ def double(number: int) -> tuple[int, bytes]:
     return 2 * number, bytes([number % 256]) * size
 
 
-def kill_at_random(stop: threading.Event, seed: int, counts: dict[str, int]) -> None:
+def kill_at_random(
+    stop: threading.Event, ended: list[int], seed: int, counts: dict[str, int]
+) -> None:
+    """Kill processes while jobs end: `ended` grows by each one."""
     chance = random.Random(seed)
+    before = 0
     while not stop.wait(chance.uniform(0.0, 0.05)):
         kind = chance.choice(KINDS)
-        # While there is no worker, the last blow is still being mended.
-        wait_until(lambda: bool(pool_processes("worker")) or stop.is_set())
+        # Until some more jobs have ended, the last blow is still being mended: how long that takes
+        # is the machine's business.
+        enough = before + 10
+        wait_until(lambda enough=enough: len(ended) > enough or stop.is_set())  # type: ignore[misc]
+        before = len(ended)
         # It may be gone by the time it is signalled; its pid is not used again that fast.
         with contextlib.suppress(ProcessLookupError):
             if pids := pool_processes(kind):
@@ -42,7 +49,8 @@ def kill_at_random(stop: threading.Event, seed: int, counts: dict[str, int]) -> 
 def test_every_job_of_2000_ends_right_while_everything_is_killed_at_random() -> None:
     stop = threading.Event()
     counts: dict[str, int] = {}
-    killer = threading.Thread(target=kill_at_random, args=(stop, 7, counts))
+    ended: list[int] = []
+    killer = threading.Thread(target=kill_at_random, args=(stop, ended, 7, counts))
     lost = 0
     with CompilePool(3) as pool:
         killer.start()
@@ -50,6 +58,7 @@ def test_every_job_of_2000_ends_right_while_everything_is_killed_at_random() -> 
             for start in range(0, JOBS, BATCH):
                 futures = [pool.submit(double, i) for i in range(start, start + BATCH)]
                 for number, future in enumerate(futures, start):
+                    ended.append(number)
                     error = future.exception(PATIENCE_S)
                     if error is None:
                         assert future.result() == double(number)

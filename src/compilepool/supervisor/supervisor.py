@@ -27,7 +27,7 @@ from compilepool.wire.messages import Form, Kind, Message, ProtocolError, Shutdo
 from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
 from compilepool.wire.spawn import FIRST_FD
 from compilepool.wire.submission import env_as_json, read_submit
-from compilepool.wire.usage import NO_USAGE, read_usage, replace_usage, with_usage
+from compilepool.wire.usage import NO_USAGE, replace_usage, usage_of, with_usage
 
 _AHEAD_LIMIT = 16 * 1024  # bytes; two jobs in a worker's socket always fit its send buffer
 _PACKETS_PER_WAKE = 32
@@ -255,14 +255,14 @@ class Supervisor:
         self._perform(self._scheduler.worker_ready(worker, time.monotonic()))
 
     def job_ended(self, worker: int, result: Message) -> None:
-        # One that has lost its descriptor goes on without: it is no fault of the worker's, and the
-        # client knows what to say of it.
         try:
-            usage, outcome = read_usage(result)
+            usage = usage_of(result)
         except ProtocolError as error:
             refuse(result, str(error))
-        if not lacks_descriptor(outcome):
-            of_message(outcome)  # raises if the client could not take it for a payload
+        # One that has lost its descriptor goes on without: it is no fault of the worker's, and the
+        # client knows what to say of it.
+        if not lacks_descriptor(result):
+            of_message(result)  # raises if the client could not take it for a payload
         try:
             attempts = self._scheduler.attempts_of(result.id)
             actions = self._scheduler.job_finished(worker, result.id, time.monotonic())
@@ -270,8 +270,8 @@ class Supervisor:
             refuse(result, str(error))
         assert self._crew is not None
         peak_bytes = max(usage.peak_bytes, self._crew.memory_seen(worker, result.id))
-        known = usage._replace(peak_bytes=peak_bytes, attempts=attempts)
-        if known != usage:
+        if (attempts, peak_bytes) != (usage.attempts, usage.peak_bytes):
+            known = usage._replace(peak_bytes=peak_bytes, attempts=attempts)
             result = replace_usage(result, known)
         job = self._end_job(result.id)
         self._memory.note(job, peak_bytes)

@@ -50,8 +50,8 @@ def with_usage(message: Message, usage: Usage) -> Message:
     return message._replace(body=_packed(usage) + message.body)
 
 
-def read_usage(message: Message) -> tuple[Usage, Message]:
-    """What the job has used, and the message as the payload's alone.
+def usage_of(message: Message) -> Usage:
+    """What the job has used.
 
     Raises:
         ProtocolError: it does not tell. The caller still owns the descriptors.
@@ -59,9 +59,18 @@ def read_usage(message: Message) -> tuple[Usage, Message]:
     if len(message.body) < _USAGE.size:
         raise ProtocolError("RESULT that does not tell what the job has used")
     usage = Usage._make(_USAGE.unpack_from(message.body))
-    if not all(map(math.isfinite, usage[:3])):
+    if not math.isfinite(usage.started + usage.ended + usage.cpu_s):
         raise ProtocolError("RESULT with wrong times")
-    return usage, message._replace(body=message.body[_USAGE.size :])
+    return usage
+
+
+def read_usage(message: Message) -> tuple[Usage, Message]:
+    """What the job has used, and the message as the payload's alone.
+
+    Raises:
+        ProtocolError: it does not tell. The caller still owns the descriptors.
+    """
+    return usage_of(message), message._replace(body=message.body[_USAGE.size :])
 
 
 def replace_usage(message: Message, usage: Usage) -> Message:
