@@ -22,10 +22,10 @@ from compilepool.wire.spawn import FIRST_FD
 def main() -> None:
     """Inspect a process.
 
-    Arguments: "crash" for one that has crashed and parks, or is about to, or "live" for one that
-    shall go on; its pid; the number of the signal that has it write its Python stack, or 0; the
-    supervisor's pid; and what `find_libdw` has found. Descriptors: where to write the report to,
-    and the process's pidfd.
+    Arguments: "crash" for one that has crashed and parks, or is about to, else "live" or "native";
+    its pid; the number of the signal that has it write its Python stack, or 0; the supervisor's
+    pid; and what `find_libdw` has found. Descriptors: where to write the report to, and the
+    process's pidfd.
     """
     mode, pid, dump_signal, supervisor_pid, *libdw = sys.argv[1:]
     kernel.die_with_parent(int(supervisor_pid))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from compilepool.supervisor.inspection import missing
-from compilepool.supervisor.inspections import PATIENCE_S, Inspections
+from compilepool.supervisor.inspections import Inspections
 from compilepool.supervisor.loop import Loop
 from compilepool.supervisor.oom_watch import OomWatch
 from compilepool.supervisor.worker_link import Crash, WorkerLink
@@ -18,6 +18,7 @@ from compilepool.wire import kernel
 from compilepool.wire.config import PoolConfig
 from compilepool.wire.failure import Failure, last_crash
 from compilepool.wire.native_report import NativeReport
+from compilepool.wire.signals import DUMP_SIGNAL
 from compilepool.wire.snapshot import JobSnapshot
 
 _PYTHON_STACK_S = 0.5
@@ -103,19 +104,33 @@ class CrashWatch:
         """The worker is dead, and closed."""
         self._inspections.cancel(link)
 
-    def take_snapshot(
-        self,
-        link: WorkerLink,
-        on_done: Callable[[JobSnapshot], None],
-        patience_s: float = PATIENCE_S,
+    def ask_for_python_stack(self, link: WorkerLink) -> None:
+        """Have the worker write it: `python_stack` tells what has come of it."""
+        self.read(link)
+        link.crash_socket.forget_dump()
+        if kernel.catches(link.pid, DUMP_SIGNAL):  # else it could kill it
+            kernel.send_signal(link.pidfd, DUMP_SIGNAL)
+
+    def python_stack(self, link: WorkerLink) -> str:
+        """What has come of it by now."""
+        self.read(link)
+        return link.crash_socket.dump()
+
+    def look_at_native(
+        self, link: WorkerLink, on_done: Callable[[str], None], patience_s: float
     ) -> None:
-        """Find out what a worker, which runs a job, does just now.
+        """Find out the native stacks of a worker, which may be stopped, and what is below it.
 
         Args:
             link: the worker.
-            on_done: called once.
-            patience_s: how long it may take to read the native stacks, in seconds.
+            on_done: called once, with the JSON lines of a `NativeReport`, complete or not.
+            patience_s: how long it may take, in seconds.
         """
+        self._inspections.start(link, "native", on_done, patience_s)
+
+    def take_snapshot(self, link: WorkerLink, on_done: Callable[[JobSnapshot], None]) -> None:
+        """Find out what a worker, which runs a job, does just now; `on_done` is called once."""
+
         self.read(link)
         if link.crash is not None:
             on_done(link.snapshot(missing("stacks: it has crashed; the error of its job has them")))
@@ -123,10 +138,9 @@ class CrashWatch:
         link.crash_socket.forget_dump()
 
         def looked_into(native: str) -> None:
-            self._finish_snapshot(link, native, "", time.monotonic() + python_stack_s, on_done)
+            self._finish_snapshot(link, native, "", time.monotonic() + _PYTHON_STACK_S, on_done)
 
-        python_stack_s = min(_PYTHON_STACK_S, patience_s / 5)  # mostly it is there already
-        self._inspections.start(link, "live", looked_into, patience_s)
+        self._inspections.start(link, "live", looked_into)
 
     def _finish_snapshot(
         self,
@@ -147,7 +161,7 @@ class CrashWatch:
         now = time.monotonic()
         if now > deadline:
             if not text:
-                native += missing("Python stack: it did not come in time")
+                native += missing(f"Python stack: it did not come within {_PYTHON_STACK_S:g} s")
             on_done(link.snapshot(native))
             return
         again = functools.partial(self._finish_snapshot, link, native, text, deadline, on_done)

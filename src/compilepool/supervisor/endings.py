@@ -1,37 +1,63 @@
 """Ends workers for the sake of the job that they run: over a limit, or cancelled.
 
-A job that is over a limit is looked into first. Then the worker is stopped, so that the job goes on
-with nothing; the processes below it get SIGTERM and a moment: a compiler removes its temporary
-files. Then the worker is killed, and when it is dead, the fork server kills what it leaves.
+A job that is over a limit is looked into first: it writes its Python stack, and is stopped. If that
+is its timeout, its native stacks and its children are looked at. All processes below the stopped
+worker get SIGTERM and a moment: a compiler removes its temporary files. Then the worker is killed,
+and when it is dead, the fork server kills what it leaves.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import signal
 import time
 
 from compilepool.supervisor.crash_watch import CrashWatch
+from compilepool.supervisor.inspection import missing
 from compilepool.supervisor.loop import Loop
-from compilepool.supervisor.worker_link import WorkerLink
+from compilepool.supervisor.worker_link import Verdict, WorkerLink
 from compilepool.wire import kernel
 from compilepool.wire.failure import Cause
 from compilepool.wire.process_tree import signal_descendants
 from compilepool.wire.signals import DUMP_SIGNAL
-from compilepool.wire.snapshot import JobSnapshot
 
-GRACE_S = 0.15
+GRACE_S = 0.1
 """How long the processes that a job has started may take to end by themselves."""
 
-_SHORTEST_LOOK_S = 0.25
+_SHORTEST_LOOK_S = 0.3
 _LONGEST_LOOK_S = 2.0
-_PYTHON_STACK_S = 0.02
+_PYTHON_STACK_S = {Cause.TIMEOUT: 0.1, Cause.MEMORY: 0.04}  # what takes memory takes more of it
+_QUIET_S = 0.01
+_NO_PYTHON_STACK = (
+    f"Python stack: signal {int(DUMP_SIGNAL)} asks for it, and was not answered: the job has"
+    " blocked it, or replaced its handler, or the process is stuck in the kernel"
+)
 
 
 def look_s(timeout_s: float) -> float:
     """For how long, in seconds, a job may be looked into that is over its timeout."""
     return min(max(timeout_s / 2, _SHORTEST_LOOK_S), _LONGEST_LOOK_S)
+
+
+@dataclasses.dataclass
+class _Look:
+    """What is being found out of a job that is over a limit.
+
+    Attributes:
+        verdict: why.
+        python_until: when it is no longer waited for its Python stack, by `time.monotonic()`.
+        text: what there is of that.
+        native: what was found of its native stacks, JSON lines; None if that is still to come.
+        is_stopped: whether its worker is.
+    """
+
+    verdict: Verdict
+    python_until: float
+    text: str = ""
+    native: str | None = None
+    is_stopped: bool = False
 
 
 class Endings:
@@ -52,45 +78,55 @@ class Endings:
         """Kill the worker before long; its end is heard of as any."""
         if not link.has_started or link.crash is not None:
             link.kill()
-            return
-        if link.verdict is None:
-            self._stop(link)
-        elif link.verdict.cause is Cause.TIMEOUT:
-            self._crash_watch.take_snapshot(
-                link, functools.partial(self._looked_into, link), look_s(link.verdict.limit)
-            )
+        elif link.verdict is None:
+            kernel.send_signal(link.pidfd, signal.SIGSTOP)
+            self._end_children(link)
         else:
-            self._ask_for_python_stack(link)
+            self._look_into(link, link.verdict)
 
     def forget(self, link: WorkerLink) -> None:
         """The worker is dead."""
         for pidfd in self._told_to_end.pop(link.number, ()):
             self._close(pidfd)
 
-    def _looked_into(self, link: WorkerLink, snapshot: JobSnapshot) -> None:
-        if link.verdict is not None and snapshot.state == "running":
-            link.verdict.snapshot = snapshot
-        self._stop(link)
+    def _look_into(self, link: WorkerLink, verdict: Verdict) -> None:
+        look = _Look(verdict, time.monotonic() + _PYTHON_STACK_S[verdict.cause])
 
-    def _ask_for_python_stack(self, link: WorkerLink) -> None:
-        """It is fast to come; what is slower would see the job take yet more memory."""
-        signal_descendants(link.pid, signal.SIGSTOP, keep=False)
-        self._crash_watch.read(link)
-        link.crash_socket.forget_dump()
-        if kernel.catches(link.pid, DUMP_SIGNAL):
-            kernel.send_signal(link.pidfd, DUMP_SIGNAL)
+        def looked_into(native: str) -> None:
+            look.native = native
+            self._go_on(link, look)
 
-        def answered() -> None:
-            if not link.is_closed:
-                self._crash_watch.read(link)
-                self._looked_into(link, link.snapshot(""))
+        self._crash_watch.ask_for_python_stack(link)
+        if verdict.cause is Cause.TIMEOUT:
+            # It takes longer to start than Python to answer: so it mostly finds a stopped process.
+            self._crash_watch.look_at_native(link, looked_into, look_s(verdict.limit))
+        else:
+            signal_descendants(link.pid, signal.SIGSTOP, keep=False)
+            look.native = ""
+        self._await_python_stack(link, look)
 
-        self._loop.call_at(time.monotonic() + _PYTHON_STACK_S, answered)
-
-    def _stop(self, link: WorkerLink) -> None:
+    def _await_python_stack(self, link: WorkerLink, look: _Look) -> None:
+        """Until it is there and gets no longer."""
         if link.is_closed:
             return
-        kernel.send_signal(link.pidfd, signal.SIGSTOP)
+        before, look.text = look.text, self._crash_watch.python_stack(link)
+        if (look.text and look.text == before) or time.monotonic() > look.python_until:
+            kernel.send_signal(link.pidfd, signal.SIGSTOP)
+            look.is_stopped = True
+            self._go_on(link, look)
+        else:
+            again = functools.partial(self._await_python_stack, link, look)
+            self._loop.call_at(time.monotonic() + _QUIET_S, again)
+
+    def _go_on(self, link: WorkerLink, look: _Look) -> None:
+        """If all is found out."""
+        if link.is_closed or look.native is None or not look.is_stopped:
+            return
+        native = look.native if look.text else look.native + missing(_NO_PYTHON_STACK)
+        look.verdict.snapshot = link.snapshot(native)
+        self._end_children(link)
+
+    def _end_children(self, link: WorkerLink) -> None:
         pidfds = signal_descendants(link.pid, signal.SIGTERM)
         for pidfd in pidfds:
             kernel.send_signal(pidfd, signal.SIGCONT)  # one that is stopped would not hear of it

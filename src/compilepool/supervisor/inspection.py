@@ -27,7 +27,7 @@ class Inspection:
 
     Args:
         loop: the event loop.
-        mode: "crash" for a worker that has parked, "live" for one that runs.
+        mode: as `Inspections.start` has it.
         pid: of the worker.
         pidfd: of the worker.
         libdw: path of the library that unwinds stacks.
@@ -56,7 +56,8 @@ class Inspection:
         os.set_blocking(self._reader, False)  # the writer's end is another open file
         try:
             command = process_command(["-I", "-S"], _MODULE)
-            arguments = [mode, str(pid), str(int(DUMP_SIGNAL)), str(os.getpid()), libdw]
+            dump_signal = int(DUMP_SIGNAL) if mode == "live" else 0
+            arguments = [mode, str(pid), str(dump_signal), str(os.getpid()), libdw]
             self._pid = spawn([*command, *arguments], os.environ, [writer, pidfd])
             try:
                 self._pidfd = os.pidfd_open(self._pid)

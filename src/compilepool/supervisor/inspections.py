@@ -17,7 +17,7 @@ MAX_AT_ONCE = 4
 PATIENCE_S = 2.0
 """How long a look may take, from when it is asked for. A worker parks longer; `worker.parking`."""
 
-Mode: TypeAlias = Literal["crash", "live"]
+Mode: TypeAlias = Literal["crash", "live", "native"]
 
 
 class _Request(NamedTuple):
@@ -53,7 +53,8 @@ class Inspections:
 
         Args:
             link: the worker; its process must exist.
-            mode: "crash" if it has parked, "live" if it runs.
+            mode: "crash" if it has parked, "live" if it runs and shall write its Python stack as
+                well, "native" if it shall not.
             on_done: called once, later, with the JSON lines of a `NativeReport`, complete or not.
             patience_s: how long it may take, in seconds.
         """
@@ -77,7 +78,7 @@ class Inspections:
 
     def _end_live(self, link: WorkerLink) -> None:
         for request, inspection in self._running:
-            if request.link is link and request.mode == "live":
+            if request.link is link and request.mode != "crash":
                 inspection.kill()
 
     def _start_waiting(self) -> None:
