@@ -6,7 +6,7 @@ import contextlib
 import os
 
 from compilepool.wire.failure import ProcessMemory
-from compilepool.wire.process_tree import descendants
+from compilepool.wire.process_tree import descendants, read_proc
 from compilepool.wire.smaps import smaps_rollup
 from compilepool.wire.status import UsedBefore
 
@@ -65,8 +65,7 @@ def _of_worker(pid: int, before: UsedBefore) -> ProcessMemory:
 
 def _resident(pid: int) -> int:
     try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            return int(file.read().split()[1]) * _PAGE
+        return int(read_proc(f"/proc/{pid}/statm").split()[1]) * _PAGE
     except (OSError, IndexError, ValueError):
         return 0
 
@@ -74,8 +73,7 @@ def _resident(pid: int) -> int:
 def _is_forked_only(pid: int) -> bool:
     """Whether it has not exec'ed since it was forked."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+        fields = read_proc(f"/proc/{pid}/stat").rpartition(b")")[2].split()
         return bool(int(fields[6]) & _FORKED_NO_EXEC)
     except (OSError, IndexError, ValueError):
         return False

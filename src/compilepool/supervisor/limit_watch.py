@@ -16,27 +16,39 @@ _NOT_BEGUN_S = 0.02
 _FASTEST_GROWTH = 2 << 30
 """Bytes a second. About what one thread can take of fresh memory."""
 
+_STILL = 1 << 20
+"""Bytes. Who takes less from one look to the next does not grow."""
+
 _POLL_S = (0.02, 0.5)
 """Seconds from one look at a job's memory to the next: at least, and at most."""
 
 
-def poll_after_s(limit: int, used: int) -> float:
-    """When to look next at the memory of a job, which cannot be over its limit before, in seconds.
+def poll_after_s(limit: int, used: int, used_before: int) -> float:
+    """When to look next at the memory of a job, in seconds.
+
+    One that grows cannot be over its limit before. One that does not is looked at half as often.
 
     Args:
         limit: bytes that it may take.
         used: bytes that it takes.
+        used_before: bytes that it took when it was looked at last.
     """
     shortest, longest = _POLL_S
-    return min(max((limit - used) / _FASTEST_GROWTH, shortest), longest)
+    pace = _FASTEST_GROWTH if used > used_before + _STILL else _FASTEST_GROWTH / 2
+    return min(max((limit - used) / pace, shortest), longest)
 
 
 @dataclasses.dataclass
 class _Watched:
+    """A job that runs. It is looked at at `look_at`, or with others from `may_look_at` on."""
+
     link: WorkerLink
     job: int
     terms: JobTerms
     look_at: float
+    may_look_at: float
+    growth: int
+    """Bytes, when it was looked at last."""
     suspicious_at: int
     """Bytes of growth from which on it must be found out how much the job really takes."""
 
@@ -58,7 +70,9 @@ class LimitWatch:
     def watch(self, link: WorkerLink, job: int, terms: JobTerms) -> None:
         """A job of some length runs, and has a limit."""
         now = time.monotonic()
-        self._watched[link.number] = _Watched(link, job, terms, now, terms.memory_limit or 0)
+        self._watched[link.number] = _Watched(
+            link, job, terms, now, now, 0, terms.memory_limit or 0
+        )
         self._look()
 
     def forget(self, worker: int) -> None:
@@ -70,7 +84,8 @@ class LimitWatch:
         if now >= self._wakes_at:
             self._wakes_at = float("inf")
         for worker, watched in list(self._watched.items()):
-            if watched.look_at <= now and (verdict := self._judge(watched, now)):
+            # Looks are taken together: to wake up costs more than to look.
+            if watched.may_look_at <= now and (verdict := self._judge(watched, now)):
                 del self._watched[worker]
                 self._on_over(watched.link, watched.job, verdict)
         next_look = min((each.look_at for each in self._watched.values()), default=float("inf"))
@@ -84,14 +99,14 @@ class LimitWatch:
         if status.job != watched.job or not watched.link.has_started:
             # Its time has not begun. Or the worker has said that it is ready before the fork server
             # has said that it exists.
-            watched.look_at = now + _NOT_BEGUN_S
+            watched.look_at = watched.may_look_at = now + _NOT_BEGUN_S
             return None
-        looks = []
+        at = may = float("inf")
         if terms.timeout_s is not None:
             deadline = status.since + terms.timeout_s
             if now >= deadline:
                 return Verdict(Cause.TIMEOUT, terms.timeout_s)
-            looks.append(deadline)
+            at = may = deadline
         if terms.memory_limit is not None:
             limit = terms.memory_limit
             growth = resident_growth(watched.link.pid, status.before)
@@ -103,6 +118,8 @@ class LimitWatch:
                     return Verdict(Cause.MEMORY, limit, total, largest(processes))
                 # What it has now is known. What it takes from here on shows as growth.
                 watched.suspicious_at = growth + limit - total
-            looks.append(now + poll_after_s(watched.suspicious_at, growth))
-        watched.look_at = min(looks)
+            after_s = poll_after_s(watched.suspicious_at, growth, watched.growth)
+            watched.growth = growth
+            at, may = min(at, now + after_s), min(may, now + after_s / 2)
+        watched.look_at, watched.may_look_at = at, may
         return None

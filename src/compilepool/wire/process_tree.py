@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from compilepool.wire import kernel
 
+_READ_SIZE = 4096
+
 
 class Descendant(NamedTuple):
     """A process below another one."""
@@ -60,9 +62,23 @@ def _children(pid: int) -> list[int]:
     pids: list[int] = []
     with contextlib.suppress(OSError):
         for task in os.listdir(f"/proc/{pid}/task"):
-            with (
-                contextlib.suppress(OSError),
-                open(f"/proc/{pid}/task/{task}/children", "rb") as file,
-            ):
-                pids += [int(child) for child in file.read().split()]
+            with contextlib.suppress(OSError):
+                pids += map(int, read_proc(f"/proc/{pid}/task/{task}/children").split())
     return sorted(pids)
+
+
+def read_proc(path: str) -> bytes:
+    """The content of a file of `/proc`. Takes half the time of `open`, for what is read often.
+
+    Raises:
+        OSError: the process is gone, or may not be looked at.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        content = data = os.read(fd, _READ_SIZE)
+        while data:
+            data = os.read(fd, _READ_SIZE)
+            content += data
+        return content
+    finally:
+        os.close(fd)
