@@ -9,8 +9,10 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 from compilepool.client.cpus import usable_cpus
 from compilepool.client.pool_env import environment_of_pool
@@ -23,6 +25,16 @@ from compilepool.wire.messages import Kind, Message, Shutdown
 from compilepool.wire.spawn import process_command, spawn
 
 _IN_FLIGHT_S = 5.0
+
+
+class Lock(Protocol):
+    """As much as this needs of one."""
+
+    def acquire(self, *, timeout: float) -> bool:
+        """Wait for it, for so long."""
+
+    def release(self) -> None:
+        """Let go of it."""
 
 
 class Snapshot:
@@ -163,3 +175,26 @@ class SupervisorProcess:
         pidfd, self.pidfd = self.pidfd, -1
         with contextlib.suppress(OSError):
             os.close(pidfd)
+
+
+def end_within_bound(
+    supervisor: SupervisorProcess, reader: threading.Thread, lock: Lock, patience_s: float
+) -> None:
+    """Wait for the end of a supervisor that was asked to end; kill it if it does not.
+
+    Args:
+        supervisor: it.
+        reader: the thread that reads from it, and ends after it.
+        lock: held by whoever closes it.
+        patience_s: for how long to wait at a time, three times at most.
+    """
+    reader.join(patience_s)
+    if not reader.is_alive():
+        return
+    # The reader may close it meanwhile, so not without the lock; but whoever has the lock for long
+    # is sending to this very supervisor, which does not read.
+    has_lock = lock.acquire(timeout=patience_s)
+    supervisor.kill()
+    if has_lock:
+        lock.release()
+    reader.join(patience_s)  # not for ever: it may be held up by a callback of the user's

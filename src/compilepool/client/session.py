@@ -18,11 +18,11 @@ from compilepool.client.endings import end_with_process
 from compilepool.client.future import CompileFuture
 from compilepool.client.inbox import Inbox
 from compilepool.client.jobs import Job, JobTable
-from compilepool.client.launcher import Snapshot, SupervisorProcess
+from compilepool.client.launcher import Snapshot, SupervisorProcess, end_within_bound
 from compilepool.client.packing import not_sent, pack_call, pack_startup
+from compilepool.client.terms import check_memory_limit
 from compilepool.errors import CompilePoolError, PoolClosed, SupervisorDied
 from compilepool.options import PoolOptions
-from compilepool.units import size_text
 from compilepool.wire.channel import close_all
 from compilepool.wire.failure import describe
 from compilepool.wire.messages import Kind, Message, Shutdown
@@ -87,7 +87,7 @@ class Session:
             PoolClosed, SerializationError, CompilePoolError: it was not accepted.
         """
         self._check_open()
-        self._check_memory_limit(name, terms)
+        check_memory_limit(name, terms, self._inbox.idle_memory)
         return self.submit_packed(name, pack_call(name, call, self._serializer), terms)
 
     def submit_packed(
@@ -159,20 +159,8 @@ class Session:
         if not wait or self._is_in_callback():
             return
         if supervisor is not None and reader is not None:
-            self._end_within_bound(supervisor, reader)
+            end_within_bound(supervisor, reader, self._jobs.lock, _TERMINATE_S)
         self._inbox.wait_for_folders(_TERMINATE_S)
-
-    def _end_within_bound(self, supervisor: SupervisorProcess, reader: threading.Thread) -> None:
-        reader.join(_TERMINATE_S)
-        if not reader.is_alive():
-            return
-        # The reader may close it meanwhile, so not without the lock; but whoever has the lock for
-        # long is sending to this very supervisor, which does not read.
-        has_lock = self._jobs.lock.acquire(timeout=_TERMINATE_S)
-        supervisor.kill()
-        if has_lock:
-            self._jobs.lock.release()
-        reader.join(_TERMINATE_S)  # not for ever: it may be held up by a callback of the user's
 
     def abandon_after_fork(self) -> None:
         """In a child forked by the user: let go of everything, and disturb nothing.
@@ -205,14 +193,6 @@ class Session:
             )
         if self._is_closing:
             raise PoolClosed("cannot schedule new futures after shutdown; make a new pool")
-
-    def _check_memory_limit(self, name: str, terms: JobTerms) -> None:
-        idle = self._inbox.idle_memory
-        if terms.memory_limit is not None and terms.memory_limit < idle:
-            raise ValueError(
-                f"the memory_limit of job {name!r}, {size_text(terms.memory_limit)}, is less than"
-                f" what an idle worker of this pool takes, {size_text(idle)}; raise it"
-            )
 
     def _start(self) -> None:
         if self._supervisor is not None:

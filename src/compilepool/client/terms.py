@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compilepool.options import AS_THE_POOL, JobOptions, PoolOptions
-from compilepool.units import bytes_of
+from compilepool.units import bytes_of, size_text
 from compilepool.wire.submission import DEFAULT_TERMS, ENV_LIMIT, JobTerms, env_as_json
 
 
@@ -31,3 +31,21 @@ def terms_of(pool: PoolOptions, job: JobOptions) -> JobTerms:
             " the pool's env"
         )
     return DEFAULT_TERMS if terms == DEFAULT_TERMS else terms
+
+
+def check_memory_limit(name: str, terms: JobTerms, idle_memory: int) -> None:
+    """Check that a job with these terms can run.
+
+    Args:
+        name: the job's.
+        terms: its terms.
+        idle_memory: bytes that a worker takes that has no job; 0 if that is unknown.
+
+    Raises:
+        ValueError: its memory limit is less than that.
+    """
+    if terms.memory_limit is not None and terms.memory_limit < idle_memory:
+        raise ValueError(
+            f"the memory_limit of job {name!r}, {size_text(terms.memory_limit)}, is less than what"
+            f" an idle worker of this pool takes, {size_text(idle_memory)}; raise it"
+        )

@@ -13,6 +13,7 @@ from compilepool.supervisor.crash_watch import CrashWatch
 from compilepool.supervisor.endings import Endings
 from compilepool.supervisor.forkserver_link import ForkServerLink
 from compilepool.supervisor.job_memory import resident_growth
+from compilepool.supervisor.job_sender import JobSender
 from compilepool.supervisor.limit_watch import LimitWatch
 from compilepool.supervisor.listener import Listener
 from compilepool.supervisor.log_dir import LogDir
@@ -61,7 +62,7 @@ class Crew:
         self._fd_limit = fd_limit
         self._fork_server: ForkServerLink | None = None
         self._workers: dict[int, WorkerLink] = {}
-        self._unsent_to: set[int] = set()
+        self.sender = JobSender()
         self._log_dir = LogDir(config.log_dir, listener.name_of, listener.warn)
         self._crash_watch = CrashWatch(loop, config, listener.worker_crashing)
         self._limit_watch = LimitWatch(loop, self._over_limit)
@@ -91,21 +92,7 @@ class Crew:
 
     def send_job(self, worker: int, job: int, terms: JobTerms, payload: Payload) -> None:
         """Put a job into the worker's socket."""
-        link = self._workers[worker]
-        self._send(link, lambda: link.send_job(job, terms, payload))
-
-    @property
-    def has_unsent(self) -> bool:
-        """Whether `send_rest` should be called before long."""
-        return bool(self._unsent_to)
-
-    def send_rest(self) -> None:
-        """Put the jobs into the workers' sockets that could not be put there at once."""
-        for worker in list(self._unsent_to):
-            self._unsent_to.discard(worker)
-            if worker in self._workers:
-                link = self._workers[worker]
-                self._send(link, link.send_rest)
+        self.sender.send(self._workers[worker], job, terms, payload)
 
     def take_back(self, worker: int) -> list[int]:
         """Take the unread jobs from the worker's socket; returns their numbers."""
@@ -121,18 +108,18 @@ class Crew:
         self._limit_watch.watch(self._workers[worker], job, terms)
 
     def memory_of(self, jobs: Mapping[int, int]) -> dict[int, int]:
-        """At most so many bytes does each job take.
+        """At most so many bytes does each job take, of those that run.
 
         Args:
-            jobs: workers, and the jobs that they run.
+            jobs: of each worker.
         """
-        found = {}
-        for worker, job in jobs.items():
-            link = self._workers.get(worker)
-            status = link.status if link is not None and link.has_started else None
-            if link is not None and status is not None and status.job == job:
-                found[job] = resident_growth(link.pid, status.before)
-        return found
+        known = jobs.keys() & self._workers.keys()  # not one that could not be started
+        links = [(self._workers[worker], jobs[worker]) for worker in known]
+        return {
+            job: resident_growth(link.pid, link.status.before)
+            for link, job in links
+            if link.has_started and link.status.job == job
+        }
 
     def memory_seen(self, worker: int, job: int) -> int:
         """The most that a job was seen to take, in bytes; 0 if nobody has looked."""
@@ -172,14 +159,6 @@ class Crew:
             self._fork_server.bury()
         kernel.sweep()
 
-    def _send(self, link: WorkerLink, send: Callable[[], bool]) -> None:
-        try:
-            if not send():
-                self._unsent_to.add(link.number)
-        except OSError as error:
-            link.trouble = f"the job could not be sent to it: {error}"
-            link.kill()
-
     def _request(self, server: ForkServerLink, link: WorkerLink) -> None:
         fds: list[int] = []
         try:
@@ -212,6 +191,7 @@ class Crew:
         self._loop.forget(link.crash_socket.fileno())
         link.close()
         self._crash_watch.forget(link)
+        self.sender.forget(link)
         self._limit_watch.forget(link.number)
         self._endings.forget(link)
         self._pins.free(link.number)

@@ -73,7 +73,7 @@ class LimitWatch:
         self._watched[link.number] = _Watched(
             link, job, terms, now, now, 0, terms.memory_limit or 0
         )
-        self._look()
+        self._wake_at(now)  # not here: who calls this is in the middle of something
 
     def forget(self, worker: int) -> None:
         """The worker's job has ended, or the worker is dead."""
@@ -88,10 +88,13 @@ class LimitWatch:
             if watched.may_look_at <= now and (verdict := self._judge(watched, now)):
                 del self._watched[worker]
                 self._on_over(watched.link, watched.job, verdict)
-        next_look = min((each.look_at for each in self._watched.values()), default=float("inf"))
-        if next_look < self._wakes_at:
-            self._wakes_at = next_look
-            self._loop.call_at(next_look, self._look)
+        if self._watched:
+            self._wake_at(min(each.look_at for each in self._watched.values()))
+
+    def _wake_at(self, when: float) -> None:
+        if when < self._wakes_at:
+            self._wakes_at = when
+            self._loop.call_at(when, self._look)
 
     def _judge(self, watched: _Watched, now: float) -> Verdict | None:
         """Whether it is over a limit. If not, sees to when to look again."""

@@ -18,18 +18,15 @@ from typing import Generic
 from compilepool.supervisor.actions import (
     Action,
     Cause,
-    FailJob,
     Job,
     KillWorker,
-    ReportCancelled,
     ReportStarted,
     SendJob,
     StartWorker,
     TakeBack,
     Worker,
 )
-from compilepool.supervisor.admission import Admission
-from compilepool.supervisor.job_queue import JobQueue
+from compilepool.supervisor.job_table import JobTable
 from compilepool.supervisor.roster import Roster
 from compilepool.supervisor.states import JobState, WorkerState
 
@@ -54,9 +51,7 @@ class Scheduler(Generic[Cause]):
     def __init__(
         self, max_workers: int, expected_memory: Callable[[Job], int] = lambda _job: 0
     ) -> None:
-        self._admission = Admission(expected_memory)
-        self._jobs: dict[Job, JobState] = {}
-        self._queue = JobQueue()
+        self._jobs: JobTable[Cause] = JobTable(expected_memory)
         self._workers = Roster(max_workers)
         self._last_was_short = False
         self._start_failures = 0
@@ -90,7 +85,7 @@ class Scheduler(Generic[Cause]):
     @property
     def is_short_of_memory(self) -> bool:
         """Whether a job waits that could run if there were more memory; see `memory_seen`."""
-        return bool(self._queue) and self._admission.is_short
+        return self._jobs.is_short_of_memory
 
     def next_tick(self) -> float | None:
         """When to call `tick`, on the clock of `now`; None: not before the next event."""
@@ -112,8 +107,7 @@ class Scheduler(Generic[Cause]):
             priority: those with a higher one go first.
             retries: how often it may run again when its worker is lost through no fault of its.
         """
-        self._jobs[job] = JobState(may_go_ahead, priority, retries)
-        self._queue.put(job, priority)
+        self._jobs.add(job, JobState(may_go_ahead, priority, retries))
         return self._dispatch(now)
 
     def cancel(self, job: Job) -> list[Action[Cause]]:
@@ -124,12 +118,11 @@ class Scheduler(Generic[Cause]):
         state.is_cancelled = True
         if state.worker is not None:
             return [TakeBack(state.worker)]
-        self._queue.remove(job, state.priority)
-        return [self._end_cancelled(job)]
+        return [self._jobs.cancel(job)]
 
     def cancel_queued(self) -> list[Action[Cause]]:
         """Nobody wants the jobs that no worker has."""
-        return [self._end_cancelled(job) for job in self._queue.take_all()]
+        return self._jobs.cancel_waiting()
 
     def over_limit(self, worker: Worker, job: Job) -> list[Action[Cause]]:
         """The job has gone over a limit: its worker is killed, and `worker_lost` says why.
@@ -149,7 +142,7 @@ class Scheduler(Generic[Cause]):
             used: the bytes that jobs take, those of them that are known.
             now: the time.
         """
-        self._admission.seen(free, used)
+        self._jobs.memory_seen(free, used)
         return self._dispatch(now)
 
     def warm_up(self) -> list[Action[Cause]]:
@@ -176,8 +169,7 @@ class Scheduler(Generic[Cause]):
             raise ValueError(f"worker {worker} does not run job {job}")
         self._last_was_short = now - state.since < SHORT_JOB_S
         del state.jobs[0]
-        self._admission.returned(job)
-        del self._jobs[job]
+        self._jobs.finish(job)
         self._workers.begin(worker, now)
         return self._dispatch(now)
 
@@ -185,7 +177,7 @@ class Scheduler(Generic[Cause]):
         """The answer to `TakeBack`: these had not been read, in the order sent."""
         state = self._workers[worker]
         self._workers.starting.pop(worker, None)
-        actions = self._requeue(state, jobs)
+        actions = self._jobs.take_back(state, jobs)
         if not state.jobs:
             if state.is_ready:
                 self._workers.begin(worker, now)
@@ -212,14 +204,14 @@ class Scheduler(Generic[Cause]):
         or runs again if that came from outside and it has retries left.
         """
         state = self._workers.remove(worker)
-        actions = self._requeue(state, unread)
+        actions = self._jobs.take_back(state, unread)
         for job in state.jobs:
             lost = self._jobs[job]
             if is_from_outside and lost.retries and not lost.is_cancelled:
                 lost.retries -= 1
-                self._run_again(job)
+                self._jobs.run_again(job)
             else:
-                actions.append(self._end_failed(job, cause))
+                actions.append(self._jobs.fail(job, cause))
         if not state.is_ready and not state.is_killed:
             actions += self._start_failed(cause)
         return actions + self._dispatch(now)
@@ -229,7 +221,7 @@ class Scheduler(Generic[Cause]):
         if len(self._workers) == 1:
             return self.worker_lost(worker, self._workers[worker].jobs[:], cause, now)
         state = self._workers.remove(worker)
-        actions = self._requeue(state, state.jobs[:])
+        actions = self._jobs.take_back(state, state.jobs[:])
         self._workers.is_full()
         return actions + self._dispatch(now)
 
@@ -260,14 +252,14 @@ class Scheduler(Generic[Cause]):
         actions: list[Action[Cause]] = []
         for worker in reversed(list(self._workers)):
             state = self._workers.remove(worker)
-            actions += self._requeue(state, unread[worker])
+            actions += self._jobs.take_back(state, unread[worker])
             for job in state.jobs:
                 lost = self._jobs[job]
                 if lost.is_cancelled or lost.reruns == MAX_RERUNS:
-                    actions.append(self._end_failed(job, cause))
+                    actions.append(self._jobs.fail(job, cause))
                 else:
                     lost.reruns += 1
-                    self._run_again(job)
+                    self._jobs.run_again(job)
         actions += self._start_failed(start_cause)
         return actions + self._dispatch(now)
 
@@ -277,7 +269,7 @@ class Scheduler(Generic[Cause]):
             self._broken = cause
         return [
             *(TakeBack(worker) for worker in self._workers.starting),
-            *self._fail_queued(self._broken),
+            *self._jobs.fail_waiting(self._broken),
         ]
 
     def tick(self, now: float) -> list[Action[Cause]]:
@@ -299,39 +291,31 @@ class Scheduler(Generic[Cause]):
     def _dispatch(self, now: float) -> list[Action[Cause]]:
         actions: list[Action[Cause]] = []
         if self._broken is not None:
-            return self._fail_queued(self._broken)
+            return self._jobs.fail_waiting(self._broken)
         workers = self._workers
-        self._admission.is_short = False
+        self._jobs.ask_anew()
         if workers.idle and workers.starting:
             # Somebody is idle while a starting worker holds a job, older than any in the queue.
             return [TakeBack(next(iter(workers.starting)))]
-        while workers.idle and self._may_send():
+        while workers.idle and self._jobs.next():
             worker, _ = workers.idle.popitem()
             self._send(actions, worker, now)
-        while workers.has_room and self._may_send():
+        while workers.has_room and self._jobs.next():
             worker = workers.add()
             actions.append(StartWorker(worker))
             self._send(actions, worker, now)
-        if self._queue and self._last_was_short:
+        if self._jobs.some_wait and self._last_was_short:
             for worker in workers.unreported:
                 if len(workers[worker].jobs) > 1:
                     continue
-                if not self._may_send() or not self._jobs[self._queue.first()].may_go_ahead:
+                job = self._jobs.next()
+                if job is None or not job.may_go_ahead:
                     break
                 self._send(actions, worker, now)
         return actions
 
-    def _may_send(self) -> bool:
-        """Whether there is a job to be sent, and memory for it.
-
-        If not for it, those behind it wait as well, which may take less: else it might never run.
-        """
-        return bool(self._queue) and self._admission.admits(self._queue.first())
-
     def _send(self, actions: list[Action[Cause]], worker: Worker, now: float) -> None:
-        job = self._queue.take()
-        self._jobs[job].worker = worker
-        self._admission.sent(job)
+        job = self._jobs.take(worker)
         state = self._workers[worker]
         state.jobs.append(job)
         if not state.is_ready:
@@ -348,44 +332,10 @@ class Scheduler(Generic[Cause]):
         self._workers.retire(worker)
         return [KillWorker(worker)]
 
-    def _requeue(self, state: WorkerState, jobs: Sequence[Job]) -> list[Action[Cause]]:
-        actions: list[Action[Cause]] = []
-        for job in reversed(jobs):
-            state.jobs.remove(job)
-            if self._jobs[job].is_cancelled:
-                actions.append(self._end_cancelled(job))
-            else:
-                self._put_first(job)
-        return actions
-
-    def _put_first(self, job: Job) -> None:
-        self._admission.returned(job)
-        self._jobs[job].worker = None
-        self._queue.put_first(job, self._jobs[job].priority)
-
-    def _run_again(self, job: Job) -> None:
-        self._jobs[job].attempts += 1
-        self._put_first(job)
-
     def _start_failed(self, cause: Cause) -> list[Action[Cause]]:
         """A worker, or the fork server that would have made it, died while starting."""
         self._start_failures += 1
         if self._start_failures < MAX_START_FAILURES:
             return []
         self._start_failures = 0
-        return self._fail_queued(cause)
-
-    def _end_failed(self, job: Job, cause: Cause) -> Action[Cause]:
-        if self._jobs[job].is_cancelled:
-            return self._end_cancelled(job)
-        self._admission.returned(job)
-        del self._jobs[job]
-        return FailJob(job, cause)
-
-    def _end_cancelled(self, job: Job) -> ReportCancelled:
-        self._admission.returned(job)
-        del self._jobs[job]
-        return ReportCancelled(job)
-
-    def _fail_queued(self, cause: Cause) -> list[Action[Cause]]:
-        return [self._end_failed(job, cause) for job in self._queue.take_all()]
+        return self._jobs.fail_waiting(cause)

@@ -66,8 +66,8 @@ class Supervisor:
         """Serve the client until it wants no more or is gone; then end all that was started."""
         while self._shutdown is not Shutdown.NOW:
             self._loop.run_once(self._patience_s())
-            if self._crew is not None and self._crew.has_unsent:
-                self._crew.send_rest()
+            if self._crew is not None and self._crew.sender.has_unsent:
+                self._crew.sender.send_rest()
             if self._scheduler.next_tick() is not None:
                 self._perform(self._scheduler.tick(time.monotonic()))
             if self._scheduler.is_short_of_memory:
@@ -85,7 +85,7 @@ class Supervisor:
         """How long the loop may wait for events."""
         tick = self._scheduler.next_tick()
         patience_s = [] if tick is None else [max(0.0, tick - time.monotonic())]
-        if self._crew is not None and self._crew.has_unsent:
+        if self._crew is not None and self._crew.sender.has_unsent:
             patience_s.append(_SEND_AGAIN_S)
         if self._scheduler.is_short_of_memory:
             patience_s.append(memory_room.SHORT_S)
