@@ -54,7 +54,8 @@ class CrashWatch:
             self._loop.call_at(time.monotonic() + _DYING_S, lambda: self._has_gone_deaf(link))
         for pid in link.crash_socket.crashed_others():
             # C code has forked it, and nobody looks into it: it would park for seconds.
-            kernel.kill_below(pid, link.pid)
+            if link.has_started:
+                kernel.kill_below(pid, link.pid, link.pidfd)
         has_crashed = link.crash_socket.signal is not None
         if has_crashed and link.crash is None and self._config.native_tracebacks:
             self._look_at_crash(link)

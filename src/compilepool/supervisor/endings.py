@@ -101,7 +101,7 @@ class Endings:
             # It takes longer to start than Python to answer: so it mostly finds a stopped process.
             self._crash_watch.look_at_native(link, looked_into, look_s(verdict.limit))
         else:
-            signal_descendants(link.pid, signal.SIGSTOP, keep=False)
+            signal_descendants(link.pid, link.pidfd, signal.SIGSTOP, keep=False)
             look.native = ""
         self._await_python_stack(link, look)
 
@@ -127,7 +127,7 @@ class Endings:
         self._end_children(link)
 
     def _end_children(self, link: WorkerLink) -> None:
-        pidfds = signal_descendants(link.pid, signal.SIGTERM)
+        pidfds = signal_descendants(link.pid, link.pidfd, signal.SIGTERM)
         for pidfd in pidfds:
             kernel.send_signal(pidfd, signal.SIGCONT)  # one that is stopped would not hear of it
         if not pidfds:

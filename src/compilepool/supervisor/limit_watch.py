@@ -9,6 +9,7 @@ from collections.abc import Callable
 from compilepool.supervisor.job_memory import largest, memory_of_job, resident_growth
 from compilepool.supervisor.loop import Loop
 from compilepool.supervisor.worker_link import Verdict, WorkerLink
+from compilepool.wire import kernel
 from compilepool.wire.failure import Cause
 from compilepool.wire.submission import JobTerms
 
@@ -117,7 +118,8 @@ class LimitWatch:
                 processes = memory_of_job(watched.link.pid, status.before)
                 total = sum(process.bytes for process in processes)
                 watched.link.note_memory(total)
-                if total > limit:
+                # A pid of a dead worker may be another process's by now.
+                if total > limit and not kernel.wait_dead(watched.link.pidfd, 0):
                     return Verdict(Cause.MEMORY, limit, total, largest(processes))
                 # What it has now is known. What it takes from here on shows as growth.
                 watched.suspicious_at = growth + limit - total

@@ -124,21 +124,29 @@ def send_signal(pidfd: int, number: int) -> bool:
     return True
 
 
-def kill_below(pid: int, ancestor: int) -> None:
-    """Kill (SIGKILL) a process if it is below another one."""
+def kill_below(pid: int, ancestor: int, ancestor_pidfd: int) -> None:
+    """Kill (SIGKILL) a process if it is below another one, which is alive."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
         return
     try:
-        if is_below(pid, ancestor):  # asked when the pid can no more become another process's
+        if is_really_below(pid, ancestor, ancestor_pidfd):
             send_signal(pidfd, signal.SIGKILL)
     finally:
         os.close(pidfd)
 
 
-def is_below(pid: int, ancestor: int) -> bool:
-    """Whether a process is below another one, or is it."""
+def is_really_below(pid: int, ancestor: int, ancestor_pidfd: int) -> bool:
+    """Whether a process is below another one.
+
+    To be asked when there is a pidfd of `pid`, so that it cannot become another process's. If the
+    ancestor is alive afterwards, that holds for its pid as well.
+    """
+    return _is_below(pid, ancestor) and not wait_dead(ancestor_pidfd, 0)
+
+
+def _is_below(pid: int, ancestor: int) -> bool:
     while pid > 1 and pid != ancestor:
         try:
             with open(f"/proc/{pid}/stat", "rb") as file:

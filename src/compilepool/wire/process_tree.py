@@ -32,30 +32,31 @@ def descendants(pid: int) -> Iterator[Descendant]:
                 yield Descendant(child, parent)
 
 
-def signal_descendants(pid: int, number: int, *, keep: bool = True) -> list[int]:
-    """Signal all processes below one.
+def signal_descendants(pid: int, pidfd: int, number: int, *, keep: bool = True) -> list[int]:
+    """Signal all processes below one. If that is dead, nobody is signalled.
 
     Args:
         pid: the one.
+        pidfd: its pidfd: it tells that the pid has not become another process's.
         number: the signal's.
         keep: whether to return anything.
 
     Returns:
         The pidfds of those that live, for the caller to close; fewer if descriptors are scarce.
     """
-    pidfds = []
+    found = []
     for child, _ in descendants(pid):
         try:
-            pidfd = os.pidfd_open(child)
+            child_pidfd = os.pidfd_open(child)
         except OSError:
             continue
-        # Asked when the pid can no more become another process's.
-        is_signalled = kernel.is_below(child, pid) and kernel.send_signal(pidfd, number)
-        if is_signalled and keep and not kernel.wait_dead(pidfd, 0):
-            pidfds.append(pidfd)
+        is_signalled = kernel.is_really_below(child, pid, pidfd)
+        is_signalled = is_signalled and kernel.send_signal(child_pidfd, number)
+        if is_signalled and keep and not kernel.wait_dead(child_pidfd, 0):
+            found.append(child_pidfd)
         else:
-            os.close(pidfd)
-    return pidfds
+            os.close(child_pidfd)
+    return found
 
 
 def _children(pid: int) -> list[int]:
