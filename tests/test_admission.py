@@ -51,7 +51,7 @@ V2_FILES = {
     **V2,
     "/cg/user/job/memory.max": f"{4 * GIB}\n",
     "/cg/user/job/memory.current": f"{2 * GIB}\n",
-    "/cg/user/job/memory.stat": f"anon 5\ninactive_file {GIB}\n",
+    "/cg/user/job/memory.stat": f"anon 5\ninactive_file {GIB // 2}\nactive_file {GIB // 2}\n",
 }
 
 

@@ -37,6 +37,8 @@ from tests.processes import PATIENCE_S
         ({"timeout": float("nan")}, ValueError, "greater than 0, or None, not nan"),
         ({"timeout": float("inf")}, ValueError, "greater than 0, or None, not inf"),
         ({"timeout": "30"}, TypeError, "timeout must be a number of seconds"),
+        ({"timeout": 10**400}, ValueError, "timeout must be a number of seconds"),
+        ({"memory_limit": 10**400}, ValueError, "memory_limit must be a number of bytes"),
         ({"timeout": True}, TypeError, "timeout must be a number of seconds"),
         ({"memory_limit": 0}, ValueError, "memory_limit must be a number of bytes, or text such"),
         ({"memory_limit": -1}, ValueError, "such as '512MiB' or '4GiB', or None, not -1"),
@@ -57,6 +59,8 @@ from tests.processes import PATIENCE_S
         ({"env": {"A": 1}}, TypeError, "env must have strs, or None to unset, not 'A': 1"),
         ({"env": {"A=B": "1"}}, ValueError, "env has what no environment can have: 'A=B'"),
         ({"env": {"A": "\0"}}, ValueError, "env has what no environment can have"),
+        ({"env": {"A": "\ud800"}}, ValueError, "env has what the file system cannot encode"),
+        ({"cpus": iter([0])}, TypeError, "cpus must be numbers of CPUs"),
     ],
 )
 def test_a_pool_refuses_a_wrong_option(
@@ -82,6 +86,7 @@ def test_a_pool_refuses_a_wrong_option(
         ({"priority": "high"}, TypeError, "priority must be an int, not 'high'"),
         ({"key": 5}, TypeError, "key must be a str or None, not 5"),
         ({"key": ""}, ValueError, "key must not be empty"),
+        ({"key": "x" * 2000}, ValueError, "key must have 1024 characters at most"),
         ({"env": {"A": 1}}, TypeError, "env must have strs"),
         ({"env": {"A": "x" * 40_000}}, ValueError, "env of a job must have 32 KiB at most"),
         ({"nice": 3}, TypeError, "unexpected keyword argument 'nice'"),

@@ -173,6 +173,32 @@ def test_what_earlier_jobs_have_left_does_not_count() -> None:
         assert future.record.peak_memory < 400 * MIB
 
 
+def forget() -> None:
+    import builtins
+
+    builtins.__dict__.pop("_kept")
+
+
+def test_what_an_earlier_job_has_freed_is_not_given_to_the_next() -> None:
+    with CompilePool(1, memory_limit="1GiB") as pool:
+        pool.submit(keep_in_module, 9).result(PATIENCE_S)
+        pool.submit(forget).result(PATIENCE_S)
+        error = over_limit(pool.options(memory_limit="300MiB").submit(take, 1000))
+        assert error.peak < MOST
+
+
+def fork_and_then_take(module: str) -> None:
+    """What its children share counts several times, cheaply, until they are gone."""
+    fork_what_shares(module)
+    take(1000)
+
+
+def test_what_its_children_have_shared_is_not_given_to_the_job(large_module: str) -> None:
+    with CompilePool(1, preload=[large_module], memory_limit="512MiB") as pool:
+        error = over_limit(pool.submit(fork_and_then_take, large_module))
+        assert error.peak < MOST
+
+
 def share_memory(count: int) -> None:
     import mmap
 

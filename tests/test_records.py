@@ -116,6 +116,24 @@ def test_peak_memory_is_what_the_job_added(pool: CompilePool) -> None:
     assert none.record.peak_memory < 5_000_000
 
 
+def run_large_child() -> None:
+    subprocess.run(["python3", "-c", "b'x' * 200_000_000"], check=True)
+
+
+def run_small_child() -> None:
+    subprocess.run(["true"], check=True)
+
+
+def test_a_job_has_no_peak_of_a_child_of_an_earlier_one(pool: CompilePool) -> None:
+    first = pool.submit(run_large_child)
+    others = [pool.submit(run_small_child), pool.submit(wait, 0.01)]
+    killed = pool.options(timeout=0.1).submit(signal.pause)
+    for future in (first, *others, killed):
+        future.exception(PATIENCE_S)
+    assert first.record.peak_memory > 190_000_000
+    assert all(future.record.peak_memory < 50_000_000 for future in (*others, killed))
+
+
 def test_a_crashed_job_has_a_record(pool: CompilePool) -> None:
     future = pool.submit(os.abort)
     assert future.exception(PATIENCE_S) is not None

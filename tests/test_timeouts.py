@@ -213,6 +213,16 @@ def test_a_supervisor_that_dies_costs_no_timeout(start_method: Any) -> None:
         timed_out(future)
 
 
+def test_a_timeout_of_years_is_as_good_as_none() -> None:
+    with CompilePool(1, timeout=1e9) as pool:
+        future = pool.submit(subprocess.run, ["sleep", "1000"])
+        assert wait_until(future.running)
+        supervisor = pool_process("supervisor")
+        assert pool.dump(future).state == "running"
+        assert is_alive(supervisor)
+        assert future.cancel()
+
+
 def test_the_error_can_be_pickled(pool: CompilePool) -> None:
     error = timed_out(pool.options(timeout=0.01).submit(subprocess.run, ["sleep", "1000"]))
     copy = pickle.loads(pickle.dumps(error))

@@ -20,6 +20,9 @@ START_METHODS = ("fork", "spawn")
 MIN_MEMORY_LIMIT = 4 << 20
 """Bytes: what a worker that has preloaded nothing takes. A lower limit is a mistake."""
 
+_LONGEST_S = 1e9  # some thirty years: what is more is a mistake, or means None
+_MAX_KEY = 1024  # characters
+
 Env: TypeAlias = Mapping[str, str | None]
 Size: TypeAlias = int | str
 
@@ -112,7 +115,7 @@ class PoolOptions:
             yield ValueError(f"nice must be 0 to 19, what is added to yours, not {self.nice}")
         if self.cpus is None:
             return
-        are_numbers = isinstance(self.cpus, Iterable) and all(_is_int(cpu) for cpu in self.cpus)
+        are_numbers = isinstance(self.cpus, Sequence) and all(_is_int(cpu) for cpu in self.cpus)
         if not are_numbers:
             yield TypeError(f"cpus must be numbers of CPUs, such as [0, 1], not {self.cpus!r}")
         else:
@@ -153,6 +156,10 @@ class JobOptions:
             yield TypeError(f"key must be a str or None, not {self.key!r}")
         elif self.key == "":
             yield ValueError("key must not be empty; None is for a job that is like no other")
+        elif self.key is not None and len(self.key) > _MAX_KEY:
+            yield ValueError(
+                f"key must have {_MAX_KEY} characters at most; give a hash of what has more"
+            )
         if not _is_int(self.retries):
             yield TypeError(f"retries must be an int, not {self.retries!r}")
         elif self.retries < 0:
@@ -173,7 +180,7 @@ def _time_problems(name: str, value: object) -> Iterable[Exception]:
     text = f"{name} must be a number of seconds greater than 0, or None, not {value!r}"
     if not isinstance(value, int | float) or isinstance(value, bool):
         yield TypeError(text)
-    elif not (math.isfinite(value) and value > 0):
+    elif not 0 < value < math.inf or value > _LONGEST_S:
         yield ValueError(text)
 
 
@@ -204,6 +211,16 @@ def _env_problems(env: object) -> Iterable[Exception]:
             yield TypeError(f"env must have strs, or None to unset, not {name!r}: {value!r}")
         elif not name or "=" in name or "\0" in name or "\0" in (value or ""):
             yield ValueError(f"env has what no environment can have: {name!r}: {value!r}")
+        elif not (_can_be_encoded(name) and _can_be_encoded(value or "")):
+            yield ValueError(f"env has what the file system cannot encode: {name!r}: {value!r}")
+
+
+def _can_be_encoded(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _raise_all(problems: Sequence[Exception]) -> None:

@@ -8,6 +8,8 @@ import re
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b\s*", re.IGNORECASE | re.ASCII)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
+_MOST = 1 << 63
+
 EXPECTED_SIZE = "a number of bytes, or text such as '512MiB' or '4GiB'"
 
 
@@ -31,6 +33,8 @@ def bytes_of(value: object) -> int:
         unit = (found[2] or "").lower()
         amount = float(found[1]) * (1024 if unit.endswith("i") else 1000) ** _POWERS[unit[:1]]
     else:
+        if value > _MOST:
+            raise ValueError
         amount = value
     if not math.isfinite(amount) or amount < 1:
         raise ValueError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import select
@@ -87,7 +88,8 @@ class Inbox:
             job = self._jobs.pop(message.id)
             if job is not None:
                 job.future.record._note(usage)
-                self.poisoned.has_run(job.terms.key)
+                if usage.started:
+                    self.poisoned.has_run(job.terms.key)
                 self._resolve(job, message.flag, payload)
             elif payload is not None:
                 payload.close()
@@ -105,6 +107,7 @@ class Inbox:
         elif kind is Kind.STARTED:
             job = self._jobs.get(message.id)
             if job is not None:
+                job.is_running = True
                 job.future._mark_running()
         elif kind is Kind.CANCELLED:
             job = self._jobs.pop(message.id)
@@ -150,13 +153,15 @@ class Inbox:
             if is_own_doing and self.poisoned.has_crashed(job.terms.key, error):
                 with self._jobs.lock:
                     waiting = self._jobs.pop_waiting(job.terms.key)
-                    for id, _ in waiting:
-                        self._send(Message(Kind.CANCEL, id))
-        job.future._end_with_error(error)
+                    with contextlib.suppress(OSError):  # then they run, and nobody hears of it
+                        for id, _ in waiting:
+                            self._send(Message(Kind.CANCEL, id))
+        # They first: a callback of the job's own may wait for them.
         for _, other in waiting:
             reason = self.poisoned.error(other.terms.key, other.name)
             # The key may have been forgotten just now.
             other.future._end_with_error(reason or error)
+        job.future._end_with_error(error)
 
     def _resolve(self, job: Job, outcome: int, payload: Payload | None) -> None:
         error: BaseException | None

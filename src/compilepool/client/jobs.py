@@ -16,7 +16,7 @@ _MAX_HELD_FDS = 64
 class Job:
     """A job: its name, its terms, its call as sent, its future, and how often it was sent."""
 
-    __slots__ = ("future", "name", "payload", "sends", "terms")
+    __slots__ = ("future", "is_running", "name", "payload", "sends", "terms")
 
     def __init__(
         self, name: str, terms: JobTerms, payload: Payload, future: CompileFuture[Any]
@@ -26,6 +26,7 @@ class Job:
         self.payload = payload
         self.future = future
         self.sends = 0
+        self.is_running = False  # as far as was heard
 
 
 class JobTable:
@@ -73,6 +74,10 @@ class JobTable:
         job = self._jobs[id] = Job(name, terms, payload, future)
         return job
 
+    def note_name(self, future: CompileFuture[Any], name: str) -> None:
+        """The future is that of a job that never was in the table."""
+        self._names[future] = name
+
     def get(self, id: int) -> Job | None:
         """The job, if it has not ended."""
         return self._jobs.get(id)
@@ -83,7 +88,7 @@ class JobTable:
             found = [
                 (id, job)
                 for id, job in self._jobs.items()
-                if job.terms.key == key and not job.future.running()
+                if job.terms.key == key and not job.is_running
             ]
             for id, _ in found:
                 self.pop(id)

@@ -14,7 +14,8 @@ MAX_CRASHES = 3
 @dataclasses.dataclass
 class _Crashes:
     count: int = 0
-    last: WorkerCrashed | None = None
+    message: str = ""
+    known: dict[str, object] = dataclasses.field(default_factory=dict)
 
 
 class PoisonedKeys:
@@ -32,7 +33,8 @@ class PoisonedKeys:
         with self._lock:
             crashes = self._crashes.setdefault(key, _Crashes())
             crashes.count += 1
-            crashes.last = error
+            # Not the error itself: when it is raised, it keeps alive what its frames hold.
+            crashes.message, crashes.known = str(error), dict(error.__dict__)
             return crashes.count >= MAX_CRASHES
 
     def has_run(self, key: str) -> None:
@@ -51,15 +53,14 @@ class PoisonedKeys:
             return None
         with self._lock:
             crashes = self._crashes.get(key)
-            last = crashes.last if crashes is not None else None
-            if crashes is None or last is None or crashes.count < MAX_CRASHES:
+            if crashes is None or crashes.count < MAX_CRASHES:
                 return None
         error = WorkerCrashed(
             f"job {job!r} was not run: jobs of its key {key!r} have crashed their worker"
             f" {crashes.count} times in a row; mend it, then call pool.forget({key!r});"
-            f" the last time:\n{last}"
+            f" the last time:\n{crashes.message}"
         )
-        error.__dict__.update({**last.__dict__, "job": job})
+        error.__dict__.update({**crashes.known, "job": job})
         return error
 
     def abandon(self) -> None:

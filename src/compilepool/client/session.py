@@ -103,6 +103,7 @@ class Session:
         future.record.queued = time.time()
         if terms.key and (poisoned := self._inbox.poisoned.error(terms.key, name)):
             payload.close()
+            self._jobs.note_name(future, name)
             future._end_with_error(poisoned)
             return future
         with self._jobs.lock:

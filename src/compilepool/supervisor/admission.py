@@ -37,7 +37,8 @@ class Admission:
 
     def admits(self, job: Job) -> bool:
         """Whether the job, which is next, may have a worker. One job always may."""
-        self.is_short = bool(self._claims) and self._expected_memory(job) > self._free
+        expected = self._expected_memory(job)
+        self.is_short = bool(self._claims) and expected > 0 and expected > self._free
         return not self.is_short
 
     def sent(self, job: Job) -> None:

@@ -50,6 +50,8 @@ class _Watched:
     may_look_at: float
     growth: int
     """Bytes, when it was looked at last."""
+    room: int
+    """Bytes that it could still take, when that was found out last."""
     suspicious_at: int
     """Bytes of growth from which on it must be found out how much the job really takes."""
 
@@ -72,7 +74,7 @@ class LimitWatch:
         """A job of some length runs, and has a limit."""
         now = time.monotonic()
         self._watched[link.number] = _Watched(
-            link, job, terms, now, now, 0, terms.memory_limit or 0
+            link, job, terms, now, now, 0, terms.memory_limit or 0, terms.memory_limit or 0
         )
         self._wake_at(now)  # not here: who calls this is in the middle of something
 
@@ -121,8 +123,11 @@ class LimitWatch:
                 # A pid of a dead worker may be another process's by now.
                 if total > limit and not kernel.wait_dead(watched.link.pidfd, 0):
                     return Verdict(Cause.MEMORY, limit, total, largest(processes))
-                # What it has now is known. What it takes from here on shows as growth.
-                watched.suspicious_at = growth + limit - total
+                watched.room = limit - total
+                watched.suspicious_at = growth + watched.room
+            # What it takes from here on shows as growth. When what was counted several times goes,
+            # the line goes down with it.
+            watched.suspicious_at = max(limit, min(watched.suspicious_at, growth + watched.room))
             after_s = poll_after_s(watched.suspicious_at, growth, watched.growth)
             watched.growth = growth
             at, may = min(at, now + after_s), min(may, now + after_s / 2)

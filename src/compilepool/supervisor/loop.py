@@ -12,6 +12,9 @@ from typing import TypeAlias
 Callback: TypeAlias = Callable[[], None]
 
 
+_LONGEST_S = 3600.0
+
+
 class Timer:
     """A call to come, that can be cancelled."""
 
@@ -82,5 +85,6 @@ class Loop:
             heapq.heappop(self._timers)
         if not self._timers:
             return timeout_s
-        left_s = max(0.0, self._timers[0][0] - time.monotonic())
+        # epoll_wait(2) takes no more milliseconds than an int has.
+        left_s = min(max(0.0, self._timers[0][0] - time.monotonic()), _LONGEST_S)
         return left_s if timeout_s is None else min(left_s, timeout_s)

@@ -8,8 +8,8 @@ _RESERVE_SHARE = 0.05
 _MAX_RESERVE = 1 << 30
 _NO_LIMIT = 1 << 60  # version 1 has no word for it, but a number near 2**63
 
-_V2 = ("memory.max", "memory.current", "inactive_file")
-_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_V2 = ("memory.max", "memory.current", "")
+_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
 
 
 class MachineMemory:
@@ -59,7 +59,7 @@ class MachineMemory:
             used = int(self._read(f"{directory}/{names[1]}"))
             for line in self._read(f"{directory}/memory.stat").splitlines():
                 key, _, value = line.partition(" ")
-                if key == names[2]:
+                if key in (f"{names[2]}inactive_file", f"{names[2]}active_file"):
                     used -= int(value)  # the kernel drops those pages before it kills anybody
         except (OSError, ValueError):
             return None

@@ -210,8 +210,10 @@ class WorkerLink:
             return NO_USAGE
         cpu_s, peak_bytes = told.get("cpu_s"), told.get("peak_bytes")
         spent_s = cpu_s - status.before.cpu_s if isinstance(cpu_s, int | float) else 0.0
-        growth = peak_bytes - status.before.resident if isinstance(peak_bytes, int) else 0
-        peak = max(0, growth, self.memory_seen(status.job))
+        peak = self.memory_seen(status.job)
+        # What a child of an earlier job had would tell nothing of this one.
+        if isinstance(peak_bytes, int) and peak_bytes > status.before.children_peak:
+            peak = max(peak, peak_bytes - status.before.resident)
         return Usage(status.since, now, max(0.0, spent_s), peak, self.pid)
 
     def snapshot(self, native: str) -> JobSnapshot:

@@ -15,8 +15,8 @@ import time
 from typing import NamedTuple
 
 _TEXT_SIZE = 102
-# job; since when; CPU, resident and anonymous memory before; phase: since when, length, text
-_STATUS = struct.Struct(f"<QddQQdH{_TEXT_SIZE}s")
+# job; since when; UsedBefore; phase: since when, length, text
+_STATUS = struct.Struct(f"<QddQQQdH{_TEXT_SIZE}s")
 _PHASE = struct.Struct(f"<dH{_TEXT_SIZE}s")
 _JOB = struct.Struct("<Q")
 _PHASE_AT = _STATUS.size - _PHASE.size
@@ -29,11 +29,13 @@ class UsedBefore(NamedTuple):
         cpu_s: the CPU time of itself and of its children that have been waited for, in seconds.
         resident: bytes of memory that it had resident.
         anonymous: those of them that are no file's.
+        children_peak: the most that one of its children that have ended had resident.
     """
 
     cpu_s: float = 0.0
     resident: int = 0
     anonymous: int = 0
+    children_peak: int = 0
 
 
 NOTHING_USED = UsedBefore()
@@ -98,9 +100,9 @@ def read_status(fd: int) -> Status:
         before, data = data, os.pread(fd, _STATUS.size, 0).ljust(_STATUS.size, b"\0")
         if data == before:
             break
-    job, since, cpu_s, resident, anonymous, phase_since, length, text = _STATUS.unpack(data)
+    job, since, cpu_s, *memory, phase_since, length, text = _STATUS.unpack(data)
     phase = text[:length].decode(errors="ignore")  # a character may have been cut
-    used = UsedBefore(_finite(cpu_s), resident, anonymous)
+    used = UsedBefore(_finite(cpu_s), *memory)
     return Status(job, _finite(since), used, phase, _finite(phase_since))
 
 
