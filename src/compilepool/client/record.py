@@ -22,7 +22,7 @@ class JobRecord:
         cpu_seconds: CPU time of the job and of the children that it has waited for; of a job that
             was killed, all that it has started.
         peak_memory: bytes of memory, the most that the job was seen to add to its worker, or that
-            a child of it had. A child is seen that had more than its worker, and than all before it.
+            a child of it had, if that is more than its worker, and all children before it, had.
         worker_pid: pid of its worker; 0 if it had none.
         attempts: how often it was begun; 0 if it was not.
         log: the end of what the job and its children have written to their output and error
