@@ -28,8 +28,8 @@ GRACE_S = 0.1
 
 _SHORTEST_LOOK_S = 0.3
 _LONGEST_LOOK_S = 2.0
-_PYTHON_STACK_S = {Cause.TIMEOUT: 0.1, Cause.MEMORY: 0.04}  # what takes memory takes more of it
-_QUIET_S = 0.01
+_PYTHON_STACK_S = {Cause.TIMEOUT: 0.1, Cause.MEMORY: 0.03}  # what takes memory takes more of it
+_QUIET_S = 0.005
 _NO_PYTHON_STACK = (
     f"Python stack: signal {int(DUMP_SIGNAL)} asks for it, and was not answered: the job has"
     " blocked it, or replaced its handler, or the process is stuck in the kernel"

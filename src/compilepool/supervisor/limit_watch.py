@@ -20,22 +20,27 @@ _FASTEST_GROWTH = 2 << 30
 _STILL = 1 << 20
 """Bytes. Who takes less from one look to the next does not grow."""
 
-_POLL_S = (0.02, 0.5)
+_PATIENCE = 2.5
+"""So much less often is one looked at that has not grown at the last few looks."""
+
+_QUIET_LOOKS = 4
+
+_POLL_S = (0.02, 0.6)
 """Seconds from one look at a job's memory to the next: at least, and at most."""
 
 
-def poll_after_s(limit: int, used: int, used_before: int) -> float:
+def poll_after_s(limit: int, used: int, quiet_looks: int) -> float:
     """When to look next at the memory of a job, in seconds.
 
-    One that grows cannot be over its limit before. One that does not is looked at half as often.
+    It cannot be over its limit before; one that has not grown for a while is looked at less often.
 
     Args:
         limit: bytes that it may take.
         used: bytes that it takes.
-        used_before: bytes that it took when it was looked at last.
+        quiet_looks: how often in a row it was seen not to have grown.
     """
     shortest, longest = _POLL_S
-    pace = _FASTEST_GROWTH if used > used_before + _STILL else _FASTEST_GROWTH / 2
+    pace = _FASTEST_GROWTH if quiet_looks < _QUIET_LOOKS else _FASTEST_GROWTH / _PATIENCE
     return min(max((limit - used) / pace, shortest), longest)
 
 
@@ -48,12 +53,14 @@ class _Watched:
     terms: JobTerms
     look_at: float
     may_look_at: float
-    growth: int
-    """Bytes, when it was looked at last."""
     room: int
     """Bytes that it could still take, when that was found out last."""
     suspicious_at: int
     """Bytes of growth from which on it must be found out how much the job really takes."""
+    growth: int = 0
+    """Bytes, when it was looked at last."""
+    quiet_looks: int = 0
+    """How often in a row it was seen not to have grown."""
 
 
 class LimitWatch:
@@ -72,10 +79,8 @@ class LimitWatch:
 
     def watch(self, link: WorkerLink, job: int, terms: JobTerms) -> None:
         """A job of some length runs, and has a limit."""
-        now = time.monotonic()
-        self._watched[link.number] = _Watched(
-            link, job, terms, now, now, 0, terms.memory_limit or 0, terms.memory_limit or 0
-        )
+        now, limit = time.monotonic(), terms.memory_limit or 0
+        self._watched[link.number] = _Watched(link, job, terms, now, now, limit, limit)
         self._wake_at(now)  # not here: who calls this is in the middle of something
 
     def forget(self, worker: int) -> None:
@@ -128,8 +133,10 @@ class LimitWatch:
             # What it takes from here on shows as growth. When what was counted several times goes,
             # the line goes down with it.
             watched.suspicious_at = max(limit, min(watched.suspicious_at, growth + watched.room))
-            after_s = poll_after_s(watched.suspicious_at, growth, watched.growth)
+            is_quiet = growth <= watched.growth + _STILL
+            watched.quiet_looks = watched.quiet_looks + 1 if is_quiet else 0
             watched.growth = growth
+            after_s = poll_after_s(watched.suspicious_at, growth, watched.quiet_looks)
             at, may = min(at, now + after_s), min(may, now + after_s / 2)
         watched.look_at, watched.may_look_at = at, may
         return None
