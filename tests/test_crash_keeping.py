@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
@@ -187,8 +186,8 @@ def test_a_forked_child_has_no_descriptors_of_crashes(gate: Gate) -> None:
 
 def test_a_future_ends_even_if_its_report_cannot_be_made() -> None:
     future: CompileFuture[Any] = CompileFuture(lambda: False)
-    job = Job("softmax", DEFAULT_TERMS, Payload(Form.INLINE, b"call"), future)
-    unreadable = dataclasses.replace(Failure(Cause.CRASH), native=None)  # type: ignore[arg-type]
+    job = Job(1, "softmax", DEFAULT_TERMS, Payload(Form.INLINE, b"call"), future, ())
+    unreadable = Failure(Cause.CRASH)._replace(native=None)  # type: ignore[arg-type]
 
     def end(job: Job, _failure: Failure, error: CompilePoolError) -> None:
         job.future._end_with_error(error)

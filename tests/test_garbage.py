@@ -234,8 +234,8 @@ CONFIGURATIONS = {
     "nested": b"[" * 60_000,
     "empty": b"{}",
     "a list": b"[1]",
-    "wrong types": json.dumps(dict.fromkeys(PoolConfig.__dataclass_fields__, "x")).encode(),
-    "null": json.dumps(dict.fromkeys(PoolConfig.__dataclass_fields__)).encode(),
+    "wrong types": json.dumps(dict.fromkeys(PoolConfig._fields, "x")).encode(),
+    "null": json.dumps(dict.fromkeys(PoolConfig._fields)).encode(),
 }
 
 
@@ -486,8 +486,8 @@ SUPERVISORS_NONSENSE = {
     "no snapshot": (encode(pack([[b"{}"]]).message(Kind.DUMPED, 1)), 0),
     "no usage": (encode(Message(Kind.RESULT, 1, 0, Form.INLINE)), 0),
     "no payload": (encode(with_usage(Message(Kind.RESULT, 1), NO_USAGE)), 0),
-    "descriptor": (HEADER.pack(0, Kind.WARNING, 0, 0, 1, 0), 1),
-    "descriptors": (encode(Message(Kind.WARNING)), 100),
+    "descriptor": (HEADER.pack(0, Kind.LOGGED, 0, 0, 1, 0), 1),
+    "descriptors": (encode(Message(Kind.LOGGED)), 100),
 }
 
 

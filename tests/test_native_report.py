@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 from hypothesis import given
@@ -63,14 +62,14 @@ def test_any_threads_come_through(stacks: list[ThreadStack]) -> None:
 
 
 def test_a_stack_that_comes_again_with_names_replaces_the_one_without() -> None:
-    bare = dataclasses.replace(CRASHED, frames=[Frame("??", "libzoo.so", 0x1139, 0x71139)])
+    bare = CRASHED._replace(frames=[Frame("??", "libzoo.so", 0x1139, 0x71139)])
     report = NativeReport.of_lines(to_line(bare) + to_line(WAITING) + to_line(CRASHED))
     assert report.threads == [CRASHED, WAITING]
 
 
 def of_libraries(*libraries: str) -> ThreadStack:
     frames = [Frame(f"f{i}", library, i, i) for i, library in enumerate(libraries)]
-    return dataclasses.replace(CRASHED, frames=frames)
+    return CRASHED._replace(frames=frames)
 
 
 def test_how_the_runtime_ends_a_process_is_left_out() -> None:
@@ -130,6 +129,6 @@ def test_text_of_a_report() -> None:
 
 
 def test_names_cannot_forge_lines() -> None:
-    thread = dataclasses.replace(WAITING, name="a\n  #0 \x1b[31mb\ud800")
+    thread = WAITING._replace(name="a\n  #0 \x1b[31mb\ud800")
     text = native_traceback(NativeReport.of_lines(to_line(thread)))
     assert text.startswith("Thread 11 'a   #0  [31mb ' (sleeping)")

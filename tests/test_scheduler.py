@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pytest
 from hypothesis import settings
@@ -19,15 +19,20 @@ from hypothesis.stateful import (
 
 from compilepool.supervisor.actions import (
     Action,
+    EndForkServer,
+    EndWorker,
     FailJob,
     KillWorker,
+    ReplaceForkServer,
     ReportCancelled,
+    ReportNoWorkers,
     ReportStarted,
     SendJob,
     StartWorker,
     TakeBack,
 )
 from compilepool.supervisor.scheduler import MAX_RERUNS, MAX_START_FAILURES, SHORT_JOB_S, Scheduler
+from compilepool.supervisor.staffing import MAX_IDLE_DEATHS, StaffingPolicy
 
 NOW = 100.0
 SOON = NOW + SHORT_JOB_S / 10
@@ -103,8 +108,8 @@ def test_the_worker_that_became_idle_last_gets_the_next_job() -> None:
 
 def test_warm_up_starts_all_workers_that_there_are_not_yet() -> None:
     scheduler = with_ready_workers(1, max_workers=3)
-    assert scheduler.warm_up() == [StartWorker(2), StartWorker(3)]
-    assert scheduler.warm_up() == []
+    assert scheduler.warm_up(NOW) == [StartWorker(2), StartWorker(3)]
+    assert scheduler.warm_up(NOW) == []
 
 
 def test_a_job_goes_ahead_to_a_busy_worker_while_jobs_are_short() -> None:
@@ -211,7 +216,7 @@ def test_five_start_failures_in_a_row_fail_what_waits_and_later_jobs_try_again()
     for worker in range(1, MAX_START_FAILURES):
         scheduler.worker_lost(worker, [1], "exit 9", NOW)
     actions = scheduler.worker_lost(MAX_START_FAILURES, [1], "exit 9", NOW)
-    assert actions == [FailJob(1, "exit 9"), FailJob(2, "exit 9")]
+    assert actions == [FailJob(1, "exit 9"), FailJob(2, "exit 9"), ReportNoWorkers("exit 9")]
     assert scheduler.unfinished == 0
     assert scheduler.submit(3, NOW, may_go_ahead=False) == [StartWorker(6), SendJob(6, 3)]
 
@@ -240,7 +245,8 @@ def test_the_only_worker_that_cannot_be_started_fails_what_waits_after_five_time
         next_one = [StartWorker(worker + 1), SendJob(worker + 1, 1)]
         assert scheduler.worker_refused(worker, "no descriptors", NOW) == next_one
     assert scheduler.worker_refused(MAX_START_FAILURES, "no descriptors", NOW) == [
-        FailJob(1, "no descriptors")
+        FailJob(1, "no descriptors"),
+        ReportNoWorkers("no descriptors"),
     ]
 
 
@@ -260,13 +266,17 @@ def test_broken_fails_what_does_not_run_and_every_later_job() -> None:
     scheduler = with_ready_workers(1, max_workers=2)
     for job in (1, 2, 3):
         scheduler.submit(job, NOW, may_go_ahead=False)
-    assert scheduler.broken("no such module") == [TakeBack(2), FailJob(3, "no such module")]
+    assert scheduler.broken("no such module") == [
+        ReportNoWorkers("no such module"),
+        TakeBack(2),
+        FailJob(3, "no such module"),
+    ]
     assert scheduler.taken_back(2, [2], NOW) == [FailJob(2, "no such module")]
     assert scheduler.broken("another reason") == []
     assert scheduler.job_finished(1, 1, NOW) == []
     assert scheduler.submit(4, NOW, may_go_ahead=True) == [FailJob(4, "no such module")]
     assert scheduler.worker_lost(2, [], "exit 1", NOW) == []
-    assert scheduler.warm_up() == []
+    assert scheduler.warm_up(NOW) == [ReportNoWorkers("no such module")]
     assert scheduler.unfinished == 0
 
 
@@ -298,15 +308,15 @@ def test_fork_servers_that_die_again_and_again_fail_what_waits() -> None:
     for worker in range(1, MAX_START_FAILURES):
         scheduler.fork_server_lost({worker: [1]}, "SIGKILL", "no worker", NOW)
     actions = scheduler.fork_server_lost({MAX_START_FAILURES: [1]}, "SIGKILL", "no worker", NOW)
-    assert actions == [FailJob(1, "no worker")]
+    assert actions == [FailJob(1, "no worker"), ReportNoWorkers("no worker")]
 
 
 def test_cancelling_a_running_job_kills_its_worker_which_is_replaced_at_once() -> None:
     scheduler = with_a_job_ahead()
-    assert scheduler.cancel(1) == [TakeBack(1)]
+    assert scheduler.cancel(1, NOW) == [TakeBack(1)]
     replaced = [KillWorker(1), StartWorker(2), SendJob(2, 2)]
     assert scheduler.taken_back(1, [2], NOW) == replaced
-    assert scheduler.cancel(1) == [TakeBack(1)]  # no second kill
+    assert scheduler.cancel(1, NOW) == [TakeBack(1)]  # no second kill
     assert scheduler.taken_back(1, [], NOW) == []
     assert scheduler.worker_lost(1, [], "SIGKILL", NOW) == [ReportCancelled(1)]
 
@@ -342,7 +352,7 @@ def test_a_job_that_has_crashed_or_is_cancelled_is_not_over_its_limit_as_well() 
     assert scheduler.over_limit(1, 1) == []
     scheduler = with_ready_workers(1)
     scheduler.submit(1, NOW, may_go_ahead=False)
-    scheduler.cancel(1)
+    scheduler.cancel(1, NOW)
     scheduler.taken_back(1, [], NOW)
     assert scheduler.over_limit(1, 1) == []
 
@@ -352,7 +362,7 @@ def test_a_job_over_its_limit_that_is_cancelled_meanwhile_ends_cancelled() -> No
     scheduler.submit(1, NOW, may_go_ahead=False)
     scheduler.over_limit(1, 1)
     scheduler.taken_back(1, [], NOW)
-    assert scheduler.cancel(1) == [TakeBack(1)]
+    assert scheduler.cancel(1, NOW) == [TakeBack(1)]
     assert scheduler.taken_back(1, [], NOW) == []
     assert scheduler.worker_lost(1, [], "timeout", NOW) == [ReportCancelled(1)]
 
@@ -393,7 +403,7 @@ def test_a_job_that_crashes_does_not_run_again() -> None:
 def test_a_cancelled_job_does_not_run_again() -> None:
     scheduler = with_ready_workers(1)
     scheduler.submit(1, NOW, may_go_ahead=False, retries=3)
-    scheduler.cancel(1)
+    scheduler.cancel(1, NOW)
     actions = scheduler.worker_lost(1, [], "SIGKILL", NOW, is_from_outside=True)
     assert actions == [ReportCancelled(1)]
 
@@ -439,8 +449,7 @@ def test_a_small_job_does_not_overtake_a_large_one_that_waits_for_memory() -> No
     scheduler.submit(1, NOW, may_go_ahead=False)
     scheduler.submit(2, NOW, may_go_ahead=False)
     assert scheduler.submit(3, NOW, may_go_ahead=False) == []
-    assert scheduler.cancel(2) == [ReportCancelled(2)]
-    assert scheduler.memory_seen(10, {}, NOW) == [StartWorker(2), SendJob(2, 3)]
+    assert scheduler.cancel(2, NOW) == [ReportCancelled(2), StartWorker(2), SendJob(2, 3)]
 
 
 def test_what_takes_nothing_waits_for_nothing() -> None:
@@ -480,16 +489,16 @@ def test_200_jobs_of_4_gib_on_a_machine_with_20_are_five_at_once() -> None:
 def test_cancelling_a_job_that_is_not_running_kills_nothing() -> None:
     scheduler = with_a_job_ahead()
     scheduler.submit(3, NOW, may_go_ahead=True)
-    assert scheduler.cancel(3) == [ReportCancelled(3)]
-    assert scheduler.cancel(2) == [TakeBack(1)]
+    assert scheduler.cancel(3, NOW) == [ReportCancelled(3)]
+    assert scheduler.cancel(2, NOW) == [TakeBack(1)]
     assert scheduler.taken_back(1, [2], NOW) == [ReportCancelled(2)]
-    assert scheduler.cancel(99) == []
+    assert scheduler.cancel(99, NOW) == []
     assert scheduler.jobs_of(1) == [1]
 
 
 def test_cancelling_a_job_that_has_just_ended_spares_the_next_one() -> None:
     scheduler = with_a_job_ahead()
-    assert scheduler.cancel(1) == [TakeBack(1)]
+    assert scheduler.cancel(1, NOW) == [TakeBack(1)]
     # The worker reads its next job only after it has sent the result of the one before.
     assert scheduler.taken_back(1, [], NOW) == []
     assert scheduler.job_finished(1, 1, NOW) == []
@@ -498,7 +507,7 @@ def test_cancelling_a_job_that_has_just_ended_spares_the_next_one() -> None:
 
 def test_cancelling_a_job_that_has_just_begun_kills_its_worker() -> None:
     scheduler = with_a_job_ahead()
-    assert scheduler.cancel(2) == [TakeBack(1)]
+    assert scheduler.cancel(2, NOW) == [TakeBack(1)]
     assert scheduler.taken_back(1, [], NOW) == [KillWorker(1)]
     assert scheduler.job_finished(1, 1, NOW) == []  # its result was sent before
     assert scheduler.worker_lost(1, [], "SIGKILL", NOW) == [ReportCancelled(2)]
@@ -507,7 +516,7 @@ def test_cancelling_a_job_that_has_just_begun_kills_its_worker() -> None:
 def test_a_cancelled_job_that_is_faster_than_the_kill_has_a_result_and_no_other_end() -> None:
     scheduler = with_ready_workers(1)
     scheduler.submit(1, NOW, may_go_ahead=False)
-    scheduler.cancel(1)
+    scheduler.cancel(1, NOW)
     assert scheduler.taken_back(1, [], NOW) == [KillWorker(1)]
     assert scheduler.job_finished(1, 1, NOW) == []
     assert scheduler.worker_lost(1, [], "SIGKILL", NOW) == []
@@ -517,7 +526,7 @@ def test_a_cancelled_job_that_is_faster_than_the_kill_has_a_result_and_no_other_
 def test_a_job_that_is_lost_twice_with_its_fork_server_fails_unless_cancelled() -> None:
     scheduler = with_ready_workers(1)
     scheduler.submit(1, NOW, may_go_ahead=False)
-    scheduler.cancel(1)
+    scheduler.cancel(1, NOW)
     scheduler.taken_back(1, [], NOW)
     assert scheduler.fork_server_lost({1: []}, "SIGKILL", "no worker", NOW) == [ReportCancelled(1)]
 
@@ -526,7 +535,7 @@ def test_cancel_queued_cancels_the_jobs_that_no_worker_has() -> None:
     scheduler = with_a_job_ahead()
     scheduler.submit(3, NOW, may_go_ahead=True)
     scheduler.submit(4, NOW, may_go_ahead=True)
-    assert scheduler.cancel_queued() == [ReportCancelled(3), ReportCancelled(4)]
+    assert scheduler.cancel_queued(NOW) == [ReportCancelled(3), ReportCancelled(4)]
     assert scheduler.jobs_of(1) == [1, 2]
 
 
@@ -570,8 +579,8 @@ def test_an_idle_worker_that_crashes_gets_no_job() -> None:
 def test_warm_up_fills_the_place_of_a_crashing_worker() -> None:
     scheduler = with_ready_workers(2)
     crash(scheduler, 1, [])
-    assert scheduler.warm_up() == [StartWorker(3)]
-    assert scheduler.warm_up() == []
+    assert scheduler.warm_up(NOW) == [StartWorker(3)]
+    assert scheduler.warm_up(NOW) == []
 
 
 def test_no_job_goes_ahead_to_a_crashing_worker() -> None:
@@ -594,7 +603,7 @@ def test_no_more_than_twice_as_many_workers_live_however_many_crash() -> None:
     scheduler = with_a_crashing_worker()
     scheduler.worker_ready(2, NOW)
     assert crash(scheduler, 2, []) == []
-    assert scheduler.warm_up() == []
+    assert scheduler.warm_up(NOW) == []
     assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [
         FailJob(1, "SIGSEGV"),
         StartWorker(3),
@@ -619,7 +628,7 @@ def test_five_crashes_while_starting_in_a_row_fail_what_waits() -> None:
         assert actions == [StartWorker(worker + 1), SendJob(worker + 1, 1)]
     crash(scheduler, MAX_START_FAILURES, [1])
     actions = scheduler.worker_lost(MAX_START_FAILURES, [], "SIGSEGV", NOW)
-    assert actions == [FailJob(1, "SIGSEGV")]
+    assert actions == [FailJob(1, "SIGSEGV"), ReportNoWorkers("SIGSEGV")]
 
 
 def test_a_worker_that_crashes_and_says_that_it_is_ready_is_no_start_failure() -> None:
@@ -643,16 +652,16 @@ def test_a_job_begun_by_a_worker_that_crashes_before_it_is_heard_of_stays_with_i
 
 def test_cancelling_the_job_of_a_crashing_worker_kills_it_at_once_and_only_once() -> None:
     scheduler = with_a_crashing_worker()
-    assert scheduler.cancel(1) == [TakeBack(1)]
+    assert scheduler.cancel(1, NOW) == [TakeBack(1)]
     assert scheduler.taken_back(1, [], NOW) == [KillWorker(1)]
-    assert scheduler.cancel(1) == [TakeBack(1)]
+    assert scheduler.cancel(1, NOW) == [TakeBack(1)]
     assert scheduler.taken_back(1, [], NOW) == []
     assert scheduler.worker_lost(1, [], "SIGKILL", NOW) == [ReportCancelled(1)]
 
 
 def test_a_worker_that_crashes_before_its_kill_comes_has_its_place_filled_once() -> None:
     scheduler = with_a_job_ahead()
-    scheduler.cancel(1)
+    scheduler.cancel(1, NOW)
     replaced = [KillWorker(1), StartWorker(2), SendJob(2, 2)]
     assert scheduler.taken_back(1, [2], NOW) == replaced
     assert crash(scheduler, 1, []) == []
@@ -661,7 +670,7 @@ def test_a_worker_that_crashes_before_its_kill_comes_has_its_place_filled_once()
 
 def test_a_killed_worker_that_crashes_after_its_last_job_gets_no_other() -> None:
     scheduler = with_a_job_ahead()
-    scheduler.cancel(1)
+    scheduler.cancel(1, NOW)
     replaced = [KillWorker(1), StartWorker(2), SendJob(2, 2)]
     assert scheduler.taken_back(1, [2], NOW) == replaced
     assert scheduler.job_finished(1, 1, NOW) == []
@@ -682,14 +691,18 @@ def test_the_fork_servers_death_frees_the_places_of_crashing_workers_too() -> No
 
 def test_a_crash_in_a_broken_pool_fails_the_job_ahead_at_once() -> None:
     scheduler = with_a_job_ahead()
-    assert scheduler.broken("no such module") == []
+    assert scheduler.broken("no such module") == [ReportNoWorkers("no such module")]
     assert crash(scheduler, 1, [2]) == [FailJob(2, "no such module")]
     assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [FailJob(1, "SIGSEGV")]
 
 
 def test_a_pool_that_breaks_leaves_a_crashing_worker_its_job() -> None:
     scheduler = with_a_crashing_worker()
-    assert scheduler.broken("no such module") == [TakeBack(2), FailJob(3, "no such module")]
+    assert scheduler.broken("no such module") == [
+        ReportNoWorkers("no such module"),
+        TakeBack(2),
+        FailJob(3, "no such module"),
+    ]
     assert scheduler.taken_back(2, [2], NOW) == [FailJob(2, "no such module")]
     assert scheduler.jobs_of(1) == [1]
     assert scheduler.job_finished(1, 1, NOW) == []
@@ -725,7 +738,7 @@ READY = -1
 class Process:
     """What a worker really is, of which the scheduler only hears."""
 
-    def __init__(self) -> None:
+    def __init__(self, generation: int) -> None:
         self.is_alive = True
         self.is_doomed = False  # a SIGKILL is on its way
         self.is_ready = False
@@ -734,9 +747,12 @@ class Process:
         self.socket: deque[int] = deque()
         self.running: int | None = None
         self.is_killed_from_outside = False
+        self.is_ending = False  # it exits in order when it is ready
+        self.generation = generation  # of the fork server that it comes from
+        self.given = 0  # jobs that it has had, those taken back not counted
         self.said: deque[int] = deque()
         """What it has sent and the supervisor has not read yet."""
-        # What the supervisor has heard of it:
+        # What the supervisor has heard of it, or decided:
         self.is_known_ready = False
         self.known_since = 0.0
         self.is_known_crashing = False
@@ -746,16 +762,36 @@ class Process:
 class Pool(RuleBasedStateMachine):
     """A scheduler, and processes that do what it says while everything happens to them."""
 
-    @initialize(max_workers=st.integers(1, 3), is_warm=st.booleans())
-    def start(self, max_workers: int, is_warm: bool) -> None:
+    @initialize(
+        max_workers=st.integers(1, 3),
+        is_warm=st.booleans(),
+        min_workers=st.sampled_from([0, 0, 1, 3]),
+        idle_timeout_s=st.sampled_from([None, 0.02, 0.2]),
+        max_jobs=st.sampled_from([None, None, 1, 2, 5]),
+    )
+    def start(
+        self,
+        max_workers: int,
+        is_warm: bool,
+        min_workers: int,
+        idle_timeout_s: float | None,
+        max_jobs: int | None,
+    ) -> None:
         self.expected: dict[int, int] = {}
         self.free: float = math.inf
         self.priority: dict[int, int] = {}
         self.retries: dict[int, int] = {}
         self.reported: set[tuple[int | None, int]] = set()
         self.over_limit: set[int] = set()
-        self.scheduler: Scheduler[str] = Scheduler(max_workers, self.expected.__getitem__)
+        self.policy = StaffingPolicy(min(min_workers, max_workers), idle_timeout_s, max_jobs)
+        self.scheduler: Scheduler[str] = Scheduler(
+            max_workers, self.expected.__getitem__, self.policy
+        )
         self.max_workers = max_workers
+        self.generation = 0
+        self.has_fork_server = True
+        self.was_told_to_quiesce = False
+        self.are_outgrown = False
         self.now = NOW
         self.processes: dict[int, Process] = {}
         self.stillborn: set[int] = set()
@@ -780,15 +816,16 @@ class Pool(RuleBasedStateMachine):
 
     def perform(self, actions: Sequence[Action[str]]) -> None:
         """As `Supervisor._perform`."""
-        stillborn = []
+        stillborn: list[int] = []
         pending = deque(actions)
         while pending:
             action = pending.popleft()
             if isinstance(action, StartWorker):
                 assert not self.is_broken
                 assert action.worker not in self.processes
-                assert self.has_room()
-                self.processes[action.worker] = Process()
+                assert len(self.processes) < 2 * self.max_workers
+                self.has_fork_server = True
+                self.processes[action.worker] = Process(self.generation)
                 if self.starts_that_fail:
                     self.starts_that_fail -= 1
                     self.stillborn.add(action.worker)
@@ -800,6 +837,7 @@ class Pool(RuleBasedStateMachine):
                 socket = self.processes[action.worker].socket
                 unread = list(socket)
                 socket.clear()
+                self.processes[action.worker].given -= len(unread)
                 answer = self.scheduler.taken_back(action.worker, unread, self.now)
                 self.note_idle_or_begun(action.worker)
                 pending.extendleft(reversed(answer))
@@ -811,6 +849,10 @@ class Pool(RuleBasedStateMachine):
                     assert process.running in wanted, "an innocent job is killed"
                 process.is_doomed = True
                 process.is_replaceable |= process.is_known_ready
+            elif isinstance(
+                action, EndWorker | EndForkServer | ReplaceForkServer | ReportNoWorkers
+            ):
+                self.let_go(action)
             elif isinstance(action, ReportStarted):
                 assert action.job not in self.ends
                 self.reported.add((self.scheduler.worker_of(action.job), action.job))
@@ -820,6 +862,10 @@ class Pool(RuleBasedStateMachine):
             else:
                 assert action.job not in self.cancelled
                 self.end(action.job, action.cause)
+        self.refuse(stillborn)
+
+    def refuse(self, stillborn: Sequence[int]) -> None:
+        """These could not be started."""
         for worker in stillborn:
             self.stillborn.discard(worker)
             del self.processes[worker]
@@ -827,6 +873,27 @@ class Pool(RuleBasedStateMachine):
             actions = self.scheduler.worker_lost(worker, unread, "start", self.now)
             self.check_start_failure(actions)
             self.perform(actions)
+
+    def let_go(
+        self, action: EndWorker | EndForkServer | ReplaceForkServer | ReportNoWorkers[str]
+    ) -> None:
+        if isinstance(action, EndWorker):
+            if action.worker in self.stillborn:
+                return
+            process = self.processes[action.worker]
+            assert not process.is_ending
+            assert not process.is_doomed
+            assert not self.scheduler.jobs_of(action.worker)
+            process.is_ending = process.is_replaceable = True
+        elif isinstance(action, EndForkServer):
+            assert self.has_fork_server
+            assert not self.processes
+            assert not self.scheduler.unfinished
+            assert not self.policy.min_workers or self.was_told_to_quiesce
+            self.has_fork_server = False
+        elif isinstance(action, ReplaceForkServer):
+            self.generation += 1
+            self.has_fork_server = True
 
     def send(self, worker: int, job: int) -> None:
         assert not self.is_broken
@@ -845,8 +912,12 @@ class Pool(RuleBasedStateMachine):
             assert sum(self.expected[each] for each in sent) <= self.free
         process = self.processes[worker]
         assert not process.is_known_crashing
+        assert not process.is_ending
+        assert process.generation == self.generation
         if worker not in self.stillborn:
             process.socket.append(job)
+        process.given += 1
+        assert process.given <= (self.policy.max_jobs_per_worker or math.inf)
         if self.scheduler.jobs_of(worker)[0] == job:
             process.known_since = self.now
         else:
@@ -871,14 +942,16 @@ class Pool(RuleBasedStateMachine):
             process.is_known_ready = True
             self.perform(self.scheduler.worker_ready(worker, self.now))
         else:
-            actions = self.scheduler.job_finished(worker, word, self.now)
+            actions = self.scheduler.job_finished(
+                worker, word, self.now, is_outgrown=self.are_outgrown
+            )
             self.end(word, "result")
             self.perform(actions)
 
     def hear_crash(self, worker: int) -> None:
         process = self.processes[worker]
         process.is_known_crashing = True
-        process.is_replaceable = process.is_known_ready
+        process.is_replaceable |= process.is_known_ready
         unread = set(process.socket)
         self.perform(self.scheduler.worker_crashing(worker, self.now))
         for job in unread - set(self.ends):
@@ -902,7 +975,7 @@ class Pool(RuleBasedStateMachine):
                 assert FailJob(job, cause) not in actions
             else:
                 assert FailJob(job, cause) in actions
-        if not process.is_known_ready and not process.is_doomed:
+        if not process.is_known_ready and not process.is_doomed and not process.is_ending:
             self.check_start_failure(actions)
         self.perform(actions)
 
@@ -927,6 +1000,16 @@ class Pool(RuleBasedStateMachine):
         """Whether there may be another worker."""
         held = [process for process in self.processes.values() if not process.is_replaceable]
         return len(held) < self.max_workers and len(self.processes) < 2 * self.max_workers
+
+    def may_run_more(self) -> bool:
+        """Whether another worker may have a job."""
+        busy = [
+            worker
+            for worker, process in self.processes.items()
+            if self.scheduler.jobs_of(worker)
+            and not (process.is_doomed or process.is_known_crashing)
+        ]
+        return len(busy) < self.max_workers
 
     def choose(self, pick: int, candidates: Sequence[int]) -> int | None:
         return candidates[pick % len(candidates)] if candidates else None
@@ -966,6 +1049,7 @@ class Pool(RuleBasedStateMachine):
             actions = self.scheduler.submit(
                 job, self.now, may_go_ahead=may_go_ahead, priority=priority, retries=retries
             )
+            self.was_told_to_quiesce = False
             self.perform(actions)
 
     @precondition(lambda self: self.scheduler.unfinished)
@@ -985,28 +1069,52 @@ class Pool(RuleBasedStateMachine):
         job = self.choose(pick, sorted(jobs))
         assert job is not None
         self.cancelled.add(job)
-        self.perform(self.scheduler.cancel(job))
+        self.perform(self.scheduler.cancel(job, NOW))
 
     @precondition(lambda self: self.ends)
     @rule(pick=st.integers(0, 30))
     def cancel_what_has_ended(self, pick: int) -> None:
         job = self.choose(pick, sorted(self.ends))
         assert job is not None
-        assert self.scheduler.cancel(job) == []
+        assert self.scheduler.cancel(job, NOW) == []
 
     @rule()
     def cancel_queued(self) -> None:
         waiting = self.waiting()
         self.cancelled |= waiting
-        self.perform(self.scheduler.cancel_queued())
+        self.perform(self.scheduler.cancel_queued(NOW))
         assert waiting <= set(self.ends)
 
     @rule()
     def warm_up(self) -> None:
         is_doing_well = not self.starts_that_fail
-        self.perform(self.scheduler.warm_up())
+        self.was_told_to_quiesce = False
+        self.perform(self.scheduler.warm_up(self.now))
         if is_doing_well and not self.is_broken:
             assert not self.has_room()
+
+    @rule(keeps_fork_server=st.booleans())
+    def quiesce(self, keeps_fork_server: bool) -> None:
+        self.was_told_to_quiesce = True
+        self.perform(self.scheduler.quiesce(self.now, keeps_fork_server=keeps_fork_server))
+        assert not self.idle() or self.waiting()
+
+    @rule()
+    def reload(self) -> None:
+        self.is_broken = False
+        self.start_failures = 0
+        for process in self.processes.values():
+            process.is_replaceable |= not (process.is_known_crashing or process.is_doomed)
+        had_fork_server = self.has_fork_server
+        before = self.generation
+        self.perform(self.scheduler.reload(self.now))
+        assert self.generation == before + had_fork_server
+        for process in self.processes.values():
+            assert process.generation == self.generation or not process.socket
+
+    @rule(are_outgrown=st.booleans())
+    def grow(self, are_outgrown: bool) -> None:
+        self.are_outgrown = are_outgrown
 
     # What workers do
 
@@ -1028,6 +1136,9 @@ class Pool(RuleBasedStateMachine):
                 process.running = None
             elif process.socket:
                 self.begin(process, process.socket.popleft())
+            elif process.is_ending:
+                process.is_alive = False
+                return
 
     def begin(self, process: Process, job: int) -> None:
         process.running = job
@@ -1114,7 +1225,7 @@ class Pool(RuleBasedStateMachine):
             return
         process, (job,) = self.processes[worker], firsts[worker]
         self.over_limit.add(job)
-        is_leaving = process.is_doomed or process.is_known_crashing
+        is_leaving = process.is_doomed or process.is_known_crashing or process.is_ending
         actions = self.scheduler.over_limit(worker, job)
         assert (KillWorker(worker) in actions) == (not is_leaving)
         self.perform(actions)
@@ -1130,15 +1241,35 @@ class Pool(RuleBasedStateMachine):
         self.free = free
         self.perform(self.scheduler.memory_seen(free, {}, self.now))
 
+    @precondition(lambda self: self.generation)
+    @rule()
+    def lose_the_fork_servers_that_were_replaced(self) -> None:
+        unread = self.lose_workers(range(self.generation))
+        actions = self.scheduler.fork_server_lost(
+            unread, "fork server", "no worker", self.now, was_leaving=True
+        )
+        self.perform(actions)
+
+    def lose_workers(self, generations: Collection[int]) -> dict[int, list[int]]:
+        """Returns what they had not read."""
+        lost = {
+            worker: process
+            for worker, process in self.processes.items()
+            if process.generation in generations
+        }
+        for process in lost.values():
+            process.is_alive = False
+        for worker, process in lost.items():
+            while process.said:
+                self.hear_one(worker)
+        for worker in lost:
+            del self.processes[worker]
+        return {worker: list(process.socket) for worker, process in lost.items()}
+
+    @precondition(lambda self: self.has_fork_server)
     @rule(is_to_die_again=st.booleans())
     def lose_the_fork_server(self, is_to_die_again: bool) -> None:
-        for process in self.processes.values():
-            process.is_alive = False
-        for worker in list(self.processes):
-            while worker in self.processes and self.processes[worker].said:
-                self.hear_one(worker)
-        unread = {worker: list(process.socket) for worker, process in self.processes.items()}
-        self.processes.clear()
+        unread = self.lose_workers([self.generation])
         actions = self.scheduler.fork_server_lost(unread, "fork server", "no worker", self.now)
         self.start_failures += 1
         if self.start_failures == MAX_START_FAILURES:
@@ -1146,7 +1277,7 @@ class Pool(RuleBasedStateMachine):
             assert not any(isinstance(action, StartWorker) for action in actions)
         self.perform(actions)
         if is_to_die_again:
-            for pick in range(len(self.processes)):
+            for pick in range(len(self.alive())):
                 self.go_on(pick, steps=2)
             self.lose_the_fork_server(False)
 
@@ -1172,6 +1303,12 @@ class Pool(RuleBasedStateMachine):
         self.perform(self.scheduler.tick(self.now))
         tick = self.scheduler.next_tick()
         assert tick is None or tick > self.now
+        if self.policy.idle_timeout_s is not None:
+            idle = [self.processes[worker] for worker in self.idle()]
+            longest_s = max((self.now - process.known_since for process in idle), default=0.0)
+            staying = [each for each in self.processes.values() if not each.is_replaceable]
+            is_few = len(staying) <= self.policy.min_workers
+            assert longest_s < self.policy.idle_timeout_s or is_few
         for worker, process in self.processes.items():
             if process.is_known_ready and len(self.scheduler.jobs_of(worker)) > 1:
                 has_run_long = self.now - process.known_since >= SHORT_JOB_S
@@ -1201,13 +1338,21 @@ class Pool(RuleBasedStateMachine):
 
     @invariant()
     def there_are_not_too_many_workers(self) -> None:
-        sound = [
-            process
-            for process in self.processes.values()
-            if not process.is_known_crashing and not process.is_replaceable
+        busy = [
+            worker
+            for worker, process in self.processes.items()
+            if self.scheduler.jobs_of(worker)
+            and not (process.is_doomed or process.is_known_crashing)
         ]
-        assert len(sound) <= self.max_workers
+        assert len(busy) <= self.max_workers
         assert len(self.processes) <= 2 * self.max_workers
+
+    @invariant()
+    def a_pool_that_sleeps_has_no_idle_worker(self) -> None:
+        if self.was_told_to_quiesce:
+            assert not self.idle() or self.waiting()
+        if self.scheduler.is_asleep:
+            assert not self.processes
 
     @invariant()
     def nobody_is_idle_while_jobs_wait(self) -> None:
@@ -1216,8 +1361,8 @@ class Pool(RuleBasedStateMachine):
             assert self.waiting()
         elif self.waiting():
             assert not self.is_broken
-            assert not self.has_room()
-            assert not self.idle()
+            assert not self.has_room() or not self.may_run_more()
+            assert not self.idle() or not self.may_run_more()
 
     @invariant()
     def no_job_waits_for_a_starting_worker_while_another_is_idle(self) -> None:
@@ -1245,6 +1390,7 @@ class Pool(RuleBasedStateMachine):
             if process.is_known_ready
             and not process.is_doomed
             and not process.is_known_crashing
+            and not process.is_ending
             and not self.scheduler.jobs_of(worker)
         ]
 
@@ -1258,22 +1404,12 @@ class Pool(RuleBasedStateMachine):
         for _ in range(20 * (len(self.may_go_ahead) + 1)):
             if not self.scheduler.unfinished:
                 break
-            for worker in list(self.processes):
-                process = self.processes[worker]
-                process.is_alive &= not (process.is_doomed or process.is_known_crashing)
-                if worker in self.crashed_unheard():
-                    self.hear_crash(worker)
-                if process.said:
-                    self.hear_one(worker)
-                elif not process.is_alive:
-                    self.bury(worker)
-            self.now += SHORT_JOB_S
-            self.tick()
-            for index in range(len(self.alive())):
-                self.go_on(index, 1)
+            self.let_time_pass(SHORT_JOB_S)
         self.every_unfinished_job_is_known()
         assert self.scheduler.unfinished == 0
-        assert self.scheduler.next_tick() is None
+        if self.policy.idle_timeout_s is None:
+            assert self.scheduler.next_tick() is None
+        self.let_all_end()
         assert set(self.ends) == set(self.may_go_ahead)
         for job in self.cancelled:
             assert self.ends[job] in ("cancelled", "result")
@@ -1283,6 +1419,33 @@ class Pool(RuleBasedStateMachine):
             if how == "start":
                 # Only a job that was lost with a fork server has run before it waits again.
                 assert self.runs[job] <= self.allowed_runs[job] - 1
+
+    def let_time_pass(self, seconds: float) -> None:
+        for worker in list(self.processes):
+            process = self.processes[worker]
+            process.is_alive &= not (process.is_doomed or process.is_known_crashing)
+            if worker in self.crashed_unheard():
+                self.hear_crash(worker)
+            if process.said:
+                self.hear_one(worker)
+            elif not process.is_alive:
+                self.bury(worker)
+        self.now += seconds
+        self.tick()
+        for index in range(len(self.alive())):
+            self.go_on(index, 1)
+
+    def let_all_end(self) -> None:
+        """With an idle timer by itself, else when it is told to."""
+        has_timer = self.policy.idle_timeout_s is not None and not self.policy.min_workers
+        if not has_timer or self.was_told_to_quiesce:
+            self.quiesce(keeps_fork_server=False)
+        for _ in range(10 * self.max_workers + MAX_IDLE_DEATHS):
+            if not self.has_fork_server:
+                break
+            self.let_time_pass((self.policy.idle_timeout_s or 0.0) + SHORT_JOB_S)
+        assert not self.processes
+        assert not self.has_fork_server
 
 
 Pool.TestCase.settings = settings(max_examples=500, stateful_step_count=50)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
 import json
 import math
@@ -149,7 +148,7 @@ def test_a_mutated_packet_is_decoded_or_refused(sent: list[Message], data: st.Da
 
 @pytest.mark.parametrize("cut", [1, 15, 16, 19])
 def test_a_truncated_message_is_refused(cut: int) -> None:
-    packet = encode(Message(Kind.WARNING, body=b"abcd"))
+    packet = encode(Message(Kind.LOGGED, body=b"abcd"))
     with pytest.raises(ProtocolError, match="truncated"):
         decode(packet[:cut])
 
@@ -192,7 +191,7 @@ def test_json_bodies_arrive(body: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("text", ["x", "\0", "\N{SNOWMAN}", "\N{PILE OF POO}", "\udc80"])
 def test_texts_of_any_length_fit_a_packet(text: str) -> None:
-    encode(text_message(Kind.WARNING, text * MAX_PACKET))
+    encode(text_message(Kind.LOGGED, text * MAX_PACKET))
     message = json_message(Kind.FAILED, {"text": text * MAX_PACKET, "exitcode": -11})
     encode(message)
     body = read_json(message.body)
@@ -486,7 +485,7 @@ def config_payload(body: bytes) -> Payload:
 @given(st.builds(dict, sys_path=st.lists(st.text(max_size=9)), cwd=st.text(max_size=9)))
 @settings(max_examples=30)
 def test_a_configuration_arrives_in_every_form(changes: dict[str, Any]) -> None:
-    config = dataclasses.replace(CONFIG, **changes)
+    config = CONFIG._replace(**changes)
     for limit in (-1, INLINE_LIMIT):
         assert PoolConfig.of_payload(config.payload(inline_limit=limit)) == config
 
@@ -511,7 +510,7 @@ WRONG_FIELDS: dict[str, list[object]] = {
     ("field", "value"), [(field, value) for field in WRONG_FIELDS for value in WRONG_FIELDS[field]]
 )
 def test_a_configuration_with_a_wrong_field_is_refused(field: str, value: object) -> None:
-    fields = {**dataclasses.asdict(CONFIG), field: value}
+    fields = {**CONFIG._asdict(), field: value}
     with pytest.raises(ProtocolError):
         PoolConfig.of_payload(config_payload(json.dumps(fields).encode()))
 
@@ -579,7 +578,7 @@ def test_a_failure_of_any_size_arrives() -> None:
     ids=lambda changes: next(iter(changes)),
 )
 def test_a_failure_with_a_wrong_field_is_refused(changes: dict[str, object]) -> None:
-    fields = {**dataclasses.asdict(Failure(Cause.CRASH, -11)), **changes}
+    fields = {**Failure(Cause.CRASH, -11)._asdict(), **changes}
     with pytest.raises(ProtocolError):
         Failure.of_payload(pack([[json.dumps(fields).encode()]]))
 
@@ -614,7 +613,7 @@ def test_a_snapshot_of_a_job_arrives(snapshot: JobSnapshot) -> None:
 
 @pytest.mark.parametrize("changes", [{"state": None}, {"log": 1}, {"run_s": ""}, {"x": 1}])
 def test_a_snapshot_with_a_wrong_field_is_refused(changes: dict[str, object]) -> None:
-    fields = {**dataclasses.asdict(JobSnapshot("running")), **changes}
+    fields = {**JobSnapshot("running")._asdict(), **changes}
     with pytest.raises(ProtocolError):
         JobSnapshot.of_payload(pack([[json.dumps(fields).encode()]]))
 

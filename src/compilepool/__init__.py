@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         UnsupportedPlatform,
         WorkerCrashed,
     )
+    from compilepool.observe.stats import PoolStats
     from compilepool.worker.identity import has_parent_changed, in_toplevel_process
     from compilepool.worker.initializer import worker_initializer
     from compilepool.worker.phases import report_phase
@@ -43,6 +44,7 @@ _HOME = {
     "MemoryLimitExceeded": "compilepool.errors",
     "NestedPoolError": "compilepool.errors",
     "PoolClosed": "compilepool.errors",
+    "PoolStats": "compilepool.observe.stats",
     "PreloadFailed": "compilepool.errors",
     "RemoteTraceback": "compilepool.errors",
     "SerializationError": "compilepool.errors",
@@ -65,6 +67,7 @@ __all__ = [
     "MemoryLimitExceeded",
     "NestedPoolError",
     "PoolClosed",
+    "PoolStats",
     "PreloadFailed",
     "RemoteTraceback",
     "SerializationError",

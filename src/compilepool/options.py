@@ -61,6 +61,10 @@ class PoolOptions:
     cpus: Sequence[int] | None = None
     pin_workers: bool = False
     env: Env = dataclasses.field(default_factory=dict)
+    min_workers: int = 0
+    idle_timeout: float | None = None
+    max_jobs_per_worker: int | None = None
+    max_worker_memory: Size | None = None
 
     def __post_init__(self) -> None:
         _raise_all([*self._problems()])
@@ -68,6 +72,7 @@ class PoolOptions:
     def _problems(self) -> Iterable[Exception]:
         yield from self._type_problems()
         yield from self._value_problems()
+        yield from self._staffing_problems()
         yield from _time_problems("timeout", self.timeout)
         yield from _size_problems("memory_limit", self.memory_limit, MIN_MEMORY_LIMIT)
         yield from _env_problems(self.env)
@@ -107,6 +112,24 @@ class PoolOptions:
             yield ValueError(
                 "log_dir gets the output of jobs only if it is captured, and capture is False"
             )
+
+    def _staffing_problems(self) -> Iterable[Exception]:
+        if not _is_int(self.min_workers):
+            yield TypeError(f"min_workers must be an int, not {self.min_workers!r}")
+        elif self.min_workers < 0:
+            yield ValueError(f"min_workers must be 0 or more, not {self.min_workers}")
+        elif _is_int(self.max_workers) and self.min_workers > (self.max_workers or math.inf):
+            yield ValueError(
+                f"min_workers must not be more than max_workers, {self.max_workers}, and it is"
+                f" {self.min_workers}"
+            )
+        most = self.max_jobs_per_worker
+        if not (most is None or _is_int(most)):
+            yield TypeError(f"max_jobs_per_worker must be an int or None, not {most!r}")
+        elif most is not None and most <= 0:
+            yield ValueError(f"max_jobs_per_worker must be greater than 0, not {most}")
+        yield from _time_problems("idle_timeout", self.idle_timeout)
+        yield from _size_problems("max_worker_memory", self.max_worker_memory, MIN_MEMORY_LIMIT)
 
     def _cpu_problems(self) -> Iterable[Exception]:
         if not _is_int(self.nice):

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-_log = logging.getLogger("compilepool")
+_log = logging.getLogger(__name__)
 
 
 class Background:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import PurePosixPath
 
 from compilepool.wire.cgroups import ReadFile, cgroup_directories, read_file
 
@@ -34,7 +33,7 @@ def cgroup_quota(read: ReadFile = read_file) -> float | None:
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
-def _v2_quota(read: ReadFile, directory: PurePosixPath) -> float | None:
+def _v2_quota(read: ReadFile, directory: str) -> float | None:
     try:
         quota, period = read(f"{directory}/cpu.max").split()
         return None if quota == "max" else int(quota) / int(period)
@@ -42,7 +41,7 @@ def _v2_quota(read: ReadFile, directory: PurePosixPath) -> float | None:
         return None
 
 
-def _v1_quota(read: ReadFile, directory: PurePosixPath) -> float | None:
+def _v1_quota(read: ReadFile, directory: str) -> float | None:
     try:
         quota = int(read(f"{directory}/cpu.cfs_quota_us"))
         period = int(read(f"{directory}/cpu.cfs_period_us"))

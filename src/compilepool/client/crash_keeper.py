@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import fcntl
 import functools
 import threading
@@ -117,7 +116,7 @@ class CrashKeeper:
         from compilepool.client.crash_folder import CrashedJob, keep
 
         facts: dict[str, object] = {
-            **dataclasses.asdict(failure),
+            **failure._asdict(),
             **error.__dict__,
             "message": str(error),
             "where": failures.place_of(failure),

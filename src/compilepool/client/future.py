@@ -13,7 +13,7 @@ from compilepool.client.record import JobRecord
 
 T = TypeVar("T")
 
-_log = logging.getLogger("compilepool")
+_log = logging.getLogger(__name__)
 
 
 class CompileFuture(Future[T]):

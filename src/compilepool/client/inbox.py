@@ -14,16 +14,20 @@ from compilepool.client.dump import Dumps
 from compilepool.client.jobs import Job, JobTable
 from compilepool.client.launcher import SupervisorProcess
 from compilepool.client.poison import PoisonedKeys
+from compilepool.client.staff import Staff
 from compilepool.errors import CompilePoolError, WorkerCrashed
 from compilepool.wire.channel import handle_each, refuse
 from compilepool.wire.failure import Cause, Failure, describe
-from compilepool.wire.messages import Kind, Message, ProtocolError
+from compilepool.wire.messages import Kind, Message, ProtocolError, read_json
 from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
+from compilepool.wire.peek import PoolPeek
 from compilepool.wire.serializers import Serializer
 from compilepool.wire.snapshot import JobSnapshot
 from compilepool.wire.usage import Usage, read_usage
 
-_log = logging.getLogger("compilepool")
+_log = logging.getLogger(__name__)
+
+_WARM_UP = "warm_up"  # what errors call it, where they name a job
 
 
 class Inbox:
@@ -35,6 +39,7 @@ class Inbox:
         jobs: the table.
         serializer: the user's, or None.
         dumps: who is told what jobs do.
+        staff: who is told how the processes are.
         send: sends a message to the supervisor; called under the lock of `jobs`.
     """
 
@@ -43,12 +48,14 @@ class Inbox:
         jobs: JobTable,
         serializer: Serializer | None,
         dumps: Dumps,
+        staff: Staff,
         send: Callable[[Message], object],
     ) -> None:
         self._jobs = jobs
         self._send = send
         self._serializer = serializer
         self._dumps = dumps
+        self._staff = staff
         self._warned: set[str] = set()
         self.keeper: CrashKeeper | None = None
         """Makes crash folders; None: there are none."""
@@ -83,23 +90,26 @@ class Inbox:
         """Handle a message, and take over its descriptors. Raises `ProtocolError`."""
         kind = message.kind
         if kind is Kind.RESULT:
-            usage, message = _read_usage(message)
-            payload = None if lacks_descriptor(message) else of_message(message)
-            job = self._jobs.pop(message.id)
-            if job is not None:
-                job.future.record._note(usage)
-                if usage.started:
-                    self.poisoned.has_run(job.terms.key)
-                self._resolve(job, message.flag, payload)
-            elif payload is not None:
-                payload.close()
+            self._ended(message)
         elif kind is Kind.FAILED:
             self._fail(message)
         elif kind is Kind.DUMPED:
             if not lacks_descriptor(message):
                 self._dumps.told(message.id, JobSnapshot.of_payload(of_message(message)))
+        elif kind is Kind.PEEKED:
+            if not lacks_descriptor(message):
+                peek = PoolPeek.of_payload(of_message(message))
+                with self._jobs.lock:
+                    self._staff.peeks.told(message.id, peek)
+        elif kind is Kind.NO_WORKERS:
+            self._no_workers(message)
+        elif kind is Kind.INITIALIZER_FAILED:
+            self._initializer_failed(message)
         elif message.fds:
             refuse(message, "with descriptors")
+        elif kind is Kind.WARMTH:
+            with self._jobs.lock:
+                self._staff.warmth.told(is_warm=bool(message.flag))
         elif kind is Kind.LOG:
             job = self._jobs.get(message.id)
             if job is not None:
@@ -112,16 +122,44 @@ class Inbox:
         elif kind is Kind.CANCELLED:
             job = self._jobs.pop(message.id)
             if job is not None:
-                job.future._end_cancelled()
+                job.end_cancelled()
         elif kind is Kind.IDLE_MEMORY:
             self.idle_memory = message.id
-        elif kind is Kind.WARNING:
-            text = message.body.decode(errors="replace")
-            if text not in self._warned:  # a new supervisor finds the same again
-                self._warned.add(text)
-                _log.warning("%s", text)
+        elif kind is Kind.LOGGED:
+            self._log(message)
         else:
             refuse(message, "from a supervisor")
+
+    def _ended(self, message: Message) -> None:
+        usage, message = _read_usage(message)
+        payload = None if lacks_descriptor(message) else of_message(message)
+        job = self._jobs.pop(message.id)
+        if job is not None:
+            if usage.started:
+                self.poisoned.has_run(job.terms.key)
+            self._resolve(job, usage, message.flag, payload)
+        elif payload is not None:
+            payload.close()
+
+    def _log(self, message: Message) -> None:
+        body = read_json(message.body)
+        source, text = str(body.get("source")), str(body.get("text"))
+        if message.flag >= logging.WARNING:
+            if text in self._warned:  # a new supervisor finds the same again
+                return
+            self._warned.add(text)
+        logging.getLogger(source).log(message.flag, "%s", text)
+
+    def _no_workers(self, message: Message) -> None:
+        if not lacks_descriptor(message):
+            failure = Failure.of_payload(of_message(message))
+            self._staff.warmth.failed(failures.error_of(failure, _WARM_UP))
+
+    def _initializer_failed(self, message: Message) -> None:
+        if not lacks_descriptor(message):
+            payload = of_message(message)
+            _, error = failures.resolve(message.flag, payload, _WARM_UP, self._serializer)
+            self._staff.warmth.failed(error or CompilePoolError("the initializer failed"))
 
     def _fail(self, message: Message) -> None:
         if lacks_descriptor(message):
@@ -160,12 +198,13 @@ class Inbox:
         for _, other in waiting:
             reason = self.poisoned.error(other.terms.key, other.name)
             # The key may have been forgotten just now.
-            other.future._end_with_error(reason or error)
-        job.future._end_with_error(error)
+            other.end_with_error(reason or error)
+        job.end_with_error(error)
 
-    def _resolve(self, job: Job, outcome: int, payload: Payload | None) -> None:
+    def _resolve(self, job: Job, usage: Usage, outcome: int, payload: Payload | None) -> None:
         error: BaseException | None
         try:
+            job.future.record._note(usage)
             if payload is None:
                 text = "this process or its supervisor has too many open files; see `ulimit -n`"
                 raise OSError(errno.EMFILE, text)
@@ -175,9 +214,9 @@ class Inbox:
             what = f"job {job.name!r} has ended, but its outcome could not be read here"
             error = CompilePoolError(f"{what}: {describe(reason)}")
         if error is not None:
-            job.future._end_with_error(error)
+            job.end_with_error(error)
         else:
-            job.future._end_with_result(result)
+            job.end_with_result(result)
 
 
 def _read_usage(message: Message) -> tuple[Usage, Message]:

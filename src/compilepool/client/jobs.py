@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 from compilepool.client.future import CompileFuture
+from compilepool.observe.observer import Observer
 from compilepool.wire.payloads import Payload
 from compilepool.wire.submission import DEFAULT_TERMS, JobTerms
 
@@ -14,19 +16,69 @@ _MAX_HELD_FDS = 64
 
 
 class Job:
-    """A job: its name, its terms, its call as sent, its future, and how often it was sent."""
+    """A job: its name, its terms, its call as sent, its future, and how often it was sent.
 
-    __slots__ = ("future", "is_running", "name", "payload", "sends", "terms")
+    Whoever has taken it from the table calls one of its `end` methods, which tell the observers
+    first: who waits for the future finds it counted.
+    """
+
+    __slots__ = (
+        "_id",
+        "_observers",
+        "future",
+        "is_running",
+        "name",
+        "payload",
+        "sends",
+        "terms",
+    )
 
     def __init__(
-        self, name: str, terms: JobTerms, payload: Payload, future: CompileFuture[Any]
+        self,
+        id: int,
+        name: str,
+        terms: JobTerms,
+        payload: Payload,
+        future: CompileFuture[Any],
+        observers: Sequence[Observer],
     ) -> None:
+        self._id = id
+        self._observers = observers
         self.name = name
         self.terms = terms
         self.payload = payload
         self.future = future
         self.sends = 0
         self.is_running = False  # as far as was heard
+
+    def tell_submitted(self) -> None:
+        """It was accepted. Under the table's lock, so that nobody hears of its end before."""
+        for observer in self._observers:
+            observer.submitted(self._id, self.name)
+
+    def end_with_result(self, result: Any) -> None:
+        """It has returned."""
+        self._tell(None)
+        self.future._end_with_result(result)
+
+    def end_with_error(self, error: BaseException) -> None:
+        """It has raised, or failed."""
+        self._tell(error)
+        self.future._end_with_error(error)
+
+    def end_cancelled(self) -> None:
+        """Nobody wants it, and the future does not know yet."""
+        self.tell_cancelled()
+        self.future._end_cancelled()
+
+    def tell_cancelled(self) -> None:
+        """Likewise, and the future knows."""
+        self._tell(None, cancelled=True)
+
+    def _tell(self, error: BaseException | None, *, cancelled: bool = False) -> None:
+        record = self.future.record
+        for observer in self._observers:
+            observer.ended(self._id, self.name, record, error, cancelled=cancelled)
 
 
 class JobTable:
@@ -37,9 +89,13 @@ class JobTable:
 
     `lock` guards the table and all state of the session; futures get their results, and so run
     their callbacks, outside it. Reentrant, because a signal handler or a finalizer may submit.
+
+    Args:
+        observers: who is told of all jobs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, observers: Sequence[Observer] = ()) -> None:
+        self._observers = observers
         self.lock = threading.RLock()
         self._jobs: dict[int, Job] = {}
         self._held_fds = 0
@@ -71,12 +127,8 @@ class JobTable:
             payload = payload.spill()
         self._held_fds += payload.fd >= 0
         self._names[future] = name
-        job = self._jobs[id] = Job(name, terms, payload, future)
+        job = self._jobs[id] = Job(id, name, terms, payload, future, self._observers)
         return job
-
-    def note_name(self, future: CompileFuture[Any], name: str) -> None:
-        """The future is that of a job that never was in the table."""
-        self._names[future] = name
 
     def get(self, id: int) -> Job | None:
         """The job, if it has not ended."""
@@ -121,6 +173,8 @@ class JobTable:
             is not in this process, and that nobody else will end.
         """
         self.lock = threading.RLock()  # that thread may have held it
+        for observer in self._observers:
+            observer.abandon()
         for id, _ in self.items():
             self.pop(id)
         return list(self._names.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import select
 import signal
@@ -17,6 +18,7 @@ from typing import Protocol
 from compilepool.client.cpus import usable_cpus
 from compilepool.client.pool_env import environment_of_pool
 from compilepool.options import PoolOptions
+from compilepool.units import bytes_of
 from compilepool.wire import kernel
 from compilepool.wire.channel import Channel
 from compilepool.wire.config import PoolConfig
@@ -70,7 +72,16 @@ class Snapshot:
             nice=options.nice,
             cpus=_cpus(options),
             pin_workers=options.pin_workers,
+            min_workers=min(options.min_workers, max_workers),
+            idle_timeout_s=options.idle_timeout,
+            max_jobs_per_worker=options.max_jobs_per_worker,
+            max_worker_memory=_bytes_or_none(options.max_worker_memory),
+            log_level=logging.getLogger("compilepool").getEffectiveLevel(),
         )
+
+
+def _bytes_or_none(size: int | str | None) -> int | None:
+    return None if size is None else bytes_of(size)
 
 
 def _cpus(options: PoolOptions) -> list[int]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 from compilepool.client.dump import JobDump
 from compilepool.client.future import CompileFuture
 from compilepool.errors import NestedPoolError, UnsupportedPlatform
+from compilepool.observe.stats import PoolStats
 from compilepool.options import AS_THE_POOL, AsThePool, JobOptions, PoolOptions
 from compilepool.wire.kernel import KernelTooOld, check_platform
 from compilepool.worker.identity import in_toplevel_process
@@ -68,6 +69,13 @@ class CompilePool(Executor):
         env: environment variables of workers that differ from this process's; None: unset. Unless
             they are set here or in this process, `OMP_NUM_THREADS` and its like are set to a fair
             share of the CPUs.
+        min_workers: how many workers are there from the first job on, and stay when idle.
+        idle_timeout: after how many seconds without a job a worker goes, but for `min_workers`;
+            without any, the pool quiesces. None: never.
+        max_jobs_per_worker: after how many jobs a worker is replaced, by one that has started
+            by then. None: never.
+        max_worker_memory: from how much memory on a worker is replaced between jobs, likewise, in
+            bytes or as text: what it shares with no other process. None: never.
 
     Raises:
         TypeError, ValueError: an argument is wrong; the message names all that are.
@@ -95,24 +103,32 @@ class CompilePool(Executor):
         cpus: Sequence[int] | None = None,
         pin_workers: bool = False,
         env: Mapping[str, str | None] | None = None,
+        min_workers: int = 0,
+        idle_timeout: float | None = None,
+        max_jobs_per_worker: int | None = None,
+        max_worker_memory: int | str | None = None,
     ) -> None:
         options = PoolOptions(
-            max_workers,
-            preload,
-            initializer,
-            initargs,
-            start_method,
-            serializer,
-            capture,
-            log_dir,
-            native_tracebacks,
-            keep_crashes,
-            timeout,
-            memory_limit,
-            nice,
-            cpus,
-            pin_workers,
-            {} if env is None else env,
+            max_workers=max_workers,
+            preload=preload,
+            initializer=initializer,
+            initargs=initargs,
+            start_method=start_method,
+            serializer=serializer,
+            capture=capture,
+            log_dir=log_dir,
+            native_tracebacks=native_tracebacks,
+            keep_crashes=keep_crashes,
+            timeout=timeout,
+            memory_limit=memory_limit,
+            nice=nice,
+            cpus=cpus,
+            pin_workers=pin_workers,
+            env={} if env is None else env,
+            min_workers=min_workers,
+            idle_timeout=idle_timeout,
+            max_jobs_per_worker=max_jobs_per_worker,
+            max_worker_memory=max_worker_memory,
         )
         if not in_toplevel_process():
             raise NestedPoolError(
@@ -205,10 +221,64 @@ class CompilePool(Executor):
     def warm_up(self) -> None:
         """Start all workers now, rather than when jobs need them. Does not wait for them.
 
+        A job runs as soon as there is one worker. They stay until `idle_timeout`, or `quiesce`;
+        one that is killed meanwhile is replaced at once.
+
         Raises:
             PoolClosed: after `shutdown`.
         """
-        self._session.warm_up()
+        self._session.staff.warm_up()
+
+    def wakeup(self) -> None:
+        """The same, under the name that PyTorch has for it: what `quiesce` ended comes back."""
+        self.warm_up()
+
+    def wait_ready(self, timeout: float | None = None) -> bool:
+        """Warm up, and wait until all workers have started.
+
+        Args:
+            timeout: how long to wait, in seconds; None: until they have, or cannot.
+
+        Returns:
+            False if it took longer.
+
+        Raises:
+            PoolClosed: after `shutdown`.
+            PreloadFailed, WorkerCrashed, SupervisorDied, or what the initializer has raised: they
+                cannot start.
+        """
+        return self._session.staff.wait_ready(timeout)
+
+    @property
+    def ready(self) -> bool:
+        """Whether all workers that were asked for have started, and there is one at least."""
+        return self._session.staff.warmth.is_warm
+
+    def quiesce(self, *, keep_warm: bool = False) -> None:
+        """Let jobs end, those that wait included; then end all processes but one, which sleeps.
+
+        Returns at once. The next job, or `wakeup`, brings the others back.
+
+        Args:
+            keep_warm: leave the fork server, too, with what it has preloaded.
+        """
+        self._session.staff.quiesce(keep_warm=keep_warm)
+
+    def reload(self) -> None:
+        """Import the `preload` anew: its files have changed.
+
+        Jobs that run go on; those that have not begun, and all later ones, run with what is
+        imported now. A preload that failed is tried again. The environment, `sys.path` and the
+        working directory stay as they were when the pool started.
+        """
+        self._session.staff.reload()
+
+    def stats(self) -> PoolStats:
+        """How the pool is doing, and what it has done.
+
+        Looks at the memory of each process, which takes about a millisecond for each.
+        """
+        return self._session.staff.stats()
 
     def dump(self, future: CompileFuture[Any], *, timeout: float = 5.0) -> JobDump:
         """What a job does just now: for one that seems to hang. The job goes on.

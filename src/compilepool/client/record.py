@@ -4,8 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from typing import NamedTuple
 
-from compilepool.wire.usage import Usage
+from compilepool.wire.usage import Usage, phases_of_text
+
+
+class Phase(NamedTuple):
+    """What a job said that it did; see `report_phase`.
+
+    Attributes:
+        name: the phase.
+        started: when it began, as `time.time()` has it.
+        seconds: for how long it lasted.
+    """
+
+    name: str
+    started: float
+    seconds: float
 
 
 @dataclasses.dataclass
@@ -25,6 +40,7 @@ class JobRecord:
             a child of it had, if that is more than its worker, and all children before it, had.
         worker_pid: pid of its worker; 0 if it had none.
         attempts: how often it was begun; 0 if it was not.
+        phases: what it said that it did, in order; of a job that was killed, the last phase only.
         log: the end of what the job and its children have written to their output and error
             output, if it is captured.
     """
@@ -36,6 +52,7 @@ class JobRecord:
     peak_memory: int = 0
     worker_pid: int = 0
     attempts: int = 0
+    phases: tuple[Phase, ...] = ()
     log: str = ""
 
     @property
@@ -58,3 +75,9 @@ class JobRecord:
         self.peak_memory = usage.peak_bytes
         self.worker_pid = usage.pid
         self.attempts = usage.attempts
+        known = phases_of_text(usage.phases)
+        ends = [since for _, since in [*known, ("", usage.ended)][1:]]
+        self.phases = tuple(
+            Phase(name, now + since, max(0.0, end - since))
+            for (name, since), end in zip(known, ends, strict=True)
+        )

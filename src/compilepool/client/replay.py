@@ -6,7 +6,6 @@ This process becomes like the one that the job was submitted in, so it should ha
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import shutil
 import sys
@@ -78,7 +77,7 @@ def replay(crash: KeptCrash, tell: Callable[[str], object]) -> CompileFuture[Any
         )
         snapshot = Snapshot(options)
         snapshot.env = dict(os.environ)  # with nothing of this pool's own
-        snapshot.config = dataclasses.replace(snapshot.config, python_flags=config.python_flags)
+        snapshot.config = snapshot.config._replace(python_flags=config.python_flags)
         session = Session(options, snapshot=snapshot, startup=startup)
         unused.pop_all()
     try:
@@ -150,4 +149,4 @@ def _at_its_place(config: PoolConfig, tell: Callable[[str], object]) -> PoolConf
         tell(f"differs now: working directory /, was {was}")
         os.chdir("/")
         absolute = [path for path in config.sys_path if os.path.isabs(path)]
-        return dataclasses.replace(config, cwd="/", sys_path=absolute)
+        return config._replace(cwd="/", sys_path=absolute)

@@ -20,8 +20,11 @@ from compilepool.client.inbox import Inbox
 from compilepool.client.jobs import Job, JobTable
 from compilepool.client.launcher import Snapshot, SupervisorProcess, end_within_bound
 from compilepool.client.packing import not_sent, pack_call, pack_startup
+from compilepool.client.staff import Staff
 from compilepool.client.terms import check_memory_limit
 from compilepool.errors import CompilePoolError, PoolClosed, SupervisorDied
+from compilepool.observe.counters import Counters
+from compilepool.observe.job_log import JobLog
 from compilepool.options import PoolOptions
 from compilepool.wire.channel import close_all
 from compilepool.wire.failure import describe
@@ -35,7 +38,7 @@ _BURY_S = 5.0
 _TERMINATE_S = 0.5
 _KEEP_S = 10.0  # for crash folders that are being written
 
-_log = logging.getLogger("compilepool")
+_log = logging.getLogger(__name__)
 
 
 class Session:
@@ -64,9 +67,18 @@ class Session:
         self._serializer = options.serializer
         self._snapshot = snapshot
         self._owner_pid = os.getpid()
-        self._jobs = JobTable()
+        self._counters = Counters()
+        self._jobs = JobTable([self._counters, JobLog()])
         self.dumps = Dumps(self._jobs, self._send)
-        self._inbox = Inbox(self._jobs, options.serializer, self.dumps, self._send)
+        self.staff = Staff(
+            self._jobs,
+            self._counters,
+            self._start,
+            self._send,
+            lambda: 0 if self._supervisor is None else self._supervisor.pid,
+            self._is_in_callback,
+        )
+        self._inbox = Inbox(self._jobs, options.serializer, self.dumps, self.staff, self._send)
         self._ids = itertools.count(1)
         self._supervisor: SupervisorProcess | None = None
         self._reader: threading.Thread | None = None
@@ -101,18 +113,20 @@ class Session:
         id = next(self._ids)
         future: CompileFuture[Any] = CompileFuture(functools.partial(self._cancel, id))
         future.record.queued = time.time()
-        if terms.key and (poisoned := self._inbox.poisoned.error(terms.key, name)):
-            payload.close()
-            self._jobs.note_name(future, name)
-            future._end_with_error(poisoned)
-            return future
+        poisoned = self._inbox.poisoned.error(terms.key, name) if terms.key else None
         with self._jobs.lock:
             job = self._jobs.add(id, name, payload, future, terms)
             try:
-                self._check_open()
+                if poisoned is not None:
+                    self._jobs.pop(id)
+                    job.tell_submitted()
+                    job.end_with_error(poisoned)
+                    return future
                 self._start()
+                self.staff.job_submitted()
                 # If not, the supervisor has just died, and the reader sends the job to the next.
                 job.sends = int(self._send_job(id, job))
+                job.tell_submitted()
             except BaseException as error:
                 self._jobs.pop(id)
                 self._send(Message(Kind.CANCEL, id))
@@ -124,13 +138,6 @@ class Session:
     def forget(self, key: str) -> None:
         """Let jobs of this key run again."""
         self._inbox.poisoned.forget(key)
-
-    def warm_up(self) -> None:
-        """Start everything that a job needs."""
-        with self._jobs.lock:
-            self._check_open()
-            self._start()
-            self._send(Message(Kind.WARM_UP))
 
     def shutdown(self, *, wait: bool, cancel_futures: bool = False) -> None:
         """Accept no more jobs, and end the processes when those accepted have ended."""
@@ -196,8 +203,11 @@ class Session:
             raise PoolClosed("cannot schedule new futures after shutdown; make a new pool")
 
     def _start(self) -> None:
+        self._check_open()
         if self._supervisor is not None:
             return
+        if self._counters.started_at is None:
+            self._counters.started_at = time.monotonic()
         try:
             self._start_supervisor()
             # A daemon: interpreter exit must not wait for it, but end it (`terminate`).
@@ -276,6 +286,7 @@ class Session:
             if job is None:
                 return False
             self._send(Message(Kind.CANCEL, id))
+            job.tell_cancelled()
             return True
 
     # The reader thread
@@ -286,13 +297,14 @@ class Session:
                 supervisor = self._outlive(supervisor)
             if self._is_closing:
                 self._inbox.wait_for_folders(_KEEP_S)
+                self.staff.report_at_end()
         except BaseException as error:  # noqa: BLE001 - nobody else would end the futures
             _log.exception("the pool's reader failed")
             with self._jobs.lock:
                 failed = self._fail_all(f"its pool's reader failed: {describe(error)}")
                 self._drop_supervisor()
             for job, reason in failed:
-                job.future._end_with_error(reason)
+                job.end_with_error(reason)
 
     def _outlive(self, supervisor: SupervisorProcess) -> SupervisorProcess | None:
         """Read from a supervisor until it is dead. Returns the next one, if there is work."""
@@ -304,7 +316,7 @@ class Session:
         exitcode = supervisor.bury(_BURY_S)
         failed, successor = self._replace(supervisor, exitcode)
         for job, reason in failed:
-            job.future._end_with_error(reason)
+            job.end_with_error(reason)
         return successor
 
     def _replace(
@@ -315,6 +327,7 @@ class Session:
         with self._jobs.lock:
             self._supervisor = None  # first: a child forked meanwhile must not close it again
             dead.close()
+            self.staff.supervisor_lost(was_wanted=self._is_closing)
             error: CompilePoolError
             for id, job in self._jobs.items():
                 if self._is_terminated:
@@ -342,6 +355,7 @@ class Session:
                 job.future.record.log = ""  # of the run that died
                 job.sends += 1  # even if this supervisor is dead already: there is an end to it
                 self._send_job(id, job)
+            self.staff.resend()
             self._send_closing()
         except OSError as error:
             self._drop_supervisor()

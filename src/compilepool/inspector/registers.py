@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from typing import NamedTuple
 
 _BY_DWARF_NUMBER = (  # System V ABI, AMD64 supplement, table 3.36; 16 is the return address column
     *("rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp"),
@@ -12,8 +12,7 @@ _BY_DWARF_NUMBER = (  # System V ABI, AMD64 supplement, table 3.36; 16 is the re
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Registers:
+class Registers(NamedTuple):
     """Values by DWARF number: all 17, or those that are known."""
 
     values: Mapping[int, int]

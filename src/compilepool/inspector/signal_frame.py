@@ -17,8 +17,8 @@ arch/x86/include/uapi/asm/sigcontext.h of Linux.
 
 from __future__ import annotations
 
-import dataclasses
 import struct
+from typing import NamedTuple
 
 from compilepool.inspector.registers import Registers
 from compilepool.inspector.target import Target
@@ -52,8 +52,7 @@ _WRITE = 1 << 1
 _EXECUTE = 1 << 4
 
 
-@dataclasses.dataclass(frozen=True)
-class Fault:
+class Fault(NamedTuple):
     """What a signal has interrupted.
 
     Attributes:

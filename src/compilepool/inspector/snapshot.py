@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import dataclasses
 import functools
 import os
 import signal
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from compilepool.inspector.registers import Registers
 from compilepool.inspector.target import DEAD, Target
@@ -42,8 +41,7 @@ class NotStopped(Exception):
     """A thread did not stop in time."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """A thread at one moment.
 
     Attributes:

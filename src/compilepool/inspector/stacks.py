@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import sys
@@ -185,7 +184,7 @@ class _Stacks:
         stack = ThreadStack(tid, self._target.name(tid), state, is_crashed, frames, is_cut)
         if is_crashed:
             self._output.write(stack)  # in case that there is no time left for names
-        self._output.write(dataclasses.replace(stack, frames=unwinder.named(frames)))
+        self._output.write(stack._replace(frames=unwinder.named(frames)))
 
     def _write_bare(self, tid: int, state: str, pc: int, is_crashed: bool) -> None:
         frames = [bare_frame(self._maps, pc)]

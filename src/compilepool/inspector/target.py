@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import dataclasses
 import os
+from typing import NamedTuple
 
 from compilepool.inspector.registers import Registers
 from compilepool.wire import kernel
@@ -16,8 +16,7 @@ DEAD = ("Z", "X")
 _SYSCALL_REGISTERS = ("rdi", "rsi", "rdx", "r10", "r8", "r9", "rsp", "rip")  # syscall(2), proc(5)
 
 
-@dataclasses.dataclass(frozen=True)
-class Mapping:
+class Mapping(NamedTuple):
     """One mapping of the process's memory.
 
     Attributes:
@@ -35,8 +34,7 @@ class Mapping:
     base: int
 
 
-@dataclasses.dataclass(frozen=True)
-class SystemCall:
+class SystemCall(NamedTuple):
     """What a thread waits in.
 
     Attributes:

@@ -7,7 +7,6 @@ that are mapped there; it attaches to nothing.
 from __future__ import annotations
 
 import ctypes
-import dataclasses
 import struct
 from typing import Any
 
@@ -161,7 +160,7 @@ class Unwinder:
         address = _address(frame.pc - back)
         module = self._dw.dwfl_addrmodule(self._dwfl, address)
         symbol = self._dw.dwfl_module_addrname(_pointer(module), address) if module else None
-        return dataclasses.replace(frame, function=readable_name(symbol)) if symbol else frame
+        return frame._replace(function=readable_name(symbol)) if symbol else frame
 
 
 def bare_frame(maps: Maps, pc: int) -> Frame:

@@ -25,8 +25,22 @@ class TakeBack(NamedTuple):
     worker: Worker
 
 
+class EndWorker(NamedTuple):
+    """Let the worker, which has no job, exit in order; `worker_lost` follows within a bound."""
+
+    worker: Worker
+
+
 class KillWorker(NamedTuple):
     worker: Worker
+
+
+class EndForkServer(NamedTuple):
+    """No worker is left, and none is needed for now."""
+
+
+class ReplaceForkServer(NamedTuple):
+    """Workers that are started from now on come from a new one."""
 
 
 class ReportStarted(NamedTuple):
@@ -39,6 +53,12 @@ class ReportCancelled(NamedTuple):
     job: Job
 
 
+class ReportNoWorkers(NamedTuple, Generic[Cause]):
+    """Workers cannot be had, at least for now: whoever waits for them should know."""
+
+    cause: Cause
+
+
 class FailJob(NamedTuple, Generic[Cause]):
     """The job has ended without a result of its own."""
 
@@ -47,5 +67,15 @@ class FailJob(NamedTuple, Generic[Cause]):
 
 
 Action: TypeAlias = (
-    StartWorker | SendJob | TakeBack | KillWorker | ReportStarted | ReportCancelled | FailJob[Cause]
+    StartWorker
+    | SendJob
+    | TakeBack
+    | EndWorker
+    | KillWorker
+    | EndForkServer
+    | ReplaceForkServer
+    | ReportStarted
+    | ReportCancelled
+    | ReportNoWorkers[Cause]
+    | FailJob[Cause]
 )

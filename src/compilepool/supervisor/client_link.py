@@ -7,7 +7,7 @@ import select
 
 from compilepool.supervisor.loop import Callback, Loop
 from compilepool.wire.channel import Channel, Outbox
-from compilepool.wire.messages import Kind, Message, text_message
+from compilepool.wire.messages import Message
 
 
 class ClientLink:
@@ -31,10 +31,6 @@ class ClientLink:
     def send(self, message: Message) -> None:
         """Queue a message; takes over its descriptors."""
         self._outbox.put(message)
-
-    def warn(self, text: str) -> None:
-        """Have the client log a warning."""
-        self.send(text_message(Kind.WARNING, text))
 
     def flush(self) -> None:
         """Send what is queued as far as the client takes it; the loop sends the rest."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import signal
 import time
@@ -45,6 +44,10 @@ class CrashWatch:
         self._on_crash = on_crash
         self._inspections = Inspections(loop, config.libdw)
         self._oom_watch = OomWatch()
+
+    def inspector_pids(self) -> list[int]:
+        """Of those that look into workers just now."""
+        return self._inspections.pids()
 
     def read(self, link: WorkerLink) -> None:
         """Something was written to its crash socket, or its process is known only now."""
@@ -177,7 +180,7 @@ class CrashWatch:
         link.crash_socket.read()
         why = link.why_dead(exitcode, told)
         if why.exitcode == -signal.SIGKILL:
-            why = dataclasses.replace(why, is_out_of_memory=self._oom_watch.has_struck())
+            why = why._replace(is_out_of_memory=self._oom_watch.has_struck())
         return self._with_what_is_missing(why)
 
     def _with_what_is_missing(self, why: Failure) -> Failure:
@@ -186,4 +189,4 @@ class CrashWatch:
         reason = "the process was dead before anybody looked at it"
         if not why.text:
             reason = "the job has replaced the handler of that signal, or its stack was full"
-        return dataclasses.replace(why, native=missing(f"native stacks: {reason}"))
+        return why._replace(native=missing(f"native stacks: {reason}"))

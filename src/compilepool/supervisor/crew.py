@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import os
 import signal
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from compilepool.supervisor.crash_watch import CrashWatch
 from compilepool.supervisor.endings import Endings
+from compilepool.supervisor.fork_servers import ForkServers
 from compilepool.supervisor.forkserver_link import ForkServerLink
 from compilepool.supervisor.job_memory import resident_growth
 from compilepool.supervisor.job_sender import JobSender
@@ -24,7 +24,7 @@ from compilepool.wire import kernel
 from compilepool.wire.channel import close_all, handle_each, refuse
 from compilepool.wire.config import PoolConfig
 from compilepool.wire.failure import CRASH_HEAD, Cause, Failure
-from compilepool.wire.messages import Kind, Message, ProtocolError, read_json
+from compilepool.wire.messages import Kind, Level, Message, ProtocolError, read_json
 from compilepool.wire.orders import WorkerOrders
 from compilepool.wire.payloads import Payload, of_message
 from compilepool.wire.snapshot import JobSnapshot
@@ -32,17 +32,16 @@ from compilepool.wire.submission import JobTerms
 
 _WORKERS_EXIT_S = 1.0
 _ORDERLY_EXIT_S = 2.0
-_SWEEP_S = 0.3
-_LAST_GASP_S = 0.3  # from the end of its output until its exit, of a process that failed
+_SOURCE = "compilepool.supervisor.crew"
 _CRASH_HEAD = CRASH_HEAD.encode()
 _KILLED_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 
 
 class Crew:
-    """The fork server and the workers of one pool.
+    """The fork servers and the workers of one pool.
 
-    The death of a worker is heard from the fork server, its parent, which has then killed what the
-    worker left; the death of the fork server from its pidfd.
+    The death of a worker is heard from its fork server, its parent, which has then killed what the
+    worker left; the death of a fork server from its pidfd.
     """
 
     def __init__(
@@ -57,38 +56,65 @@ class Crew:
         self._loop = loop
         self._listener = listener
         self._config = config
-        self._client_pidfd = client_pidfd
         self._startup_fds = startup_fds
-        self._fd_limit = fd_limit
-        self._fork_server: ForkServerLink | None = None
         self._workers: dict[int, WorkerLink] = {}
         self.sender = JobSender()
-        self._log_dir = LogDir(config.log_dir, listener.name_of, listener.warn)
+        self._log_dir = LogDir(config.log_dir, listener.name_of, self._warn)
         self._crash_watch = CrashWatch(loop, config, listener.worker_crashing)
         self._limit_watch = LimitWatch(loop, self._over_limit)
         self._endings = Endings(loop, self._crash_watch)
         self._pins = CpuPins(config.cpus, pin=config.pin_workers)
         self._is_idle_memory_told = False
+        self.fork_servers = ForkServers(
+            loop,
+            config,
+            client_pidfd,
+            fd_limit,
+            self._handle_fork_server,
+            self._fork_server_lost,
+            self._warn,
+            self._crash_watch.inspector_pids,
+        )
+
+    @property
+    def workers(self) -> Iterable[WorkerLink]:
+        """All workers."""
+        return self._workers.values()
 
     # What the scheduler wants
 
-    def start_fork_server(self) -> ForkServerLink:
+    def start_fork_server(self) -> None:
         """Start the fork server. Raises OSError if that fails."""
-        self._fork_server = ForkServerLink(
-            self._loop, self._config, self._client_pidfd, self._fd_limit, self._read_fork_server
-        )
-        return self._fork_server
+        self.fork_servers.start()
+
+    def end_fork_server(self) -> None:
+        """Let the fork server end when its workers have; the next worker comes from another."""
+        self.fork_servers.let_go()
+
+    def replace_fork_server(self) -> None:
+        """Likewise, and start another one now."""
+        self.fork_servers.let_go()
+        with contextlib.suppress(OSError):  # the next worker will tell
+            self.fork_servers.start()
 
     def start_worker(self, number: int) -> None:
         """Start a worker. Raises OSError if that fails, and then there is none."""
-        server = self._fork_server or self.start_fork_server()
+        server = self.fork_servers.current or self.fork_servers.start()
         link = self._new_link(number)
         self._workers[number] = link
+        server.workers.add(number)
         try:
             self._request(server, link)
         except OSError:
             self._forget(link)
             raise
+
+    def end_worker(self, number: int) -> None:
+        """Let the worker exit in order; it is killed if that takes long. `worker_lost` follows."""
+        link = self._workers.get(number)
+        if link is not None:  # else it could not be started
+            link.end_input()
+            self._loop.call_at(time.monotonic() + _WORKERS_EXIT_S, link.kill)
 
     def send_job(self, worker: int, job: int, terms: JobTerms, payload: Payload) -> None:
         """Put a job into the worker's socket."""
@@ -139,25 +165,26 @@ class Crew:
 
     def dismiss(self) -> None:
         """Let idle workers, then the fork server, exit in order; for a while."""
-        if self._fork_server is None or not self._fork_server.is_ready:
-            return  # it neither has workers nor listens
         for link in self._workers.values():
             link.end_input()
         deadline = time.monotonic() + _WORKERS_EXIT_S
-        while self._workers and self._fork_server and (left := deadline - time.monotonic()) > 0:
+        while self._some_listen() and (left := deadline - time.monotonic()) > 0:
             self._loop.run_once(left)
-        if self._fork_server is not None:
-            self._fork_server.finish(_ORDERLY_EXIT_S)
+        self.fork_servers.finish(_ORDERLY_EXIT_S)
 
     def end(self) -> None:
         """Kill and reap everything."""
-        if self._fork_server is not None:
-            if self._fork_server.is_ready:
-                # It does so by itself, and would if this process were killed meanwhile. Killed
-                # first, it would leave all that jobs have started to this process alone.
-                self._fork_server.finish(_SWEEP_S)
-            self._fork_server.bury()
+        # They do so by themselves, and would if this process were killed meanwhile. Killed first,
+        # they would leave all that jobs have started to this process alone.
+        self.fork_servers.finish()
+        for server in self.fork_servers.all:
+            server.bury()
         kernel.sweep()
+
+    def _some_listen(self) -> bool:
+        """Whether there are workers, and fork servers that are not busy with the preload."""
+        servers = self.fork_servers.all
+        return bool(self._workers) and any(server.is_ready for server in servers)
 
     def _request(self, server: ForkServerLink, link: WorkerLink) -> None:
         fds: list[int] = []
@@ -168,9 +195,30 @@ class Crew:
             close_all(fds)
             raise
         # Workers are alike: one that tells is enough.
-        orders = WorkerOrders(self._pins.cpus_of(link.number), not self._is_idle_memory_told)
+        orders = WorkerOrders(
+            self._pins.cpus_of(link.number),
+            not self._is_idle_memory_told,
+            self._config.max_worker_memory or 0,
+        )
         body = orders.encode()
-        server.send(Message(Kind.START_WORKER, link.number, body=body, fds=tuple(fds)))
+        message = Message(Kind.START_WORKER, link.number, body=body, fds=tuple(fds))
+        server.send(message)
+
+    def _log(self, level: Level, text: str) -> None:
+        self._listener.log(level, _SOURCE, text)
+
+    def _warn(self, text: str) -> None:
+        self._log(Level.WARNING, text)
+
+    def _relay_log(self, message: Message, pid: int) -> None:
+        """A process has something for the client's logging."""
+        body = read_json(message.body)
+        source, text = str(body.get("source")), str(body.get("text"))
+        try:
+            level = Level(message.flag)
+        except ValueError:
+            refuse(message, "of an unknown level")
+        self._listener.log(level, source, f"{text} (pid {pid})")
 
     # The workers
 
@@ -195,6 +243,7 @@ class Crew:
         self._limit_watch.forget(link.number)
         self._endings.forget(link)
         self._pins.free(link.number)
+        self.fork_servers.worker_gone(link.number)
 
     def _read_worker(self, link: WorkerLink) -> None:
         try:
@@ -218,6 +267,8 @@ class Crew:
                 self._limit_watch.forget(link.number)
                 self._end_output(link)
             self._listener.job_ended(link.number, message)
+        elif kind is Kind.LOGGED and not message.fds:
+            self._relay_log(message, link.pid)
         elif link.is_ready:
             refuse(message, "from a worker that has started")  # it would concern all workers
         elif kind is Kind.INITIALIZER_FAILED:
@@ -234,7 +285,7 @@ class Crew:
         elif kind is Kind.IMPORTING:
             link.importing = message.body.decode(errors="replace")
         elif kind is Kind.PRELOAD_FAILED:
-            self._preload_raised(message)
+            self._preload_raised(self.fork_servers.of(link.number), message)
         else:
             refuse(message, "from a worker")
 
@@ -251,7 +302,9 @@ class Crew:
         except ProtocolError as error:
             link.trouble = f"it sent nonsense: {error}"
 
-    def _preload_raised(self, message: Message) -> None:
+    def _preload_raised(self, server: ForkServerLink, message: Message) -> None:
+        if server.is_leaving:
+            return  # the next one may do better
         body = read_json(message.body)
         module, text = str(body.get("module")), str(body.get("text"))
         self._listener.preload_failed(Failure(Cause.PRELOAD, module=module, text=text))
@@ -264,13 +317,16 @@ class Crew:
             refuse(message, "of no worker")
         self._hear_last_words(link)
         why = self._crash_watch.why_dead(link, exitcode, body)
-        if link.importing and why.exitcode not in _KILLED_FROM_OUTSIDE:
-            preload = dataclasses.replace(why, cause=Cause.PRELOAD, module=link.importing)
+        is_preload = bool(link.importing) and not self.fork_servers.of(link.number).is_leaving
+        if is_preload and why.exitcode not in _KILLED_FROM_OUTSIDE:
+            preload = why._replace(cause=Cause.PRELOAD, module=link.importing)
             self._listener.preload_failed(preload)
         last_started = link.status.job
         if link.jobs[:1] == [last_started]:
             self._end_output(link)
         self._forget(link)
+        end = "has ended" if why.exitcode == 0 else f"has died, exit code {why.exitcode}"
+        self._log(Level.DEBUG, f"worker {link.number} (pid {link.pid}) {end}")
         self._listener.worker_lost(link.number, last_started, why)
 
     def _end_output(self, link: WorkerLink) -> None:
@@ -281,23 +337,6 @@ class Crew:
 
     # The fork server
 
-    def _read_fork_server(self) -> None:
-        server = self._fork_server
-        if server is None:
-            return
-        is_dead = server.is_dead  # asked before reading, so that nothing it sent is missed
-        messages: list[Message] | None
-        try:
-            while messages := server.channel.receive(wait=False):
-                handle_each(messages, lambda message: self._handle_fork_server(server, message))
-                if self._fork_server is not server:
-                    return
-        except ProtocolError as error:
-            print(f"compilepool supervisor: dropped its fork server: {error}", file=sys.stderr)
-            messages = None
-        if messages is None or is_dead:
-            self._fork_server_lost(server)
-
     def _handle_fork_server(self, server: ForkServerLink, message: Message) -> None:
         kind = message.kind
         if kind is Kind.WORKER_STARTED and len(message.fds) == 1 and message.id in self._workers:
@@ -306,13 +345,18 @@ class Crew:
             refuse(message, "with descriptors")
         elif kind is Kind.WORKER_EXITED:
             self._worker_exited(message)
+        elif kind is Kind.LOGGED:
+            self._relay_log(message, server.pid)
         elif kind is Kind.IMPORTING:
             server.importing = message.body.decode(errors="replace")
         elif kind is Kind.READY:
             server.is_ready = True
             server.importing = ""
+            server.ready_at = time.monotonic()
+            self._log(Level.DEBUG, f"the fork server (pid {server.pid}) is ready")
+            self.fork_servers.end_if_idle(server)
         elif kind is Kind.PRELOAD_FAILED:
-            self._preload_raised(message)
+            self._preload_raised(server, message)
         elif kind is Kind.UNSAFE_TO_FORK:
             self._fall_back_to_spawn(server, message.body.decode(errors="replace"))
         else:
@@ -324,30 +368,42 @@ class Crew:
         except (KeyError, TypeError, ValueError):
             refuse(message, "without a pid")
         link.started(pid, message.fds[0])
+        self._log(Level.DEBUG, f"worker {link.number} (pid {pid}) has started")
         self._crash_watch.read(link)  # it may have crashed already
 
     def _fall_back_to_spawn(self, server: ForkServerLink, reason: str) -> None:
-        self._listener.warn(reason)
-        self._config = dataclasses.replace(self._config, start_method="spawn")
-        server.bury()
-        server.close()
-        server = self.start_fork_server()
-        for link in self._workers.values():
-            self._request(server, link)
+        if server is not self.fork_servers.current:
+            return  # it is about to end
+        self._warn(reason)
+        self._config = self._config._replace(start_method="spawn")
+        self.fork_servers.config = self._config
+        self.fork_servers.bury(server)
+        self.fork_servers.drop(server)
+        successor = self.fork_servers.start()
+        for number in server.workers:
+            successor.workers.add(number)
+            self._request(successor, self._workers[number])
 
     def _fork_server_lost(self, server: ForkServerLink) -> None:
-        exitcode, text = server.bury(_LAST_GASP_S)
+        exitcode, text = self.fork_servers.bury(server)
+        level = Level.DEBUG if server.is_leaving else Level.WARNING
+        self._log(level, f"the fork server (pid {server.pid}) has ended, exit code {exitcode}")
         # It stays in place for what its workers' last words cause: that must start no new one.
-        for link in list(self._workers.values()):
+        links = [self._workers[number] for number in sorted(server.workers)]
+        for link in links:
             self._hear_last_words(link)
             if link.jobs[:1] == [link.status.job]:
                 self._end_output(link)
         why = Failure(Cause.FORK_SERVER, exitcode, server.importing, text)
-        if not server.is_ready and exitcode not in _KILLED_FROM_OUTSIDE:
-            self._listener.preload_failed(dataclasses.replace(why, cause=Cause.PRELOAD))
-        last_started = {link.number: link.status.job for link in self._workers.values()}
-        for link in list(self._workers.values()):
+        if not (server.is_ready or server.is_leaving) and exitcode not in _KILLED_FROM_OUTSIDE:
+            self._listener.preload_failed(why._replace(cause=Cause.PRELOAD))
+        last_started = {link.number: link.status.job for link in links}
+        for link in links:
             self._forget(link)
-        self._fork_server = None
-        server.close()
-        self._listener.crew_lost(last_started, why, dataclasses.replace(why, cause=Cause.START))
+        self.fork_servers.drop(server)
+        self._listener.crew_lost(
+            last_started,
+            why,
+            why._replace(cause=Cause.START),
+            was_leaving=server.is_leaving,
+        )

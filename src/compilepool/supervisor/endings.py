@@ -8,7 +8,6 @@ and when it is dead, the fork server kills what it leaves.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import signal
@@ -41,7 +40,6 @@ def look_s(timeout_s: float) -> float:
     return min(max(timeout_s / 2, _SHORTEST_LOOK_S), _LONGEST_LOOK_S)
 
 
-@dataclasses.dataclass
 class _Look:
     """What is being found out of a job that is over a limit.
 
@@ -53,11 +51,12 @@ class _Look:
         is_stopped: whether its worker is.
     """
 
-    verdict: Verdict
-    python_until: float
-    text: str = ""
-    native: str | None = None
-    is_stopped: bool = False
+    def __init__(self, verdict: Verdict, python_until: float) -> None:
+        self.verdict = verdict
+        self.python_until = python_until
+        self.text = ""
+        self.native: str | None = None
+        self.is_stopped = False
 
 
 class Endings:

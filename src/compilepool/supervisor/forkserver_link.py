@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
-import sys
+from collections.abc import Callable, Iterable
 
 from compilepool.supervisor.crash_file import CrashFile
-from compilepool.supervisor.loop import Callback, Loop
+from compilepool.supervisor.loop import Loop
 from compilepool.wire import kernel
 from compilepool.wire.channel import Channel, Outbox
 from compilepool.wire.config import PoolConfig
@@ -26,7 +27,7 @@ class ForkServerLink:
         config: the pool's configuration, as the fork server shall have it.
         client_pidfd: the client's pidfd, which the fork server watches as well.
         fd_limit: the soft limit of open files that it and the workers shall have.
-        on_messages: called when it has sent something, or is gone.
+        on_messages: called with it when it has sent something, or is gone.
 
     Raises:
         OSError: it could not be started.
@@ -38,11 +39,19 @@ class ForkServerLink:
         config: PoolConfig,
         client_pidfd: int,
         fd_limit: int,
-        on_messages: Callback,
+        on_messages: Callable[[ForkServerLink], None],
     ) -> None:
         self._loop = loop
         self._is_buried = False
         self.is_ready = False
+        self.is_leaving = False
+        """Whether it is to end when its workers have."""
+        self.is_ending = False
+        """Whether it was told to."""
+        self.workers: set[int] = set()
+        """The workers that it has, or was asked for."""
+        self.ready_at = 0.0
+        """When it had done the preload, by `time.monotonic()`."""
         self.importing = ""
         """The module that it preloads just now."""
         self._crash_file = CrashFile("fork server")
@@ -64,9 +73,10 @@ class ForkServerLink:
         self._outbox = Outbox(self.channel)
         payload = config.payload()
         self.send(payload.message(Kind.SERVE))
-        loop.watch(self.channel.fileno(), on_messages)
+        on_readable = functools.partial(on_messages, self)
+        loop.watch(self.channel.fileno(), on_readable)
         # The end of file may be hidden by a child of a preload module that kept the socket.
-        loop.watch(self.pidfd, on_messages)
+        loop.watch(self.pidfd, on_readable)
 
     def send(self, message: Message) -> None:
         """Queue a message and send what can be sent; takes over its descriptors."""
@@ -78,32 +88,44 @@ class ForkServerLink:
         """Whether its process is dead."""
         return kernel.wait_dead(self.pidfd, 0)
 
+    def end_input(self) -> None:
+        """Have it exit, with all that is below it, as soon as it has nothing to do."""
+        self.is_ending = True
+        self.channel.shutdown_output()
+
+    def kill(self) -> None:
+        """Kill it, unless it is buried."""
+        self.is_ending = True
+        if not self._is_buried:
+            kernel.send_signal(self.pidfd, signal.SIGKILL)
+
     def finish(self, patience_s: float) -> None:
         """Have it exit, with all that is below it, and wait for that, for so long."""
         self._loop.forget(self.channel.fileno())
         self.channel.shutdown_output()
         kernel.wait_dead(self.pidfd, patience_s)
 
-    def bury(self, patience_s: float = 0.0) -> tuple[int | None, str]:
+    def bury(
+        self, keep: Iterable[int] = (), patience_s: float = 0.0
+    ) -> tuple[int | None, str, list[int]]:
         """Kill it if it lives, reap it, and kill what is left below it.
 
         Args:
+            keep: pids of other children of this process.
             patience_s: how long it may take to end by itself first.
 
         Returns:
-            Its exit code (negated signal number; None if unknown), and faulthandler's text.
+            Its exit code (negated signal number; None if unknown), faulthandler's text, and the
+            pids of those that cannot be killed.
         """
-        self._is_buried = True
+        self._is_buried = self.is_ending = True
         self._loop.forget(self.channel.fileno())
         self._loop.forget(self.pidfd)
         if not kernel.wait_dead(self.pidfd, patience_s):
             kernel.send_signal(self.pidfd, signal.SIGKILL)
         kernel.wait_dead(self.pidfd, _KILL_S)
         exitcode = kernel.reap(self.pidfd)
-        survivors = kernel.sweep()
-        if survivors:
-            print(f"compilepool: cannot kill processes {survivors}", file=sys.stderr)
-        return exitcode, self._crash_file.text()
+        return exitcode, self._crash_file.text(), kernel.sweep(keep)
 
     def close(self) -> None:
         """Close all descriptors, after `bury`."""

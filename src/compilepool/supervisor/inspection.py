@@ -58,11 +58,11 @@ class Inspection:
             command = process_command(["-I", "-S"], _MODULE)
             dump_signal = int(DUMP_SIGNAL) if mode == "live" else 0
             arguments = [mode, str(pid), str(dump_signal), str(os.getpid()), libdw]
-            self._pid = spawn([*command, *arguments], os.environ, [writer, pidfd])
+            self.pid = spawn([*command, *arguments], os.environ, [writer, pidfd])
             try:
-                self._pidfd = os.pidfd_open(self._pid)
+                self._pidfd = os.pidfd_open(self.pid)
             except OSError:
-                kernel.kill_child(self._pid)
+                kernel.kill_child(self.pid)
                 raise
         except OSError:
             os.close(self._reader)

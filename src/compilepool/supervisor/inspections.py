@@ -76,6 +76,10 @@ class Inspections:
             self._waiting.remove(request)
             request.on_done("")
 
+    def pids(self) -> list[int]:
+        """Of the inspectors that run."""
+        return [inspection.pid for _, inspection in self._running]
+
     def _end_live(self, link: WorkerLink) -> None:
         for request, inspection in self._running:
             if request.link is link and request.mode != "crash":

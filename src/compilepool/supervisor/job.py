@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
+from typing import NamedTuple
 
 from compilepool.supervisor.client_link import ClientLink
 from compilepool.wire.payloads import Payload
 from compilepool.wire.submission import JobTerms
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """A job that has not ended.
 
     Attributes:

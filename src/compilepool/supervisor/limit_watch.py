@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable
 
@@ -44,23 +43,40 @@ def poll_after_s(limit: int, used: int, quiet_looks: int) -> float:
     return min(max((limit - used) / pace, shortest), longest)
 
 
-@dataclasses.dataclass
 class _Watched:
-    """A job that runs. It is looked at at `look_at`, or with others from `may_look_at` on."""
+    """A job that runs.
 
-    link: WorkerLink
-    job: int
-    terms: JobTerms
-    look_at: float
-    may_look_at: float
-    room: int
-    """Bytes that it could still take, when that was found out last."""
-    suspicious_at: int
-    """Bytes of growth from which on it must be found out how much the job really takes."""
-    growth: int = 0
-    """Bytes, when it was looked at last."""
-    quiet_looks: int = 0
-    """How often in a row it was seen not to have grown."""
+    Attributes:
+        link: its worker.
+        job: its number.
+        terms: its own.
+        look_at: when it is looked at, by `time.monotonic()`.
+        may_look_at: from when on it is, if others are.
+        room: bytes that it could still take, when that was found out last.
+        suspicious_at: bytes of growth from which on it must be found out how much it really takes.
+        growth: bytes, when it was looked at last.
+        quiet_looks: how often in a row it was seen not to have grown.
+    """
+
+    def __init__(
+        self,
+        link: WorkerLink,
+        job: int,
+        terms: JobTerms,
+        look_at: float,
+        may_look_at: float,
+        room: int,
+        suspicious_at: int,
+    ) -> None:
+        self.link = link
+        self.job = job
+        self.terms = terms
+        self.look_at = look_at
+        self.may_look_at = may_look_at
+        self.room = room
+        self.suspicious_at = suspicious_at
+        self.growth = 0
+        self.quiet_looks = 0
 
 
 class LimitWatch:

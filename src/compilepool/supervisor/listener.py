@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from compilepool.wire.failure import Failure
-from compilepool.wire.messages import Message
+from compilepool.wire.messages import Level, Message
 from compilepool.wire.payloads import Payload
 
 
@@ -43,9 +43,14 @@ class Listener(Protocol):
         """The name of a job; None if it has ended."""
 
     def crew_lost(
-        self, last_started: Mapping[int, int], why: Failure, why_no_worker: Failure
+        self,
+        last_started: Mapping[int, int],
+        why: Failure,
+        why_no_worker: Failure,
+        *,
+        was_leaving: bool,
     ) -> None:
-        """The fork server is dead, and all workers with it; see `Scheduler.fork_server_lost`."""
+        """A fork server is dead, and its workers with it; see `Scheduler.fork_server_lost`."""
 
     def preload_failed(self, why: Failure) -> None:
         """No worker can be started, ever."""
@@ -53,5 +58,5 @@ class Listener(Protocol):
     def initializer_failed(self, outcome: int, payload: Payload) -> None:
         """Likewise; the payload is that of a RESULT with this outcome."""
 
-    def warn(self, text: str) -> None:
-        """The user should know."""
+    def log(self, level: Level, source: str, text: str) -> None:
+        """For the client's logging: the logger of a module of ours, by name."""

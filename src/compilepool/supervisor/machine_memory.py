@@ -25,10 +25,10 @@ class MachineMemory:
     def __init__(self, read: ReadFile = read_file) -> None:
         self._read = read
         self._cgroups = [
-            (str(directory), names)
+            (directory, names)
             for controller, names in (("", _V2), ("memory", _V1))
             for directory in cgroup_directories(controller, read)
-            if self._limit(str(directory), names) is not None
+            if self._limit(directory, names) is not None
         ]
 
     def free(self) -> int | None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compilepool.supervisor.actions import Worker
+from compilepool.supervisor.actions import Job, Worker
 from compilepool.supervisor.states import WorkerState
 
 
 class Roster:
     """All workers of a pool.
 
+    Those that are to go are replaced before they are gone: so there may be up to twice as many as
+    `max_workers`, but never do more than that have jobs.
+
     Args:
-        max_workers: how many may exist at once, those that are leaving not counted.
+        max_workers: how many may have jobs at once.
     """
 
     def __init__(self, max_workers: int) -> None:
@@ -26,7 +29,17 @@ class Roster:
         """Those that start, and have a job already."""
         self.unreported: dict[Worker, None] = {}
         """Those with a job that may be short, in the order in which their jobs began."""
+        self.spent: dict[Worker, None] = {}
+        """Those without a job that get no more, and are to be ended."""
+        self._busy: dict[Worker, None] = {}
         self._leaving: dict[Worker, None] = {}
+        self._successors: dict[Worker, Worker] = {}
+        """Who is being started in place of whom, who works on until then."""
+        self._ready: dict[Worker, None] = {}
+        self._indexes = (
+            *(self.idle, self.starting, self.unreported, self.spent),
+            *(self._busy, self._ready),
+        )
 
     def __getitem__(self, worker: Worker) -> WorkerState:
         return self._workers[worker]
@@ -39,8 +52,34 @@ class Roster:
 
     @property
     def has_room(self) -> bool:
-        """Whether there may be another worker: for as many as leave, up to `max_workers` more."""
-        return len(self._workers) - min(len(self._leaving), self._max_workers) < self._limit
+        """Whether there may be another worker: for as many as go, up to `max_workers` more."""
+        going = len(self._leaving) + len(self._successors)
+        return len(self._workers) - min(going, self._max_workers) < self._limit
+
+    @property
+    def may_run_more(self) -> bool:
+        """Whether another worker may have a job."""
+        return len(self._busy) < self._max_workers
+
+    @property
+    def busy(self) -> int:
+        """How many have jobs, of those that are not to be killed."""
+        return len(self._busy)
+
+    @property
+    def staying(self) -> int:
+        """How many there are that are not to go."""
+        return len(self._workers) - len(self._leaving)
+
+    @property
+    def ready(self) -> int:
+        """How many of those have started."""
+        return len(self._ready)
+
+    @property
+    def is_as_full_as_can_be(self) -> bool:
+        """Whether the machine has no more workers to give."""
+        return self._limit < self._max_workers and not self.has_room
 
     def add(self) -> Worker:
         """A new one, which starts."""
@@ -56,35 +95,109 @@ class Roster:
     def started(self, worker: Worker, now: float) -> None:
         """It is ready, so more can be had."""
         self._limit = self._max_workers
-        self._workers[worker].is_ready = True
+        state = self._workers[worker]
+        state.is_ready = True
         self.starting.pop(worker, None)
+        if state.may_have_more:
+            self._ready[worker] = None
+        for predecessor, successor in list(self._successors.items()):
+            if successor == worker:
+                del self._successors[predecessor]
+                self.expire(predecessor)
         self.begin(worker, now)
+
+    def give(self, worker: Worker, job: Job, now: float) -> None:
+        """It gets a job, behind those that it has."""
+        state = self._workers[worker]
+        state.jobs.append(job)
+        if not state.is_ready:
+            self.starting[worker] = None
+            self._busy[worker] = None
+        elif len(state.jobs) == 1:
+            self.begin(worker, now)
 
     def begin(self, worker: Worker, now: float) -> None:
         """Its first job is another one than before, or there is none."""
         state = self._workers[worker]
-        self.unreported.pop(worker, None)
-        self.idle.pop(worker, None)
+        for index in (self.unreported, self.idle, self.starting, self._busy):
+            index.pop(worker, None)
         state.is_report_due = False
         state.since = now
         if state.is_retired:
             return
         if state.jobs:
+            self._busy[worker] = None
             self.unreported[worker] = None
-        else:
+        elif not state.may_have_more:
+            self.spent[worker] = None
+        elif state.is_ready:
             self.idle[worker] = None
 
-    def retire(self, worker: Worker) -> None:
-        """It gets no more jobs, and dies before long. One that has started is replaced at once."""
+    def expire(self, worker: Worker) -> None:
+        """It gets no more jobs, and goes when it has none."""
         state = self._workers[worker]
-        state.is_retired = True
-        for index in (self.idle, self.starting, self.unreported):
-            index.pop(worker, None)
+        if state.is_retired or state.is_expiring:
+            return
+        state.is_expiring = True
+        self._may_be_replaced(worker)
+        self.idle.pop(worker, None)
+        if not state.jobs:
+            self.spent[worker] = None
+
+    def has_last_job(self, worker: Worker) -> None:
+        """Likewise, unless a job is taken back."""
+        self._workers[worker].has_last_job = True
+        self._may_be_replaced(worker)
+
+    def may_go_on(self, worker: Worker) -> None:
+        """A job was taken back: so another one may be its last."""
+        state = self._workers[worker]
+        state.has_last_job = False
+        if state.may_have_more:
+            self._leaving.pop(worker, None)
+            if state.is_ready:
+                self._ready[worker] = None
+
+    def replace(self, worker: Worker) -> Worker | None:
+        """Another one starts, and when it has started, this one is to expire.
+
+        Returns:
+            The other one; None if there is one already, or the worker goes anyway, or there are
+            too many.
+        """
+        state = self._workers[worker]
+        goes_anyway = not state.may_have_more or worker in self._successors
+        if goes_anyway or len(self._workers) >= self._limit + self._max_workers:
+            return None
+        successor = self.add()
+        self._successors[worker] = successor
+        return successor
+
+    def dismiss(self, worker: Worker) -> None:
+        """It has no job, and ends in order."""
+        self._may_be_replaced(worker)
+        self._workers[worker].is_dismissed = True
+        self.retire(worker)
+
+    def retire(self, worker: Worker) -> None:
+        """It gets no more jobs, and ends before long. One that has started is replaced at once."""
+        state = self._workers[worker]
         if state.is_ready:
-            self._leaving[worker] = None
+            self._may_be_replaced(worker)
+        state.is_retired = True
+        for index in self._indexes:
+            index.pop(worker, None)
 
     def remove(self, worker: Worker) -> WorkerState:
         """It is dead. Returns its last state."""
-        for index in (self.idle, self.starting, self.unreported, self._leaving):
+        for index in (*self._indexes, self._leaving, self._successors):
             index.pop(worker, None)
+        for predecessor, successor in list(self._successors.items()):
+            if successor == worker:
+                del self._successors[predecessor]
         return self._workers.pop(worker)
+
+    def _may_be_replaced(self, worker: Worker) -> None:
+        self._leaving[worker] = None
+        self._ready.pop(worker, None)
+        self._successors.pop(worker, None)

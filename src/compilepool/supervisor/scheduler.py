@@ -20,14 +20,15 @@ from compilepool.supervisor.actions import (
     Cause,
     Job,
     KillWorker,
+    ReportNoWorkers,
     ReportStarted,
-    SendJob,
-    StartWorker,
     TakeBack,
     Worker,
 )
+from compilepool.supervisor.dispatch import Dispatch
 from compilepool.supervisor.job_table import JobTable
 from compilepool.supervisor.roster import Roster
+from compilepool.supervisor.staffing import Staffing, StaffingPolicy
 from compilepool.supervisor.states import JobState, WorkerState
 
 SHORT_JOB_S = 0.005
@@ -44,23 +45,60 @@ class Scheduler(Generic[Cause]):
     """The queue and the workers of one pool.
 
     Args:
-        max_workers: how many workers may exist at once.
+        max_workers: how many workers may have jobs at once.
         expected_memory: how many bytes of memory a job will probably take, asked when it is next.
+        staffing: how many workers there are to be.
     """
 
     def __init__(
-        self, max_workers: int, expected_memory: Callable[[Job], int] = lambda _job: 0
+        self,
+        max_workers: int,
+        expected_memory: Callable[[Job], int] = lambda _job: 0,
+        staffing: StaffingPolicy = StaffingPolicy(),  # noqa: B008 - it is immutable
     ) -> None:
         self._jobs: JobTable[Cause] = JobTable(expected_memory)
         self._workers = Roster(max_workers)
-        self._last_was_short = False
+        self._staffing = Staffing(self._workers, max_workers, staffing)
+        self.max_queued = 0
+        """The most jobs that have waited at once."""
         self._start_failures = 0
-        self._broken: Cause | None = None
+        self._awaited: set[Worker] = set()
+        """Those from which jobs are being taken back, all of them before any is given away."""
+        self._dispatch = Dispatch(self._jobs, self._workers, self._staffing)
 
     @property
     def unfinished(self) -> int:
         """How many jobs have not ended."""
         return len(self._jobs)
+
+    @property
+    def queued(self) -> int:
+        """How many of those have not begun."""
+        return max(0, len(self._jobs) - self._workers.busy)
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether all workers have started that were asked for, and there is one at least."""
+        return self._staffing.is_warm
+
+    @property
+    def recycled(self) -> int:
+        """How many workers were replaced after so many jobs, or for their memory."""
+        return self._staffing.recycled
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether the pool has no workers, and waits for a job."""
+        return self._staffing.is_asleep and not self._workers
+
+    def state_of(self, worker: Worker) -> str:
+        """What a worker does: "starting", "idle", "busy" or "leaving"."""
+        state = self._workers[worker]
+        if state.is_retired:
+            return "leaving"
+        if not state.is_ready:
+            return "starting"
+        return "busy" if state.jobs else "idle"
 
     def jobs_of(self, worker: Worker) -> list[Job]:
         """The jobs that the worker has, in the order sent."""
@@ -89,9 +127,11 @@ class Scheduler(Generic[Cause]):
 
     def next_tick(self) -> float | None:
         """When to call `tick`, on the clock of `now`; None: not before the next event."""
+        due = self._staffing.next_tick()
         for worker in self._workers.unreported:
-            return self._workers[worker].since + SHORT_JOB_S
-        return None
+            report_due = self._workers[worker].since + SHORT_JOB_S
+            return report_due if due is None else min(due, report_due)
+        return due
 
     # Events
 
@@ -108,9 +148,13 @@ class Scheduler(Generic[Cause]):
             retries: how often it may run again when its worker is lost through no fault of its.
         """
         self._jobs.add(job, JobState(may_go_ahead, priority, retries))
-        return self._dispatch(now)
+        if self._dispatch.broken is None:
+            self._staffing.wake()
+        actions = self._dispatch.next_actions(now)
+        self.max_queued = max(self.max_queued, self.queued)
+        return actions
 
-    def cancel(self, job: Job) -> list[Action[Cause]]:
+    def cancel(self, job: Job, now: float) -> list[Action[Cause]]:
         """Nobody wants the job any more. If it runs, its worker is killed."""
         state = self._jobs.get(job)
         if state is None:
@@ -118,11 +162,11 @@ class Scheduler(Generic[Cause]):
         state.is_cancelled = True
         if state.worker is not None:
             return [TakeBack(state.worker)]
-        return [self._jobs.cancel(job)]
+        return [self._jobs.cancel(job), *self._dispatch.next_actions(now)]
 
-    def cancel_queued(self) -> list[Action[Cause]]:
+    def cancel_queued(self, now: float) -> list[Action[Cause]]:
         """Nobody wants the jobs that no worker has."""
-        return self._jobs.cancel_waiting()
+        return [*self._jobs.cancel_waiting(), *self._dispatch.next_actions(now)]
 
     def over_limit(self, worker: Worker, job: Job) -> list[Action[Cause]]:
         """The job has gone over a limit: its worker is killed, and `worker_lost` says why.
@@ -143,23 +187,46 @@ class Scheduler(Generic[Cause]):
             now: the time.
         """
         self._jobs.memory_seen(free, used)
-        return self._dispatch(now)
+        return self._dispatch.next_actions(now)
 
-    def warm_up(self) -> list[Action[Cause]]:
-        """Start all workers."""
-        actions: list[Action[Cause]] = []
-        while self._broken is None and self._workers.has_room:
-            actions.append(StartWorker(self._workers.add()))
-        return actions
+    def warm_up(self, now: float) -> list[Action[Cause]]:
+        """Start all workers, and keep them for as long as the policy lets them be idle."""
+        if self._dispatch.broken is not None:
+            return [ReportNoWorkers(self._dispatch.broken)]
+        self._staffing.warm_up(now)
+        return self._dispatch.next_actions(now)
+
+    def quiesce(self, now: float, *, keeps_fork_server: bool) -> list[Action[Cause]]:
+        """Let jobs end, those that wait included, and then workers and fork server."""
+        self._staffing.sleep(keeps_fork_server=keeps_fork_server)
+        return self._dispatch.next_actions(now)
+
+    def reload(self, now: float) -> list[Action[Cause]]:
+        """No job is to begin in a worker, or with a fork server, that there is now."""
+        self._dispatch.broken = None
+        self._start_failures = 0
+        actions = self._staffing.replace_all()
+        self._awaited = {worker for worker in self._workers if self._workers[worker].jobs}
+        # What is taken back last is first in the queue.
+        actions += [TakeBack(worker) for worker in sorted(self._awaited, reverse=True)]
+        return actions if self._awaited else actions + self._dispatch.next_actions(now)
 
     def worker_ready(self, worker: Worker, now: float) -> list[Action[Cause]]:
         """The worker has started and reads its jobs."""
         self._start_failures = 0
         self._workers.started(worker, now)
-        return self._dispatch(now)
+        return self._dispatch.next_actions(now)
 
-    def job_finished(self, worker: Worker, job: Job, now: float) -> list[Action[Cause]]:
+    def job_finished(
+        self, worker: Worker, job: Job, now: float, *, is_outgrown: bool = False
+    ) -> list[Action[Cause]]:
         """The job has ended; the caller reports its result.
+
+        Args:
+            worker: where it ran.
+            job: its number.
+            now: the time.
+            is_outgrown: whether the worker takes too much memory, and is to be replaced.
 
         Raises:
             ValueError: the worker does not run this job.
@@ -167,27 +234,32 @@ class Scheduler(Generic[Cause]):
         state = self._workers[worker]
         if not state.is_ready or not state.jobs or state.jobs[0] != job:
             raise ValueError(f"worker {worker} does not run job {job}")
-        self._last_was_short = now - state.since < SHORT_JOB_S
+        self._dispatch.last_was_short = now - state.since < SHORT_JOB_S
         del state.jobs[0]
+        state.served += 1
         self._jobs.finish(job)
+        self._staffing.job_ended(worker)
         self._workers.begin(worker, now)
-        return self._dispatch(now)
+        actions = self._staffing.has_outgrown(worker) if is_outgrown else []
+        return actions + self._dispatch.next_actions(now)
 
     def taken_back(self, worker: Worker, jobs: Sequence[Job], now: float) -> list[Action[Cause]]:
         """The answer to `TakeBack`: these had not been read, in the order sent."""
         state = self._workers[worker]
         self._workers.starting.pop(worker, None)
         actions = self._jobs.take_back(state, jobs)
+        if jobs:
+            self._staffing.jobs_taken_back(worker)
         if not state.jobs:
-            if state.is_ready:
-                self._workers.begin(worker, now)
+            self._workers.begin(worker, now)
         elif self._jobs[state.jobs[-1]].is_cancelled:
             # The last that was read is the one that runs: the result of one before is on its way.
             actions += self._kill(worker, state)
         elif state.is_report_due:
             state.is_report_due = False
             actions.append(ReportStarted(state.jobs[0]))
-        return actions + self._dispatch(now)
+        self._awaited.discard(worker)
+        return actions if self._awaited else actions + self._dispatch.next_actions(now)
 
     def worker_lost(
         self,
@@ -212,9 +284,11 @@ class Scheduler(Generic[Cause]):
                 self._jobs.run_again(job)
             else:
                 actions.append(self._jobs.fail(job, cause))
-        if not state.is_ready and not state.is_killed:
+        if not (state.is_ready or state.is_killed or state.is_dismissed):
             actions += self._start_failed(cause)
-        return actions + self._dispatch(now)
+        elif not state.is_retired and not state.jobs:
+            self._staffing.has_died_idle(state.served)
+        return actions + self._dispatch.next_actions(now)
 
     def worker_refused(self, worker: Worker, cause: Cause, now: float) -> list[Action[Cause]]:
         """`StartWorker` has failed: the machine has no more to give."""
@@ -223,7 +297,7 @@ class Scheduler(Generic[Cause]):
         state = self._workers.remove(worker)
         actions = self._jobs.take_back(state, state.jobs[:])
         self._workers.is_full()
-        return actions + self._dispatch(now)
+        return actions + self._dispatch.next_actions(now)
 
     def worker_crashing(self, worker: Worker, now: float) -> list[Action[Cause]]:
         """The worker has crashed, and is being looked into: `worker_lost` follows before long.
@@ -232,7 +306,9 @@ class Scheduler(Generic[Cause]):
         """
         self._workers.retire(worker)
         # What is taken back goes first, so who is next is decided then.
-        return [TakeBack(worker)] if self._workers[worker].jobs else self._dispatch(now)
+        return (
+            [TakeBack(worker)] if self._workers[worker].jobs else self._dispatch.next_actions(now)
+        )
 
     def fork_server_lost(
         self,
@@ -240,17 +316,20 @@ class Scheduler(Generic[Cause]):
         cause: Cause,
         start_cause: Cause,
         now: float,
+        *,
+        was_leaving: bool = False,
     ) -> list[Action[Cause]]:
-        """The fork server is dead, and so are all workers, through no fault of their jobs.
+        """A fork server is dead, and so are its workers, through no fault of their jobs.
 
         Args:
-            unread: the jobs that they had not started, for each worker.
+            unread: the jobs that they had not started, for each of them.
             cause: why, for jobs that are lost so for the second time.
             start_cause: why, for jobs that wait, if no worker could be started again and again.
             now: the time.
+            was_leaving: whether no more workers were to come from it.
         """
         actions: list[Action[Cause]] = []
-        for worker in reversed(list(self._workers)):
+        for worker in reversed(list(unread)):
             state = self._workers.remove(worker)
             actions += self._jobs.take_back(state, unread[worker])
             for job in state.jobs:
@@ -260,25 +339,32 @@ class Scheduler(Generic[Cause]):
                 else:
                     lost.reruns += 1
                     self._jobs.run_again(job)
-        actions += self._start_failed(start_cause)
-        return actions + self._dispatch(now)
+        if not was_leaving:
+            actions += self._start_failed(start_cause)
+        return actions + self._dispatch.next_actions(now)
 
     def broken(self, cause: Cause) -> list[Action[Cause]]:
         """No worker can be started, ever: the jobs that no worker has fail, and all later ones."""
-        if self._broken is None:
-            self._broken = cause
-        return [
-            *(TakeBack(worker) for worker in self._workers.starting),
-            *self._jobs.fail_waiting(self._broken),
-        ]
+        actions: list[Action[Cause]] = []
+        if self._dispatch.broken is None:
+            self._dispatch.broken = cause
+            self._staffing.give_up()
+            actions.append(ReportNoWorkers(cause))
+        actions += [TakeBack(worker) for worker in self._workers.starting]
+        return actions + self._jobs.fail_waiting(self._dispatch.broken)
 
     def tick(self, now: float) -> list[Action[Cause]]:
         """The time of `next_tick` has come."""
-        actions: list[Action[Cause]] = []
-        while (due := self.next_tick()) is not None and due <= now:
-            worker = next(iter(self._workers.unreported))
-            del self._workers.unreported[worker]
+        idle_due = self._staffing.next_tick()
+        if idle_due is not None and idle_due <= now:
+            actions = [*self._staffing.tick(now), *self._dispatch.next_actions(now)]
+        else:
+            actions = []
+        for worker in list(self._workers.unreported):
             state = self._workers[worker]
+            if state.since + SHORT_JOB_S > now:
+                break
+            del self._workers.unreported[worker]
             if len(state.jobs) > 1:
                 state.is_report_due = True
                 actions.append(TakeBack(worker))
@@ -287,42 +373,6 @@ class Scheduler(Generic[Cause]):
         return actions
 
     # Parts of events
-
-    def _dispatch(self, now: float) -> list[Action[Cause]]:
-        actions: list[Action[Cause]] = []
-        if self._broken is not None:
-            return self._jobs.fail_waiting(self._broken)
-        workers = self._workers
-        self._jobs.ask_anew()
-        if workers.idle and workers.starting:
-            # Somebody is idle while a starting worker holds a job, older than any in the queue.
-            return [TakeBack(next(iter(workers.starting)))]
-        while workers.idle and self._jobs.next():
-            worker, _ = workers.idle.popitem()
-            self._send(actions, worker, now)
-        while workers.has_room and self._jobs.next():
-            worker = workers.add()
-            actions.append(StartWorker(worker))
-            self._send(actions, worker, now)
-        if self._jobs.some_wait and self._last_was_short:
-            for worker in workers.unreported:
-                if len(workers[worker].jobs) > 1:
-                    continue
-                job = self._jobs.next()
-                if job is None or not job.may_go_ahead:
-                    break
-                self._send(actions, worker, now)
-        return actions
-
-    def _send(self, actions: list[Action[Cause]], worker: Worker, now: float) -> None:
-        job = self._jobs.take(worker)
-        state = self._workers[worker]
-        state.jobs.append(job)
-        if not state.is_ready:
-            self._workers.starting[worker] = None
-        elif len(state.jobs) == 1:
-            self._workers.begin(worker, now)
-        actions.append(SendJob(worker, job))
 
     def _kill(self, worker: Worker, state: WorkerState) -> list[Action[Cause]]:
         """It is to die for the job that it runs. Once is enough."""
@@ -338,4 +388,5 @@ class Scheduler(Generic[Cause]):
         if self._start_failures < MAX_START_FAILURES:
             return []
         self._start_failures = 0
-        return self._jobs.fail_waiting(cause)
+        self._staffing.give_up()
+        return [*self._jobs.fail_waiting(cause), ReportNoWorkers(cause)]

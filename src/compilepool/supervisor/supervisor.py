@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
+import gc
 import os
 import signal
 import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from compilepool.supervisor import actions as todo
 from compilepool.supervisor import memory_room
@@ -19,23 +20,33 @@ from compilepool.supervisor.job import Job
 from compilepool.supervisor.loop import Loop
 from compilepool.supervisor.memory_room import MemoryRoom
 from compilepool.supervisor.scheduler import Scheduler
+from compilepool.supervisor.staffing import StaffingPolicy
+from compilepool.supervisor.tally import Tally
 from compilepool.wire import kernel
 from compilepool.wire.channel import Channel, close_all, handle_each, refuse
 from compilepool.wire.config import PoolConfig
 from compilepool.wire.failure import Cause, Failure
-from compilepool.wire.messages import Form, Kind, Message, ProtocolError, Shutdown
+from compilepool.wire.messages import (
+    Form,
+    Kind,
+    Level,
+    Message,
+    ProtocolError,
+    Shutdown,
+    log_message,
+)
 from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
 from compilepool.wire.spawn import FIRST_FD
 from compilepool.wire.submission import env_as_json, read_submit
 from compilepool.wire.usage import NO_USAGE, replace_usage, usage_of, with_usage
 
+_SOURCE = "compilepool.supervisor"
 _AHEAD_LIMIT = 16 * 1024  # bytes; two jobs in a worker's socket always fit its send buffer
 _PACKETS_PER_WAKE = 32
 _SEND_AGAIN_S = 0.005
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _InitializerFailed:
+class _InitializerFailed(NamedTuple):
     outcome: int
     payload: Payload
 
@@ -60,6 +71,9 @@ class Supervisor:
         self._dumps = Dumps(lambda job: job not in self._jobs)
         self._has_log: set[int] = set()
         self._last_job = 0
+        self._tally = Tally()
+        self._is_warm = False  # as far as was told
+        self._log_level = 0
         self._shutdown: Shutdown | None = None
 
     def run(self) -> None:
@@ -72,8 +86,10 @@ class Supervisor:
                 self._perform(self._scheduler.tick(time.monotonic()))
             if self._scheduler.is_short_of_memory:
                 self._look_at_memory(memory_room.SHORT_S)
+            self._tell_warmth()
             self._client.flush()
             if self._shutdown is Shutdown.DRAIN and not self._scheduler.unfinished:
+                self._tell_peek(0)  # the last word for the statistics
                 self._client.flush_finally()
                 if self._crew is not None:
                     self._crew.dismiss()
@@ -90,6 +106,24 @@ class Supervisor:
         if self._scheduler.is_short_of_memory:
             patience_s.append(memory_room.SHORT_S)
         return min(patience_s, default=None)
+
+    def _tell_warmth(self) -> None:
+        """Tell whether the workers are there, if that has changed."""
+        scheduler = self._scheduler
+        if scheduler.is_warm != self._is_warm:
+            self._is_warm = scheduler.is_warm
+            self._client.send(Message(Kind.WARMTH, flag=self._is_warm))
+        if self._tally.note_sleep(time.monotonic(), is_asleep=scheduler.is_asleep):
+            if scheduler.is_asleep:
+                gc.collect()
+                kernel.give_back_memory()
+            what = "has quiesced" if scheduler.is_asleep else "wakes up"
+            self.log(Level.INFO, _SOURCE, f"the pool {what}")
+
+    def _tell_peek(self, id: int) -> None:
+        if self._crew is not None:
+            peek = self._tally.peek(self._scheduler, self._crew, self._jobs, time.monotonic())
+            self._client.send(peek.payload().message(Kind.PEEKED, id))
 
     # The client
 
@@ -111,6 +145,7 @@ class Supervisor:
 
     def _handle_client(self, message: Message) -> None:
         kind = message.kind
+        now = time.monotonic()
         if kind is Kind.SUBMIT and self._crew is not None:
             if lacks_descriptor(message):
                 lost = Message(Kind.RESULT, message.id, form=Form.MEMFD)
@@ -124,13 +159,21 @@ class Supervisor:
         elif kind is Kind.CANCEL:
             job = self._client.jobs.get(message.id)
             if job is not None:
-                self._perform(self._scheduler.cancel(job))
+                self._perform(self._scheduler.cancel(job, now))
         elif kind is Kind.CANCEL_QUEUED:
-            self._perform(self._scheduler.cancel_queued())
+            self._perform(self._scheduler.cancel_queued(now))
         elif kind is Kind.DUMP:
             self._dump(message.id)
         elif kind is Kind.WARM_UP:
-            self._perform(self._scheduler.warm_up())
+            self._perform(self._scheduler.warm_up(now))
+            self._is_warm = False  # whoever asks wants an answer
+        elif kind is Kind.QUIESCE:
+            keeps = bool(message.flag)
+            self._perform(self._scheduler.quiesce(now, keeps_fork_server=keeps))
+        elif kind is Kind.RELOAD:
+            self._perform(self._scheduler.reload(now))
+        elif kind is Kind.PEEK:
+            self._tell_peek(message.id)
         elif kind is Kind.SHUTDOWN:
             self._shutdown = Shutdown.NOW if message.flag else Shutdown.DRAIN
         else:
@@ -140,7 +183,11 @@ class Supervisor:
         own = 1 if message.form is Form.MEMFD else 0
         startup_fds = message.fds[own:]
         config = PoolConfig.of_payload(of_message(message._replace(fds=message.fds[:own])))
-        self._scheduler = Scheduler(config.max_workers, self._expected_memory)
+        self._log_level = config.log_level
+        policy = StaffingPolicy(
+            config.min_workers, config.idle_timeout_s, config.max_jobs_per_worker
+        )
+        self._scheduler = Scheduler(config.max_workers, self._expected_memory, policy)
         self._crew = Crew(
             self._loop, self, config, self._client.pidfd, startup_fds, self._fd_limit_before
         )
@@ -224,8 +271,16 @@ class Supervisor:
                     crew.start_worker(action.worker)
                 except OSError as error:
                     stillborn[action.worker] = Failure(Cause.START, text=str(error))
+            elif isinstance(action, todo.EndWorker):
+                crew.end_worker(action.worker)
             elif isinstance(action, todo.KillWorker):
                 crew.kill_worker(action.worker)
+            elif isinstance(action, todo.EndForkServer):
+                crew.end_fork_server()
+            elif isinstance(action, todo.ReplaceForkServer):
+                crew.replace_fork_server()
+            elif isinstance(action, todo.ReportNoWorkers):
+                self._tell_no_workers(action.cause)
             elif isinstance(action, todo.ReportCancelled):
                 job = self._end_job(action.job)
                 job.client.send(Message(Kind.CANCELLED, job.id))
@@ -241,6 +296,12 @@ class Supervisor:
         else:
             result = why.payload.message(Kind.RESULT, job.id, why.outcome)
             job.client.send(with_usage(result, NO_USAGE))
+
+    def _tell_no_workers(self, why: _Why) -> None:
+        if isinstance(why, Failure):
+            self._client.send(why.payload().message(Kind.NO_WORKERS))
+        else:
+            self._client.send(why.payload.message(Kind.INITIALIZER_FAILED, 0, why.outcome))
 
     def _end_job(self, number: int) -> Job:
         job = self._jobs.pop(number)
@@ -265,7 +326,12 @@ class Supervisor:
             of_message(result)  # raises if the client could not take it for a payload
         try:
             attempts = self._scheduler.attempts_of(result.id)
-            actions = self._scheduler.job_finished(worker, result.id, time.monotonic())
+            actions = self._scheduler.job_finished(
+                worker,
+                result.id,
+                time.monotonic(),
+                is_outgrown=usage.worker_bytes > 0,
+            )
         except (KeyError, ValueError) as error:
             refuse(result, str(error))
         assert self._crew is not None
@@ -301,22 +367,34 @@ class Supervisor:
 
     def worker_lost(self, worker: int, last_started: int, why: Failure) -> None:
         unread = self._not_started(worker, last_started)
+        if self._scheduler.state_of(worker) != "leaving":
+            self._tally.workers_lost += 1
         if last_started in self._jobs:
             self._memory.note(self._jobs[last_started], why.usage.peak_bytes)
             attempts = self._scheduler.attempts_of(last_started)
             usage = why.usage._replace(attempts=attempts)
-            why = dataclasses.replace(why, usage=usage)
+            why = why._replace(usage=usage)
         actions = self._scheduler.worker_lost(
             worker, unread, why, time.monotonic(), is_from_outside=why.is_from_outside
         )
         self._perform(actions)
 
     def crew_lost(
-        self, last_started: Mapping[int, int], why: Failure, why_no_worker: Failure
+        self,
+        last_started: Mapping[int, int],
+        why: Failure,
+        why_no_worker: Failure,
+        *,
+        was_leaving: bool,
     ) -> None:
+        if not was_leaving:
+            self._tally.fork_servers_lost += 1
         now = time.monotonic()
         unread = {worker: self._not_started(worker, job) for worker, job in last_started.items()}
-        self._perform(self._scheduler.fork_server_lost(unread, why, why_no_worker, now))
+        actions = self._scheduler.fork_server_lost(
+            unread, why, why_no_worker, now, was_leaving=was_leaving
+        )
+        self._perform(actions)
 
     def _not_started(self, worker: int, last_started: int) -> list[int]:
         return [job for job in self._scheduler.jobs_of(worker) if job != last_started]
@@ -327,8 +405,9 @@ class Supervisor:
     def initializer_failed(self, outcome: int, payload: Payload) -> None:
         self._perform(self._scheduler.broken(_InitializerFailed(outcome, payload)))
 
-    def warn(self, text: str) -> None:
-        self._client.warn(text)
+    def log(self, level: Level, source: str, text: str) -> None:
+        if level >= self._log_level:
+            self._client.send(log_message(level, source, text))
 
 
 def main() -> None:

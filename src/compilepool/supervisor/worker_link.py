@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import signal
 import time
@@ -22,11 +21,10 @@ from compilepool.wire.payloads import Payload
 from compilepool.wire.snapshot import JobSnapshot
 from compilepool.wire.status import Status, make_status, read_status
 from compilepool.wire.submission import JobTerms, job_message
-from compilepool.wire.usage import NO_USAGE, Usage
+from compilepool.wire.usage import NO_USAGE, Usage, phases_text
 from compilepool.wire.worker_fds import WorkerFds
 
 
-@dataclasses.dataclass
 class Crash:
     """A worker's crash.
 
@@ -37,13 +35,19 @@ class Crash:
         native: what was found in the worker, JSON lines of a `NativeReport`.
     """
 
-    signal: signal.Signals | None
-    text: str = ""
-    seen_at: float = 0.0
-    native: str = ""
+    def __init__(
+        self,
+        signal: signal.Signals | None,
+        text: str = "",
+        seen_at: float = 0.0,
+        native: str = "",
+    ) -> None:
+        self.signal = signal
+        self.text = text
+        self.seen_at = seen_at
+        self.native = native
 
 
-@dataclasses.dataclass
 class Verdict:
     """Why a job must end that its worker runs.
 
@@ -55,11 +59,18 @@ class Verdict:
         snapshot: what the job did then, as far as it could be found out.
     """
 
-    cause: Cause
-    limit: float
-    used_bytes: int = 0
-    processes: tuple[ProcessMemory, ...] = ()
-    snapshot: JobSnapshot | None = None
+    def __init__(
+        self,
+        cause: Cause,
+        limit: float,
+        used_bytes: int = 0,
+        processes: tuple[ProcessMemory, ...] = (),
+    ) -> None:
+        self.cause = cause
+        self.limit = limit
+        self.used_bytes = used_bytes
+        self.processes = processes
+        self.snapshot: JobSnapshot | None = None
 
 
 class WorkerLink:
@@ -214,7 +225,10 @@ class WorkerLink:
         # What a child of an earlier job had would tell nothing of this one.
         if isinstance(peak_bytes, int) and peak_bytes > status.before.children_peak:
             peak = max(peak, peak_bytes - status.before.resident)
-        return Usage(status.since, now, max(0.0, spent_s), peak, self.pid)
+        usage = Usage(status.since, now, max(0.0, spent_s), peak, self.pid)
+        if not status.phase:
+            return usage
+        return usage._replace(phases=phases_text([(status.phase, status.phase_since)]))
 
     def snapshot(self, native: str) -> JobSnapshot:
         """What its job does, with the JSON lines of a `NativeReport`."""

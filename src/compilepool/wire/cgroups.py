@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import PurePosixPath
 from typing import TypeAlias
 
 ReadFile: TypeAlias = Callable[[str], str]
@@ -16,7 +15,7 @@ def read_file(path: str) -> str:
         return file.read()
 
 
-def cgroup_directories(controller: str, read: ReadFile = read_file) -> Iterator[PurePosixPath]:
+def cgroup_directories(controller: str, read: ReadFile = read_file) -> Iterator[str]:
     """This process's cgroup and those above it, as far as they are mounted here.
 
     Args:
@@ -38,7 +37,7 @@ def cgroup_directories(controller: str, read: ReadFile = read_file) -> Iterator[
 
 def _directories(
     mounts: Iterable[str], path: str, filesystem: str, controller: str
-) -> Iterator[PurePosixPath]:
+) -> Iterator[str]:
     for line in mounts:
         before, _, after = line.partition(" - ")
         fields, kind = before.split(), after.split()
@@ -46,16 +45,15 @@ def _directories(
             continue
         if controller and controller not in kind[2].split(","):
             continue
-        root, mount_point = PurePosixPath(fields[3]), PurePosixPath(fields[4])
-        group = PurePosixPath(path)
+        root, mount_point = fields[3].rstrip("/"), fields[4].rstrip("/")
         # In a container the mount may show only a part of the tree, or another one than
         # /proc/self/cgroup names: then the mount point is the closest that can be seen.
-        inner = group.relative_to(root) if group.is_relative_to(root) else PurePosixPath()
-        directory = mount_point / inner
-        yield directory
-        for parent in directory.parents:
-            if parent.is_relative_to(mount_point):
-                yield parent
+        is_inside = path == root or path.startswith(f"{root}/")
+        inner = path[len(root) :].strip("/") if is_inside else ""
+        while inner:
+            yield f"{mount_point}/{inner}"
+            inner = inner.rpartition("/")[0]
+        yield mount_point
         return
 
 

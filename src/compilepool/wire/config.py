@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from compilepool.wire.messages import ProtocolError
 from compilepool.wire.payloads import INLINE_LIMIT, Payload, Unpacked, pack
@@ -12,8 +12,7 @@ from compilepool.wire.payloads import INLINE_LIMIT, Payload, Unpacked, pack
 _SIZE_LIMIT = 64 * 1024 * 1024  # bytes; more than the kernel lets a command line be
 
 
-@dataclasses.dataclass(frozen=True)
-class PoolConfig:
+class PoolConfig(NamedTuple):
     """The settings of a pool.
 
     Attributes:
@@ -31,6 +30,11 @@ class PoolConfig:
         nice: by how much workers are nicer than the client.
         cpus: the CPUs that workers may use; empty: those of the client.
         pin_workers: whether each worker may use one of `cpus` only.
+        min_workers: how many workers stay without jobs.
+        idle_timeout_s: after how long without a job a worker goes; None: never.
+        max_jobs_per_worker: after how many jobs a worker is replaced; None: never.
+        max_worker_memory: from how many bytes of its own on a worker is replaced; None: never.
+        log_level: from what `Level` on the client wants to hear of log messages.
     """
 
     max_workers: int
@@ -45,12 +49,17 @@ class PoolConfig:
     native_tracebacks: bool
     libdw: str
     nice: int = 0
-    cpus: list[int] = dataclasses.field(default_factory=list)
+    cpus: Sequence[int] = ()
     pin_workers: bool = False
+    min_workers: int = 0
+    idle_timeout_s: float | None = None
+    max_jobs_per_worker: int | None = None
+    max_worker_memory: int | None = None
+    log_level: int = 0
 
     def payload(self, *, inline_limit: int = INLINE_LIMIT) -> Payload:
         """This configuration as a payload, of any length; see `payloads.pack`."""
-        return pack([[json.dumps(dataclasses.asdict(self)).encode()]], inline_limit=inline_limit)
+        return pack([[json.dumps(self._asdict()).encode()]], inline_limit=inline_limit)
 
     @classmethod
     def of_payload(cls, payload: Payload) -> PoolConfig:
@@ -86,4 +95,9 @@ class PoolConfig:
             and isinstance(self.nice, int)
             and isinstance(self.cpus, list)
             and all(isinstance(cpu, int) for cpu in self.cpus)
+            and isinstance(self.min_workers, int)
+            and isinstance(self.idle_timeout_s, int | float | None)
+            and isinstance(self.max_jobs_per_worker, int | None)
+            and isinstance(self.max_worker_memory, int | None)
+            and isinstance(self.log_level, int)
         )

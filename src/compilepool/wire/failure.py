@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import signal
 from enum import StrEnum
@@ -44,8 +43,7 @@ class ProcessMemory(NamedTuple):
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """One failure.
 
     Attributes:
@@ -90,7 +88,7 @@ class Failure:
 
     def payload(self) -> Payload:
         """What the FAILED message for a job carries."""
-        return pack([[json.dumps(dataclasses.asdict(self)).encode()]])
+        return pack([[json.dumps(self._asdict()).encode()]])
 
     @classmethod
     def of_payload(cls, payload: Payload) -> Failure:

@@ -56,6 +56,12 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
+def give_back_memory() -> None:
+    """Give the kernel what this process has freed, malloc_trim(3); where libc has that."""
+    with contextlib.suppress(AttributeError):
+        _libc().malloc_trim(0)
+
+
 def _prctl(option: int, value: int) -> None:
     if _libc().prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
         error = ctypes.get_errno()

@@ -38,34 +38,48 @@ class Kind(IntEnum):
     WARM_UP = 5
     SHUTDOWN = 6  # flag: Shutdown
     DUMP = 7  # id: job
+    QUIESCE = 8  # flag: whether the fork server stays
+    RELOAD = 9
+    PEEK = 10  # id: any
 
     # supervisor -> client
-    STARTED = 10  # id: job
-    RESULT = 11  # id: job; flag: Outcome; body: Usage, then payload. Also worker -> supervisor
-    FAILED = 12  # id: job; body: payload of a Failure
-    CANCELLED = 13  # id: job
-    WARNING = 14  # body: text
-    LOG = 15  # id: job; body: the end of its output; before its RESULT or FAILED
-    DUMPED = 16  # id: job; body: payload of a JobSnapshot
-    IDLE_MEMORY = 17  # id: bytes that an idle worker takes
+    STARTED = 20  # id: job
+    RESULT = 21  # id: job; flag: Outcome; body: Usage, then payload. Also worker -> supervisor
+    FAILED = 22  # id: job; body: payload of a Failure
+    CANCELLED = 23  # id: job
+    LOGGED = 24  # flag: Level; body: JSON {source, text}. Also from the processes below
+    LOG = 25  # id: job; body: the end of its output; before its RESULT or FAILED
+    DUMPED = 26  # id: job; body: payload of a JobSnapshot
+    IDLE_MEMORY = 27  # id: bytes that an idle worker takes
+    WARMTH = 28  # flag: whether all workers have started that were asked for
+    NO_WORKERS = 29  # body: payload of a Failure
+    PEEKED = 30  # id: that of PEEK; body: payload of a PoolPeek
 
     # supervisor -> fork server
-    SERVE = 20  # body: PoolConfig as a payload; first message
-    START_WORKER = 21  # id: worker; body: WorkerOrders; fds: WorkerFds
+    SERVE = 40  # body: PoolConfig as a payload; first message
+    START_WORKER = 41  # id: worker; body: WorkerOrders; fds: WorkerFds
 
     # fork server -> supervisor; the first three also from a worker that preloads by itself
-    IMPORTING = 30  # body: module name
-    READY = 31  # id, from a worker that was ordered to tell: the bytes that it takes
-    PRELOAD_FAILED = 32  # body: JSON {module, text}
-    UNSAFE_TO_FORK = 33  # body: text, the reason
-    WORKER_STARTED = 34  # id: worker; body: JSON {pid}; fds: its pidfd
-    WORKER_EXITED = 35  # id: worker; body: JSON {exitcode, peak_bytes, cpu_s} or {error}
+    IMPORTING = 50  # body: module name
+    READY = 51  # id, from a worker that was ordered to tell: the bytes that it takes
+    PRELOAD_FAILED = 52  # body: JSON {module, text}
+    UNSAFE_TO_FORK = 53  # body: text, the reason
+    WORKER_STARTED = 54  # id: worker; body: JSON {pid}; fds: its pidfd
+    WORKER_EXITED = 55  # id: worker; body: JSON {exitcode, peak_bytes, cpu_s} or {error}
 
     # supervisor -> worker
-    JOB = 40  # id: job; body: its environment, see `submission`, then the payload of the call
+    JOB = 60  # id: job; body: its environment, see `submission`, then the payload of the call
 
-    # worker -> supervisor
-    INITIALIZER_FAILED = 41  # flag: Outcome; body: payload
+    # worker -> supervisor -> client
+    INITIALIZER_FAILED = 61  # flag: Outcome; body: payload
+
+
+class Level(IntEnum):
+    """How important a log message is, as `logging` has it, which is not loaded everywhere."""
+
+    DEBUG = 10
+    INFO = 20
+    WARNING = 30
 
 
 class Outcome(IntEnum):
@@ -115,6 +129,11 @@ def json_message(kind: Kind, body: dict[str, Any], *, id: int = 0) -> Message:
 def text_message(kind: Kind, text: str) -> Message:
     """A message with a text body, cut to what surely fits."""
     return Message(kind, body=text[: MAX_BODY // 8].encode(errors="replace"))
+
+
+def log_message(level: Level, source: str, text: str) -> Message:
+    """A message for the client's logging, for the logger of the module `source`."""
+    return json_message(Kind.LOGGED, {"source": source, "text": text})._replace(flag=level)
 
 
 def read_json(body: bytes) -> dict[str, Any]:

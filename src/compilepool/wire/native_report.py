@@ -6,10 +6,9 @@ what has come of it. Nothing in it is trusted: the process that was looked at is
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 MAX_FRAMES = 64
 """Frames of a thread that are reported."""
@@ -35,8 +34,7 @@ _STATES = {  # proc(5), stat
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class CrashSite:
+class CrashSite(NamedTuple):
     """Where and on what a thread has crashed.
 
     Attributes:
@@ -62,8 +60,7 @@ class CrashSite:
     offset: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """One call on a stack.
 
     Attributes:
@@ -79,8 +76,7 @@ class Frame:
     pc: int
 
 
-@dataclasses.dataclass(frozen=True)
-class ThreadStack:
+class ThreadStack(NamedTuple):
     """The native stack of one thread.
 
     Attributes:
@@ -100,8 +96,7 @@ class ThreadStack:
     is_cut: bool
 
 
-@dataclasses.dataclass(frozen=True)
-class ChildProcess:
+class ChildProcess(NamedTuple):
     """A process below the one that was looked at.
 
     Attributes:
@@ -121,8 +116,7 @@ class ChildProcess:
     cpu_s: float
 
 
-@dataclasses.dataclass(frozen=True)
-class NativeReport:
+class NativeReport(NamedTuple):
     """All of a report.
 
     Attributes:
@@ -166,7 +160,10 @@ def to_line(part: CrashSite | ThreadStack | ChildProcess | str) -> bytes:
     if isinstance(part, str):
         return _line("missing", part)
     kind = {CrashSite: "crash", ThreadStack: "thread", ChildProcess: "child"}[type(part)]
-    return _line(kind, dataclasses.asdict(part))
+    fields = part._asdict()
+    if isinstance(part, ThreadStack):
+        fields["frames"] = [frame._asdict() for frame in part.frames]
+    return _line(kind, fields)
 
 
 def native_traceback(report: NativeReport) -> str:

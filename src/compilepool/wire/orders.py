@@ -14,10 +14,12 @@ class WorkerOrders(NamedTuple):
     Attributes:
         cpus: the CPUs that it may use; empty: those of the process that starts it.
         tells_idle_memory: whether its READY tells how many bytes of memory it takes then.
+        max_memory: from how many bytes of its own on it tells how many it has; 0: never.
     """
 
     cpus: tuple[int, ...] = ()
     tells_idle_memory: bool = False
+    max_memory: int = 0
 
     def encode(self) -> bytes:
         """As a START_WORKER message has them; printable."""
@@ -27,7 +29,8 @@ class WorkerOrders(NamedTuple):
     def decode(cls, data: bytes) -> WorkerOrders:
         """The inverse of `encode`. Raises `ProtocolError` if that is none."""
         try:
-            cpus, tells_idle_memory = json.loads(data)
-            return cls(tuple(int(cpu) for cpu in cpus), bool(tells_idle_memory))
+            cpus, tells_idle_memory, max_memory = json.loads(data)
+            allowed = tuple(int(cpu) for cpu in cpus)
+            return cls(allowed, bool(tells_idle_memory), int(max_memory))
         except (ValueError, TypeError, RecursionError):
             raise ProtocolError("not the orders of a worker") from None

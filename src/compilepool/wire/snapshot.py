@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+from typing import NamedTuple
 
 from compilepool.wire.messages import ProtocolError, read_json
 from compilepool.wire.payloads import Payload, Unpacked, pack
 
 
-@dataclasses.dataclass(frozen=True)
-class JobSnapshot:
+class JobSnapshot(NamedTuple):
     """A job at one moment.
 
     Attributes:
@@ -33,7 +32,7 @@ class JobSnapshot:
 
     def payload(self) -> Payload:
         """What the DUMPED message for a job carries."""
-        return pack([[json.dumps(dataclasses.asdict(self)).encode()]])
+        return pack([[json.dumps(self._asdict()).encode()]])
 
     @classmethod
     def of_payload(cls, payload: Payload) -> JobSnapshot:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import math
 import struct
+from typing import NamedTuple
 
 from compilepool.wire.messages import Kind, Message, ProtocolError
 from compilepool.wire.payloads import Payload
@@ -20,8 +20,7 @@ _NAME_LIMIT = 256  # characters
 _CACHED = 256  # terms: most jobs of a pool have the same
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class JobTerms:
+class JobTerms(NamedTuple):
     """How a job is to be treated, and what it may take.
 
     Attributes:
@@ -134,7 +133,7 @@ def _env_of_json(data: bytes) -> tuple[tuple[str, str | None], ...]:
 
 @functools.lru_cache(_CACHED)
 def _terms_as_json(terms: JobTerms) -> bytes:
-    return json.dumps(dataclasses.asdict(terms)).encode()
+    return json.dumps(terms._asdict()).encode()
 
 
 @functools.lru_cache(_CACHED)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from compilepool.wire.messages import Message, ProtocolError
 
-_USAGE = struct.Struct("<dddQII")
+_USAGE = struct.Struct("<dddQIIQH")  # the last: how many bytes of phases follow
+_MAX_PHASES = 64
 
 
 class Usage(NamedTuple):
@@ -23,6 +25,10 @@ class Usage(NamedTuple):
         peak_bytes: the most memory that it has been seen to take.
         pid: of its worker; 0 if it had none.
         attempts: how often it was begun.
+        worker_bytes: the memory that its worker shared with no other process when it had ended, if
+            that was more than a worker may have; else 0.
+        phases: what it called what it did, and since when; see `phases_text`. Only who wants to
+            know reads it.
     """
 
     started: float = 0.0
@@ -31,15 +37,17 @@ class Usage(NamedTuple):
     peak_bytes: int = 0
     pid: int = 0
     attempts: int = 1
+    worker_bytes: int = 0
+    phases: str = ""
 
     @classmethod
-    def of_values(cls, values: Sequence[float]) -> Usage:
+    def of_values(cls, values: Sequence[Any]) -> Usage:
         """The inverse of `list(usage)`.
 
         Raises:
             TypeError, ValueError: they are none.
         """
-        return cls._make(_USAGE.unpack(_packed(cls._make(values))))
+        return _unpacked(_packed(cls._make(values)))
 
 
 NO_USAGE = Usage()
@@ -56,9 +64,10 @@ def usage_of(message: Message) -> Usage:
     Raises:
         ProtocolError: it does not tell. The caller still owns the descriptors.
     """
-    if len(message.body) < _USAGE.size:
-        raise ProtocolError("RESULT that does not tell what the job has used")
-    usage = Usage._make(_USAGE.unpack_from(message.body))
+    try:
+        usage = _unpacked(message.body)
+    except ValueError as error:
+        raise ProtocolError(f"RESULT that does not tell what the job has used: {error}") from None
     if not math.isfinite(usage.started + usage.ended + usage.cpu_s):
         raise ProtocolError("RESULT with wrong times")
     return usage
@@ -70,16 +79,47 @@ def read_usage(message: Message) -> tuple[Usage, Message]:
     Raises:
         ProtocolError: it does not tell. The caller still owns the descriptors.
     """
-    return usage_of(message), message._replace(body=message.body[_USAGE.size :])
+    return usage_of(message), message._replace(body=message.body[_size(message.body) :])
 
 
 def replace_usage(message: Message, usage: Usage) -> Message:
     """The same RESULT with another usage."""
-    return message._replace(body=_packed(usage) + message.body[_USAGE.size :])
+    return message._replace(body=_packed(usage) + message.body[_size(message.body) :])
+
+
+def phases_text(phases: Sequence[tuple[str, float]]) -> str:
+    """The phases of a job, each with when it began, by `time.monotonic()`; the first ones."""
+    return json.dumps(phases[:_MAX_PHASES]) if phases else ""
+
+
+def phases_of_text(text: str) -> list[tuple[str, float]]:
+    """The inverse; nothing if it is none."""
+    if not text:
+        return []
+    try:
+        phases = [(name, since) for name, since in json.loads(text)]
+    except (ValueError, TypeError, RecursionError):
+        return []
+    is_valid = all(isinstance(name, str) and isinstance(since, float) for name, since in phases)
+    return phases if is_valid and all(math.isfinite(since) for _, since in phases) else []
+
+
+def _size(body: bytes) -> int:
+    return int(_USAGE.size + _USAGE.unpack_from(body)[-1])
 
 
 def _packed(usage: Usage) -> bytes:
+    *numbers, phases = usage
     try:
-        return _USAGE.pack(*usage)
-    except struct.error as error:
+        data = phases.encode() if phases else b""
+        return _USAGE.pack(*numbers, len(data)) + data
+    except (struct.error, AttributeError, UnicodeEncodeError) as error:
         raise ValueError(f"not what a job has used: {error}") from None
+
+
+def _unpacked(data: bytes) -> Usage:
+    if len(data) < _USAGE.size or len(data) < _size(data):
+        raise ValueError("it is too short")
+    *numbers, length = _USAGE.unpack_from(data)
+    phases = data[_USAGE.size : _USAGE.size + length].decode() if length else ""
+    return Usage._make([*numbers, phases])

@@ -17,14 +17,14 @@ from compilepool.wire.serializers import Serializer, load_payload
 from compilepool.wire.smaps import smaps_rollup
 from compilepool.wire.status import StatusPage
 from compilepool.wire.submission import read_job
-from compilepool.wire.usage import Usage, with_usage
+from compilepool.wire.usage import Usage, phases_text, with_usage
 from compilepool.wire.worker_fds import WorkerFds
 from compilepool.worker.bootstrap import exit_in_order
 from compilepool.worker.environment import environment
 from compilepool.worker.jobs import raised, run_job, unreceived
 from compilepool.worker.meter import Meter
 from compilepool.worker.output import OutputCapture
-from compilepool.worker.phases import report_on
+from compilepool.worker.phases import report_on, take_phases
 
 
 class Startup(NamedTuple):
@@ -96,6 +96,10 @@ def _serve(
             if os.getpid() != pid:
                 os._exit(0)  # a child that the job forked and that returned from it
             usage = Usage(started, time.monotonic(), *meter.end(), pid)
+            if phases := take_phases():
+                usage = usage._replace(phases=phases_text(phases))
+            if orders.max_memory:
+                usage = usage._replace(worker_bytes=meter.own_memory(orders.max_memory))
             result = payload.message(Kind.RESULT, message.id, outcome)
             channel.send(with_usage(result, usage))
             payload.close()

@@ -6,6 +6,7 @@ import contextlib
 import os
 import resource
 
+from compilepool.wire.smaps import smaps_rollup
 from compilepool.wire.status import UsedBefore
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -59,6 +60,19 @@ class Meter:
             peak = max(peak, self._children_peak)
         cpu_s = self._own_cpu_s - own_before + self._children_cpu_s - children_before
         return max(0.0, cpu_s), max(0, peak)
+
+    def own_memory(self, above: int) -> int:
+        """The bytes that this process shares with no other, if they are more than `above`; else 0.
+
+        What it has in memory at all is known soon, and mostly tells enough.
+        """
+        with contextlib.suppress(OSError, ValueError, IndexError, KeyError):
+            fields = os.pread(self._statm_fd, _STATM_SIZE, 0).split()
+            if (int(fields[1]) - int(fields[2])) * _PAGE > above:
+                memory = smaps_rollup()
+                own = memory["Private_Dirty"] + memory["Private_Clean"]
+                return own if own > above else 0
+        return 0
 
     def _read(self) -> None:
         own = resource.getrusage(resource.RUSAGE_SELF)

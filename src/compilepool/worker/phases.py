@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import time
+
 from compilepool.wire.status import StatusPage
 
 _page: StatusPage | None = None
+_phases: list[tuple[str, float]] = []
+_MAX_PHASES = 64
+_MAX_NAME = 100
 
 
 def report_phase(name: str) -> None:
     """Say, inside a job, what the job does from now on: "parse", "ptxas".
 
-    Crash reports, `CompilePool.dump` and errors show the phase, and for how long it had lasted.
-    Costs no system call. Outside of a job it does nothing, so a compiler can call it always.
+    Crash reports, `CompilePool.dump`, errors and the progress shown tell the phase, and for how
+    long it has lasted; a job's `record` and traces have all of them, up to 64. Costs no system
+    call. Outside of a job it does nothing, so a compiler can call it always.
 
     Args:
         name: the phase, in a few words; what is beyond some 100 bytes is cut.
@@ -23,6 +29,18 @@ def report_phase(name: str) -> None:
         raise TypeError(f"report_phase needs a str, not {name!r}")
     if _page is not None:
         _page.set_phase(name)
+        if len(_phases) < _MAX_PHASES:
+            _phases.append((name[:_MAX_NAME], time.monotonic()))
+
+
+def take_phases() -> list[tuple[str, float]]:
+    """What has been reported since this was called last, each with when that was; the first ones.
+
+    What children of a job report is not among it.
+    """
+    phases = _phases[:]
+    _phases.clear()
+    return phases
 
 
 def report_on(page: StatusPage) -> None:

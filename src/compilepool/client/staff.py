@@ -1,0 +1,169 @@
+"""What a user asks of a pool's processes: to be there, to go, and how they are."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from compilepool.client.jobs import JobTable
+from compilepool.client.peeks import Peeks
+from compilepool.client.warmth import Warmth
+from compilepool.errors import SupervisorDied
+from compilepool.observe.counters import Counters
+from compilepool.observe.memory import memory_of_pool
+from compilepool.observe.stats import PoolStats, Restarts
+from compilepool.wire.messages import Kind, Message
+from compilepool.wire.peek import PoolPeek
+
+_MAX_TRIES = 2
+_PEEK_S = 2.0
+
+_log = logging.getLogger(__name__)
+_report_log = logging.getLogger("compilepool.observe.stats")
+
+
+class Staff:
+    """The processes of one pool, as its user sees them.
+
+    Args:
+        jobs: the pool's jobs, whose lock guards the session.
+        counters: their counts.
+        start: starts the supervisor, if there is none; called under the lock.
+        send: sends it a message, under the lock; False if there is none.
+        supervisor_pid: tells its pid; 0 if there is none.
+        is_in_callback: whether a thread of the pool's own calls.
+    """
+
+    def __init__(
+        self,
+        jobs: JobTable,
+        counters: Counters,
+        start: Callable[[], None],
+        send: Callable[[Message], bool],
+        supervisor_pid: Callable[[], int],
+        is_in_callback: Callable[[], bool],
+    ) -> None:
+        self._jobs = jobs
+        self._counters = counters
+        self._start = start
+        self._send = send
+        self._supervisor_pid = supervisor_pid
+        self._is_in_callback = is_in_callback
+        self._quiesce: Message | None = None
+        self._has_reported = False
+        self.warmth = Warmth()
+        self.peeks = Peeks(jobs, send)
+        self.supervisors_lost = 0
+
+    def warm_up(self) -> None:
+        """Start everything that a job needs.
+
+        Raises:
+            PoolClosed, CompilePoolError: that cannot be done.
+        """
+        with self._jobs.lock:
+            self._start()
+            self._quiesce = None
+            self._send(Message(Kind.WARM_UP))
+
+    def wait_ready(self, timeout_s: float | None) -> bool:
+        """Warm up, and wait for that. False if it takes longer than `timeout_s`.
+
+        Raises:
+            CompilePoolError: no worker can be started, or supervisors die while they do so.
+            RuntimeError: the pool's own thread, which must not wait, calls.
+        """
+        if self._is_in_callback():
+            raise RuntimeError("wait_ready in a callback of a future would wait for itself")
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        for _ in range(_MAX_TRIES):
+            with self._jobs.lock:
+                told = self.warmth.expect()
+                self.warm_up()
+            try:
+                left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+                if told.result(left_s):
+                    return True
+            except TimeoutError:
+                return False
+        raise SupervisorDied("the supervisor died while it started workers, and so did the next")
+
+    def quiesce(self, *, keep_warm: bool) -> None:
+        """Let jobs end, and then all processes but the supervisor."""
+        with self._jobs.lock:
+            self._quiesce = Message(Kind.QUIESCE, flag=keep_warm)
+            self._send(self._quiesce)
+
+    def reload(self) -> None:
+        """Have all jobs that have not begun run on a new preload."""
+        with self._jobs.lock:
+            self._send(Message(Kind.RELOAD))
+
+    def job_submitted(self) -> None:
+        """It wakes the pool up. Under the lock."""
+        self._quiesce = None
+
+    def supervisor_lost(self, *, was_wanted: bool) -> None:
+        """It is dead, or has ended as it should. Under the lock."""
+        self.supervisors_lost += not was_wanted
+        self.warmth.lost()
+        self.peeks.lost()
+
+    def resend(self) -> None:
+        """There is a new supervisor: it knows of jobs only. Under the lock."""
+        if self._quiesce is not None:
+            self._send(self._quiesce)
+
+    def peek(self, timeout_s: float = _PEEK_S) -> PoolPeek:
+        """How the supervisor sees things. The pool's own thread gets what was told last."""
+        return self.peeks.last if self._is_in_callback() else self.peeks.peek(timeout_s)
+
+    def stats(self) -> PoolStats:
+        """How things are, and what there was."""
+        peek = self.peek()
+        return self._stats(peek, self._supervisor_pid())
+
+    def report_at_end(self) -> None:
+        """Log what the pool has done, once."""
+        if self._has_reported or not self._counters.submitted_count:
+            return
+        self._has_reported = True
+        if _log.isEnabledFor(logging.INFO):
+            stats = self._stats(self.peeks.last, 0)
+            _log.info("the pool has ended: %s", stats.summary)
+            _report_log.info("the pool has ended:\n%s", stats)
+
+    def _stats(self, peek: PoolPeek, supervisor_pid: int) -> PoolStats:
+        counters = self._counters
+        now = time.monotonic()
+        with counters.lock:
+            unfinished = counters.unfinished
+            running = min(unfinished, sum(1 for worker in peek.workers if worker.job))
+            states = Counter(worker.state for worker in peek.workers)
+            first_s = None
+            if counters.first_result_at is not None and counters.started_at is not None:
+                first_s = counters.first_result_at - counters.started_at
+            return PoolStats(
+                submitted=counters.submitted_count,
+                running=running,
+                queued=unfinished - running,
+                done=counters.done,
+                failed=dict(counters.failed),
+                cancelled=counters.cancelled,
+                retried=counters.retried,
+                queue_seconds=counters.queue_times.quantiles(),
+                run_seconds=counters.run_times.quantiles(),
+                max_queued=peek.max_queued,
+                workers={state: states[state] for state in ("starting", "idle", "busy", "leaving")},
+                recycled=peek.workers_recycled,
+                restarts=Restarts(self.supervisors_lost, peek.fork_servers_lost, peek.workers_lost),
+                memory=memory_of_pool(
+                    supervisor_pid, peek.fork_server, [each.pid for each in peek.workers]
+                ),
+                first_result_seconds=first_s,
+                is_quiesced=peek.is_quiesced,
+                quiesced_seconds=peek.quiesced_s,
+                snapshot_seconds=now - peek.preloaded_at if peek.preloaded_at else None,
+            )

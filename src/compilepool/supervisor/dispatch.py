@@ -1,0 +1,80 @@
+"""Gives the jobs that wait to workers, and sees to it that there are workers: pure."""
+
+from __future__ import annotations
+
+from typing import Generic
+
+from compilepool.supervisor.actions import Action, Cause, SendJob, StartWorker, TakeBack, Worker
+from compilepool.supervisor.job_table import JobTable
+from compilepool.supervisor.roster import Roster
+from compilepool.supervisor.staffing import Staffing
+
+
+class Dispatch(Generic[Cause]):
+    """What there is to do after each event of one pool.
+
+    Args:
+        jobs: the unfinished jobs.
+        workers: the workers.
+        staffing: how many of them there are to be.
+    """
+
+    def __init__(self, jobs: JobTable[Cause], workers: Roster, staffing: Staffing) -> None:
+        self._jobs = jobs
+        self._workers = workers
+        self._staffing = staffing
+        self.last_was_short = False
+        """Whether the job that has ended last was short: the next may be, too."""
+        self.broken: Cause | None = None
+        """Why no worker can be started, if that is so."""
+
+    def next_actions(self, now: float) -> list[Action[Cause]]:
+        """What there is to do now."""
+        workers = self._workers
+        actions: list[Action[Cause]] = []
+        if self.broken is not None:
+            actions += self._jobs.fail_waiting(self.broken)
+        elif workers.idle and workers.starting:
+            self._jobs.ask_anew()
+            # Somebody is idle while a starting worker holds a job, older than any in the queue.
+            return [TakeBack(next(iter(workers.starting)))]
+        else:
+            self._jobs.ask_anew()
+            self._give_to_the_idle(actions, now)
+            self._give_to_new_ones(actions, now)
+            self._give_ahead(actions, now)
+        return actions + self._staffing.adjust(
+            now, unfinished=len(self._jobs), some_wait=self._jobs.some_wait
+        )
+
+    def _give_to_the_idle(self, actions: list[Action[Cause]], now: float) -> None:
+        workers = self._workers
+        while workers.idle and workers.may_run_more and self._jobs.next():
+            worker, _ = workers.idle.popitem()
+            self._give(actions, worker, now)
+
+    def _give_to_new_ones(self, actions: list[Action[Cause]], now: float) -> None:
+        workers = self._workers
+        while workers.has_room and workers.may_run_more and self._jobs.next():
+            worker = workers.add()
+            actions.append(StartWorker(worker))
+            self._give(actions, worker, now)
+
+    def _give_ahead(self, actions: list[Action[Cause]], now: float) -> None:
+        """While jobs are short, a round trip to the supervisor would be much of their time."""
+        if not self._jobs.some_wait or not self.last_was_short:
+            return
+        for worker in self._workers.unreported:
+            state = self._workers[worker]
+            if len(state.jobs) > 1 or not state.may_have_more:
+                continue
+            job = self._jobs.next()
+            if job is None or not job.may_go_ahead:
+                break
+            self._give(actions, worker, now)
+
+    def _give(self, actions: list[Action[Cause]], worker: Worker, now: float) -> None:
+        job = self._jobs.take(worker)
+        self._workers.give(worker, job, now)
+        actions.append(SendJob(worker, job))
+        actions += self._staffing.has_got_job(worker)
