@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from compilepool.client.as_completed import as_completed
     from compilepool.client.dump import JobDump
     from compilepool.client.future import CompileFuture
     from compilepool.client.pool import CompilePool
@@ -51,6 +52,7 @@ _HOME = {
     "SupervisorDied": "compilepool.errors",
     "UnsupportedPlatform": "compilepool.errors",
     "WorkerCrashed": "compilepool.errors",
+    "as_completed": "compilepool.client.as_completed",
     "has_parent_changed": "compilepool.worker.identity",
     "in_toplevel_process": "compilepool.worker.identity",
     "report_phase": "compilepool.worker.phases",
@@ -74,6 +76,7 @@ __all__ = [
     "SupervisorDied",
     "UnsupportedPlatform",
     "WorkerCrashed",
+    "as_completed",
     "has_parent_changed",
     "in_toplevel_process",
     "report_phase",

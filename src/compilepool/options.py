@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from compilepool.units import EXPECTED_SIZE, bytes_of, size_text
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from compilepool.wire.serializers import Serializer
 
 START_METHODS = ("fork", "spawn")
@@ -65,6 +67,8 @@ class PoolOptions:
     idle_timeout: float | None = None
     max_jobs_per_worker: int | None = None
     max_worker_memory: Size | None = None
+    progress: bool | Progress = False
+    trace: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         _raise_all([*self._problems()])
@@ -90,8 +94,13 @@ class PoolOptions:
         for flag in ("capture", "native_tracebacks", "keep_crashes", "pin_workers"):
             if not isinstance(getattr(self, flag), bool):
                 yield TypeError(f"{flag} must be True or False, not {getattr(self, flag)!r}")
-        if not isinstance(self.log_dir, str | os.PathLike | None):
-            yield TypeError(f"log_dir must be a path or None, not {self.log_dir!r}")
+        for path in ("log_dir", "trace"):
+            if not isinstance(getattr(self, path), str | os.PathLike | None):
+                yield TypeError(f"{path} must be a path or None, not {getattr(self, path)!r}")
+        try:
+            check_progress(self.progress)
+        except TypeError as error:
+            yield error
         for method in ("dumps", "loads"):
             is_there = callable(getattr(self.serializer, method, None))
             if self.serializer is not None and not is_there:
@@ -149,6 +158,18 @@ class PoolOptions:
                     f"cpus must be some of those that this process may use, {sorted(usable)}, not"
                     f" {self.cpus!r}"
                 )
+
+
+def check_progress(progress: object) -> None:
+    """Raise TypeError unless it is True, False, or a `rich.progress.Progress`."""
+    if isinstance(progress, bool):
+        return
+    from rich.progress import Progress
+
+    if not isinstance(progress, Progress):
+        raise TypeError(
+            f"progress must be True, False or a rich.progress.Progress, not {progress!r}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,9 +7,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures._base import CANCELLED, PENDING, RUNNING
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from compilepool.client.record import JobRecord
+
+if TYPE_CHECKING:
+    from compilepool.client.staff import Staff
 
 T = TypeVar("T")
 
@@ -22,13 +25,18 @@ class CompileFuture(Future[T]):
     Made by `CompilePool.submit` only.
 
     Attributes:
+        name: what the job is called.
         record: what is known of the job besides its result.
     """
 
-    def __init__(self, cancel_job: Callable[[], bool]) -> None:
+    def __init__(
+        self, cancel_job: Callable[[], bool], name: str = "", staff: Staff | None = None
+    ) -> None:
         super().__init__()
         self.record = JobRecord()
+        self.name = name
         self._cancel_job = cancel_job
+        self._staff = staff  # who can tell whether it runs; None when it has ended
 
     def cancel(self) -> bool:
         """Cancel the job: take it from the queue or, if it runs already, kill its worker.
@@ -68,6 +76,7 @@ class CompileFuture(Future[T]):
 
     def _let_go(self, end: Callable[[], None]) -> None:
         self._cancel_job = _ended  # a future that is kept does not keep its pool
+        self._staff = None
         try:
             end()
         except BaseException:  # noqa: BLE001 - it is logged

@@ -19,6 +19,8 @@ from compilepool.wire.kernel import KernelTooOld, check_platform
 from compilepool.worker.identity import in_toplevel_process
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from compilepool.wire.serializers import Serializer
     from compilepool.wire.submission import JobTerms
 
@@ -76,11 +78,16 @@ class CompilePool(Executor):
             by then. None: never.
         max_worker_memory: from how much memory on a worker is replaced between jobs, likewise, in
             bytes or as text: what it shares with no other process. None: never.
+        progress: show on the terminal of error output, if that is one, how many jobs are done, and
+            what runs; or a `rich.progress.Progress` to show it in.
+        trace: a file for a trace in Chrome's format, to be opened in https://ui.perfetto.dev: a
+            track for each worker, with jobs and phases. It is whole at any time.
 
     Raises:
         TypeError, ValueError: an argument is wrong; the message names all that are.
         NestedPoolError: this process is a worker.
         SerializationError: serializer, initializer or initargs cannot be pickled.
+        OSError: the trace cannot be written.
         UnsupportedPlatform: not Linux, or it lacks what the pool needs.
     """
 
@@ -107,6 +114,8 @@ class CompilePool(Executor):
         idle_timeout: float | None = None,
         max_jobs_per_worker: int | None = None,
         max_worker_memory: int | str | None = None,
+        progress: bool | Progress = False,
+        trace: str | os.PathLike[str] | None = None,
     ) -> None:
         options = PoolOptions(
             max_workers=max_workers,
@@ -129,6 +138,8 @@ class CompilePool(Executor):
             idle_timeout=idle_timeout,
             max_jobs_per_worker=max_jobs_per_worker,
             max_worker_memory=max_worker_memory,
+            progress=progress,
+            trace=trace,
         )
         if not in_toplevel_process():
             raise NestedPoolError(

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from typing import NamedTuple
 
-from compilepool.wire.usage import Usage, phases_of_text
+from compilepool.wire.usage import NO_USAGE, Usage, phases_of_text
 
 
 class Phase(NamedTuple):
@@ -54,6 +54,7 @@ class JobRecord:
     attempts: int = 0
     phases: tuple[Phase, ...] = ()
     log: str = ""
+    _usage: Usage = dataclasses.field(default=NO_USAGE, init=False, repr=False, compare=False)
 
     @property
     def wall_seconds(self) -> float:
@@ -69,6 +70,7 @@ class JobRecord:
         """What the supervisor tells."""
         if not usage.started:
             return
+        self._usage = usage
         now = time.time() - time.monotonic()
         self.started, self.ended = now + usage.started, now + usage.ended
         self.cpu_seconds = usage.cpu_s

@@ -19,12 +19,12 @@ from compilepool.client.future import CompileFuture
 from compilepool.client.inbox import Inbox
 from compilepool.client.jobs import Job, JobTable
 from compilepool.client.launcher import Snapshot, SupervisorProcess, end_within_bound
+from compilepool.client.observers import Observers
 from compilepool.client.packing import not_sent, pack_call, pack_startup
 from compilepool.client.staff import Staff
 from compilepool.client.terms import check_memory_limit
 from compilepool.errors import CompilePoolError, PoolClosed, SupervisorDied
-from compilepool.observe.counters import Counters
-from compilepool.observe.job_log import JobLog
+from compilepool.observe.look import Look
 from compilepool.options import PoolOptions
 from compilepool.wire.channel import close_all
 from compilepool.wire.failure import describe
@@ -63,16 +63,20 @@ class Session:
         startup: Payload | None = None,
     ) -> None:
         self._options = options
-        self._startup = pack_startup(options) if startup is None else startup
+        self._observers = Observers(options, self._look)
+        try:
+            self._startup = pack_startup(options) if startup is None else startup
+        except BaseException:
+            self._observers.close()
+            raise
         self._serializer = options.serializer
         self._snapshot = snapshot
         self._owner_pid = os.getpid()
-        self._counters = Counters()
-        self._jobs = JobTable([self._counters, JobLog()])
+        self._jobs = JobTable(self._observers.all)
         self.dumps = Dumps(self._jobs, self._send)
         self.staff = Staff(
             self._jobs,
-            self._counters,
+            self._observers.counters,
             self._start,
             self._send,
             lambda: 0 if self._supervisor is None else self._supervisor.pid,
@@ -111,7 +115,8 @@ class Session:
             PoolClosed, CompilePoolError: it was not accepted.
         """
         id = next(self._ids)
-        future: CompileFuture[Any] = CompileFuture(functools.partial(self._cancel, id))
+        cancel = functools.partial(self._cancel, id)
+        future: CompileFuture[Any] = CompileFuture(cancel, name, self.staff)
         future.record.queued = time.time()
         poisoned = self._inbox.poisoned.error(terms.key, name) if terms.key else None
         with self._jobs.lock:
@@ -150,6 +155,7 @@ class Session:
             reader = self._reader
             if reader is None:
                 self._drop_startup()
+                self._observers.close()
         if wait and not self._is_in_callback():
             if reader is not None:
                 reader.join()
@@ -169,6 +175,7 @@ class Session:
         if supervisor is not None and reader is not None:
             end_within_bound(supervisor, reader, self._jobs.lock, _TERMINATE_S)
         self._inbox.wait_for_folders(_TERMINATE_S)
+        self._observers.close()
 
     def abandon_after_fork(self) -> None:
         """In a child forked by the user: let go of everything, and disturb nothing.
@@ -191,6 +198,9 @@ class Session:
         """Whether one of the pool's threads calls this, which must not wait for itself."""
         return self._inbox.is_keeping_here() or self._reader is threading.current_thread()
 
+    def _look(self) -> Look:
+        return self.staff.look()
+
     # Under the lock
 
     def _check_open(self) -> None:
@@ -206,8 +216,7 @@ class Session:
         self._check_open()
         if self._supervisor is not None:
             return
-        if self._counters.started_at is None:
-            self._counters.started_at = time.monotonic()
+        self._observers.counters.pool_starts()
         try:
             self._start_supervisor()
             # A daemon: interpreter exit must not wait for it, but end it (`terminate`).
@@ -298,6 +307,7 @@ class Session:
             if self._is_closing:
                 self._inbox.wait_for_folders(_KEEP_S)
                 self.staff.report_at_end()
+                self._observers.close()
         except BaseException as error:  # noqa: BLE001 - nobody else would end the futures
             _log.exception("the pool's reader failed")
             with self._jobs.lock:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from typing import Any
 
 from compilepool.client.jobs import JobTable
 from compilepool.client.peeks import Peeks
 from compilepool.client.warmth import Warmth
 from compilepool.errors import SupervisorDied
 from compilepool.observe.counters import Counters
+from compilepool.observe.look import Look, RunningJob
 from compilepool.observe.memory import memory_of_pool
-from compilepool.observe.stats import PoolStats, Restarts
+from compilepool.observe.stats import Memory, PoolStats, Restarts
 from compilepool.wire.messages import Kind, Message
 from compilepool.wire.peek import PoolPeek
 
@@ -120,10 +123,42 @@ class Staff:
         """How the supervisor sees things. The pool's own thread gets what was told last."""
         return self.peeks.last if self._is_in_callback() else self.peeks.peek(timeout_s)
 
+    def look(self) -> Look:
+        """How things are, to be shown."""
+        peek = self.peek()
+        unfinished = self._counters.unfinished
+        running = self._running(peek)
+        return Look(
+            time.monotonic(),
+            unfinished,
+            max(0, unfinished - len(running)),
+            [job for job, _ in running],
+            lambda: self._memory(peek),
+        )
+
+    def running_among(self, futures: Collection[Future[Any]]) -> list[RunningJob]:
+        """Those of the jobs of these futures that run."""
+        return [job for job, future in self._running(self.peek()) if future in futures]
+
+    def _running(self, peek: PoolPeek) -> list[tuple[RunningJob, Future[Any]]]:
+        """The jobs that run, the oldest first."""
+        now = time.monotonic()
+        found: list[tuple[RunningJob, Future[Any]]] = []
+        for worker in sorted(peek.workers, key=lambda worker: worker.since):
+            job = self._jobs.get(worker.job)
+            if job is not None:
+                seconds = now - worker.since
+                found.append((RunningJob(worker.job, job.name, seconds, worker.phase), job.future))
+        return found
+
+    def _memory(self, peek: PoolPeek) -> Memory:
+        pids = [worker.pid for worker in peek.workers]
+        return memory_of_pool(self._supervisor_pid(), peek.fork_server, pids)
+
     def stats(self) -> PoolStats:
         """How things are, and what there was."""
         peek = self.peek()
-        return self._stats(peek, self._supervisor_pid())
+        return self._stats(peek)
 
     def report_at_end(self) -> None:
         """Log what the pool has done, once."""
@@ -131,11 +166,11 @@ class Staff:
             return
         self._has_reported = True
         if _log.isEnabledFor(logging.INFO):
-            stats = self._stats(self.peeks.last, 0)
+            stats = self._stats(self.peeks.last)
             _log.info("the pool has ended: %s", stats.summary)
             _report_log.info("the pool has ended:\n%s", stats)
 
-    def _stats(self, peek: PoolPeek, supervisor_pid: int) -> PoolStats:
+    def _stats(self, peek: PoolPeek) -> PoolStats:
         counters = self._counters
         now = time.monotonic()
         with counters.lock:
@@ -159,9 +194,7 @@ class Staff:
                 workers={state: states[state] for state in ("starting", "idle", "busy", "leaving")},
                 recycled=peek.workers_recycled,
                 restarts=Restarts(self.supervisors_lost, peek.fork_servers_lost, peek.workers_lost),
-                memory=memory_of_pool(
-                    supervisor_pid, peek.fork_server, [each.pid for each in peek.workers]
-                ),
+                memory=self._memory(peek),
                 first_result_seconds=first_s,
                 is_quiesced=peek.is_quiesced,
                 quiesced_seconds=peek.quiesced_s,

@@ -30,6 +30,11 @@ class Counters:
         self.started_at: float | None = None
         """When the first of its processes was started, by `time.monotonic()`."""
 
+    def pool_starts(self) -> None:
+        """Its first process is about to be started, unless there was one before."""
+        if self.started_at is None:
+            self.started_at = time.monotonic()
+
     @property
     def unfinished(self) -> int:
         """How many jobs have not ended."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from compilepool.observe.words import headline
+
 if TYPE_CHECKING:
     from compilepool.client.record import JobRecord
 
@@ -27,7 +29,7 @@ class JobLog:
         pid = record.worker_pid
         where = f"in worker {pid} after {record.wall_seconds:.3g} s" if pid else "before it began"
         if error is not None:
-            end = f"has failed {where}: {type(error).__name__}"
+            end = f"has failed {where}: {headline(error)}"
         else:
             end = f"was cancelled {where}" if cancelled else f"has ended {where}"
         _log.log(level, "job %r %s", name, end)

@@ -111,8 +111,9 @@ class PoolStats:
             f"workers   {_counts(self.workers)}; {self.recycled} recycled",
             f"died      {restarts.supervisor} supervisors, {restarts.fork_server} fork servers,"
             f" {restarts.worker} workers",
-            f"memory    {size_text(self.memory.total)} (PSS): {_sizes(self.memory)}",
         ]
+        if self.memory.total:
+            lines.append(f"memory    {size_text(self.memory.total)} (PSS): {_sizes(self.memory)}")
         if self.first_result_seconds is not None:
             lines.append(f"start     first result after {self.first_result_seconds:.3g} s")
         if self.snapshot_seconds is not None:

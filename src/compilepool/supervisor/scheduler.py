@@ -100,6 +100,10 @@ class Scheduler(Generic[Cause]):
             return "starting"
         return "busy" if state.jobs else "idle"
 
+    def was_dismissed(self, worker: Worker) -> bool:
+        """Whether the worker was to exit in order."""
+        return self._workers[worker].is_dismissed
+
     def jobs_of(self, worker: Worker) -> list[Job]:
         """The jobs that the worker has, in the order sent."""
         return list(self._workers[worker].jobs)

@@ -367,8 +367,7 @@ class Supervisor:
 
     def worker_lost(self, worker: int, last_started: int, why: Failure) -> None:
         unread = self._not_started(worker, last_started)
-        if self._scheduler.state_of(worker) != "leaving":
-            self._tally.workers_lost += 1
+        self._tally.workers_lost += not self._scheduler.was_dismissed(worker)
         if last_started in self._jobs:
             self._memory.note(self._jobs[last_started], why.usage.peak_bytes)
             attempts = self._scheduler.attempts_of(last_started)

@@ -1,0 +1,114 @@
+"""Looks at a pool now and then, while it has jobs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from compilepool.client.record import JobRecord
+    from compilepool.observe.look import Look
+
+_log = logging.getLogger(__name__)
+
+
+class Consumer(Protocol):
+    """Who is told how things are. Only ever called by one thread at a time."""
+
+    def sample(self, look: Look) -> None:
+        """How things are. The last look before a rest finds no unfinished job."""
+
+    def close(self) -> None:
+        """The pool has ended. May be called twice."""
+
+    def abandon(self) -> None:
+        """As `Observer.abandon`."""
+
+
+class Sampler:
+    """Has a thread while there are jobs, and none while there are not. An `Observer`.
+
+    Args:
+        look: looks at the pool.
+        consumers: who is told.
+        interval_s: how often, in seconds. The first time is after so long: a job that is shorter
+            is not worth a look.
+    """
+
+    def __init__(
+        self, look: Callable[[], Look], consumers: Sequence[Consumer], interval_s: float
+    ) -> None:
+        self._look = look
+        self._consumers = consumers
+        self._interval_s = interval_s
+        self._condition = threading.Condition(threading.RLock())
+        self._thread: threading.Thread | None = None
+        self._unfinished = 0
+        self._is_closed = False
+
+    def submitted(self, id: int, name: str) -> None:
+        """As `Observer.submitted`."""
+        with self._condition:
+            self._unfinished += 1
+            if self._thread is None and not self._is_closed:
+                self._thread = threading.Thread(
+                    target=self._run, name="compilepool sampler", daemon=True
+                )
+                self._thread.start()
+
+    def ended(
+        self, id: int, name: str, record: JobRecord, error: BaseException | None, *, cancelled: bool
+    ) -> None:
+        """As `Observer.ended`."""
+        with self._condition:
+            self._unfinished -= 1
+
+    def close(self) -> None:
+        """The pool has ended: no more looks."""
+        with self._condition:
+            self._is_closed = True
+            self._condition.notify_all()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(self._interval_s + 1.0)  # it may be held up by a look, or a slow terminal
+        for consumer in self._consumers:
+            consumer.close()
+
+    def abandon(self) -> None:
+        """As `Observer.abandon`."""
+        self._condition = threading.Condition(threading.RLock())
+        self._is_closed = True
+        for consumer in self._consumers:
+            consumer.abandon()
+
+    def _run(self) -> None:
+        has_told = False
+        while self._is_wanted(has_told):
+            has_told = True
+            if not self._tell():
+                break
+
+    def _is_wanted(self, has_told: bool) -> bool:
+        """Wait until it is time for a look. False if there is nothing to look at any more."""
+        with self._condition:
+            had_jobs = has_told and bool(self._unfinished)
+            self._condition.wait_for(lambda: self._is_closed, self._interval_s)
+            is_wanted = not self._is_closed and (bool(self._unfinished) or had_jobs)
+            if not is_wanted:
+                self._thread = None  # the next job starts another
+            return is_wanted
+
+    def _tell(self) -> bool:
+        try:
+            look = self._look()
+            for consumer in self._consumers:
+                consumer.sample(look)
+        except Exception:  # noqa: BLE001 - it is logged; the jobs go on
+            _log.exception("this pool is not looked at any more")
+            with self._condition:
+                self._is_closed = True
+                self._thread = None
+            return False
+        return True

@@ -1,0 +1,182 @@
+"""Writes what a pool does as a Chrome trace, which Perfetto and chrome://tracing open.
+
+The format: "Trace Event Format", a JSON array of events with times in microseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from compilepool.errors import CompilePoolError
+from compilepool.observe.words import headline
+from compilepool.wire.usage import phases_of_text
+
+if TYPE_CHECKING:
+    from compilepool.client.record import JobRecord
+    from compilepool.observe.look import Look
+
+_log = logging.getLogger(__name__)
+
+_END = b"\n]"
+_MEMORY_EVERY_S = 0.5
+
+
+class TraceFile:
+    """A JSON array in a file, that is whole after every event, however this process ends.
+
+    Args:
+        path: the file, which is replaced.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+
+    def __init__(self, path: str) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        self._fd = os.open(path, flags, 0o666)
+        self.path = path
+        self._is_empty = True
+        os.pwrite(self._fd, b"[" + _END, 0)
+        self._at = 1
+
+    def write(self, events: list[dict[str, Any]]) -> None:
+        """Put events at the end of the array. Raises OSError."""
+        text = b",\n".join(json.dumps(event).encode() for event in events)
+        text = (b"\n" if self._is_empty else b",\n") + text
+        # In one go, over the end of the array, so that there always is one.
+        if os.pwrite(self._fd, text + _END, self._at) < len(text + _END):
+            raise OSError(f"the disk of {self.path} is full")
+        self._at += len(text)
+        self._is_empty = False
+
+    def close(self) -> None:
+        """Write no more."""
+        os.close(self._fd)
+
+
+class Trace:
+    """The trace of one pool. An `Observer`, which also takes samples.
+
+    Each worker has a track, with its jobs as slices, and within them their phases. If the file
+    cannot be written any more, that is logged, and the pool goes on without.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._lock = threading.RLock()
+        self._file: TraceFile | None = TraceFile(path)
+        self._pid = os.getpid()
+        self._tracks: set[int] = set()
+        self._memory_at = 0.0
+        name = {"name": "compilepool"}
+        self._write([{"ph": "M", "name": "process_name", "pid": self._pid, "args": name}])
+
+    def submitted(self, id: int, name: str) -> None:
+        """As `Observer.submitted`."""
+
+    def ended(
+        self, id: int, name: str, record: JobRecord, error: BaseException | None, *, cancelled: bool
+    ) -> None:
+        """As `Observer.ended`."""
+        usage = record._usage
+        if not usage.started:
+            return
+        args: dict[str, Any] = {
+            "job": id,
+            "queue_seconds": record.queue_seconds,
+            "cpu_seconds": usage.cpu_s,
+            "peak_memory": usage.peak_bytes,
+        }
+        if usage.attempts > 1:
+            args["attempts"] = usage.attempts
+        if error is not None:
+            args["error"] = headline(error)
+        events = self._new_track(usage.pid)
+        track = {"pid": self._pid, "tid": usage.pid}
+        begin, end = usage.started, max(usage.started, usage.ended)
+        events.append(_slice(name, "job", begin, end, track, args))
+        known = phases_of_text(usage.phases)
+        phases = [(phase, since) for phase, since in known if begin <= since <= end]
+        ends = [since for _, since in phases[1:]] + [end]
+        for (phase, since), until in zip(phases, ends, strict=False):
+            events.append(_slice(phase, "phase", since, max(since, until), track))
+        if isinstance(error, CompilePoolError):
+            what = type(error).__name__
+            events.append({"ph": "i", "s": "t", "name": what, "ts": _us(end), **track})
+        self._write(events)
+
+    def sample(self, look: Look) -> None:
+        """How things are just now."""
+        counts = {"queued": look.queued, "running": len(look.running)}
+        events = [self._counter("jobs", look.time, counts)]
+        if look.time >= self._memory_at + _MEMORY_EVERY_S or not look.unfinished:
+            self._memory_at = look.time
+            memory = {name: size / (1 << 20) for name, size in look.memory()._asdict().items()}
+            events.append(self._counter("memory (PSS, MiB)", look.time, memory))
+        self._write(events)
+
+    def close(self) -> None:
+        """The pool has ended."""
+        with self._lock:
+            file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def abandon(self) -> None:
+        """As `Observer.abandon`: the file is the parent's."""
+        self._lock = threading.RLock()
+        self.close()
+
+    def _new_track(self, worker: int) -> list[dict[str, Any]]:
+        if worker in self._tracks:
+            return []
+        self._tracks.add(worker)
+        track = {"pid": self._pid, "tid": worker}
+        name = {"name": f"worker {worker}"}
+        return [{"ph": "M", "name": "thread_name", "args": name, **track}]
+
+    def _counter(self, name: str, at: float, values: dict[str, Any]) -> dict[str, Any]:
+        return {"ph": "C", "name": name, "ts": _us(at), "pid": self._pid, "args": values}
+
+    def _write(self, events: list[dict[str, Any]]) -> None:
+        with self._lock:
+            if self._file is None:
+                return
+            try:
+                self._file.write(events)
+            except (OSError, ValueError) as error:
+                _log.warning("the trace ends here, for it cannot be written: %s", error)
+                self.close()
+
+
+def _slice(
+    name: str,
+    category: str,
+    begin: float,
+    end: float,
+    track: dict[str, int],
+    args: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    return {
+        "ph": "X",
+        "name": name,
+        "cat": category,
+        "ts": _us(begin),
+        "dur": _us(end) - _us(begin),
+        **track,
+        "args": args or {},
+    }
+
+
+def _us(seconds: float) -> int:
+    """Nanoseconds make slices touch that do not overlap; what is rounded alike, stays in order."""
+    return int(seconds * 1e6)

@@ -1,0 +1,14 @@
+"""Words for what is shown and logged."""
+
+from __future__ import annotations
+
+from compilepool.wire.text import printable
+
+
+def headline(error: BaseException) -> str:
+    """An error's type and the first line of its text, whatever its `__str__` does."""
+    try:
+        text = printable(str(error).partition("\n")[0])
+    except Exception:  # noqa: BLE001 - the user's __str__
+        text = "<str() raised>"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
