@@ -251,7 +251,7 @@ class CompilePool(Executor):
             timeout: how long to wait, in seconds; None: until they have, or cannot.
 
         Returns:
-            False if it took longer.
+            False if it took longer, or somebody has the pool `quiesce` meanwhile.
 
         Raises:
             PoolClosed: after `shutdown`.

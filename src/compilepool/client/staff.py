@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from compilepool.client.jobs import JobTable
@@ -72,7 +72,7 @@ class Staff:
             self._send(Message(Kind.WARM_UP))
 
     def wait_ready(self, timeout_s: float | None) -> bool:
-        """Warm up, and wait for that. False if it takes longer than `timeout_s`.
+        """Warm up, and wait for that. False after `timeout_s`, or if the pool quiesces meanwhile.
 
         Raises:
             CompilePoolError: no worker can be started, or supervisors die while they do so.
@@ -89,7 +89,7 @@ class Staff:
                 left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
                 if told.result(left_s):
                     return True
-            except TimeoutError:
+            except (TimeoutError, CancelledError):
                 return False
         raise SupervisorDied("the supervisor died while it started workers, and so did the next")
 
@@ -98,6 +98,7 @@ class Staff:
         with self._jobs.lock:
             self._quiesce = Message(Kind.QUIESCE, flag=keep_warm)
             self._send(self._quiesce)
+            self.warmth.quiesced()
 
     def reload(self) -> None:
         """Have all jobs that have not begun run on a new preload."""

@@ -13,7 +13,10 @@ class Warmth:
         self._told: Future[bool] | None = None
 
     def expect(self) -> Future[bool]:
-        """What is told next: True, or why that cannot be; False if the supervisor is gone."""
+        """What is told next: True, or why that cannot be; False if the supervisor is gone.
+
+        Cancelled if they are not wanted any more.
+        """
         if self._told is None:
             self._told = Future()
         return self._told
@@ -28,6 +31,11 @@ class Warmth:
         """Workers cannot be had."""
         if told := self._take():
             told.set_exception(error)
+
+    def quiesced(self) -> None:
+        """Nobody wants workers any more."""
+        if told := self._take():
+            told.cancel()
 
     def lost(self) -> None:
         """There is no supervisor any more."""

@@ -164,9 +164,7 @@ class Crew:
         self._crash_watch.note_long_job()
 
     def dismiss(self) -> None:
-        """Let idle workers, then the fork server, exit in order; for a while."""
-        for link in self._workers.values():
-            link.end_input()
+        """Let workers, which were told to end, and then fork servers, exit; for a while."""
         deadline = time.monotonic() + _WORKERS_EXIT_S
         while self._some_listen() and (left := deadline - time.monotonic()) > 0:
             self._loop.run_once(left)

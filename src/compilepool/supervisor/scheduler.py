@@ -219,6 +219,7 @@ class Scheduler(Generic[Cause]):
         """The worker has started and reads its jobs."""
         self._start_failures = 0
         self._workers.started(worker, now)
+        self._staffing.worker_ready(now)
         return self._dispatch.next_actions(now)
 
     def job_finished(

@@ -109,6 +109,11 @@ class Staffing:
         if self._roster[worker].has_last_job:
             self._roster.may_go_on(worker)
 
+    def worker_ready(self, now: float) -> None:
+        """One has started: it shall have its time, too."""
+        if self._quiet_since is not None:
+            self._quiet_since = now
+
     def has_died_idle(self, served: int) -> None:
         """A worker that had ended so many jobs has died, and had none."""
         if not served:
@@ -195,6 +200,8 @@ class Staffing:
         timeout_s = self._policy.idle_timeout_s
         if self._quiet_since is None or timeout_s is None or self._policy.min_workers:
             return None
+        if self._roster.staying > self._roster.ready:
+            return None  # whoever wants those that start shall see them ready
         return self._quiet_since + timeout_s
 
     @property

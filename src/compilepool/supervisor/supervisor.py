@@ -92,6 +92,8 @@ class Supervisor:
                 self._tell_peek(0)  # the last word for the statistics
                 self._client.flush_finally()
                 if self._crew is not None:
+                    quiesce = self._scheduler.quiesce(time.monotonic(), keeps_fork_server=True)
+                    self._perform(quiesce)
                     self._crew.dismiss()
                 break
         if self._crew is not None:
