@@ -1,4 +1,4 @@
-"""What warm pools, quiesced pools and fresh workers cost, and what PyTorch's pool does in their place.
+"""What warm, quiesced and fresh workers cost; and what PyTorch's pool does in their place.
 
     python benchmarks/warm.py [RUNS]
     python benchmarks/warm.py --torch [RUNS]

@@ -67,7 +67,8 @@ def test_a_worker_that_is_heard_of_before_it_is_known_to_exist_is_watched_all_th
     try:
         link.started(process.pid, os.pidfd_open(process.pid))
         watched.run(0.1)
-        assert watched.found == [(JOB, Verdict(Cause.TIMEOUT, TERMS.timeout_s or 0))]
+        ((job, verdict),) = watched.found
+        assert (job, verdict.cause, verdict.limit) == (JOB, Cause.TIMEOUT, TERMS.timeout_s)
         watched.run(0.1)
         assert len(watched.found) == 1
     finally:

@@ -40,6 +40,7 @@ from compilepool.wire.serializers import dump, dump_payload, load_payload
 from compilepool.wire.snapshot import JobSnapshot
 from compilepool.wire.status import StatusPage, make_status, read_status
 from compilepool.wire.submission import DEFAULT_TERMS, read_submit, submit_message
+from compilepool.wire.usage import Usage
 from compilepool.wire.worker_fds import WorkerFds
 
 ALL_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -546,6 +547,7 @@ def test_a_configuration_larger_than_any_is_refused_before_it_is_read() -> None:
         st.floats(0, 1e6),
         st.integers(0, 1 << 50),
         st.booleans(),
+        usage=st.just(Usage(1.0, 2.0, 0.5, 1 << 40, 77, 2, 1 << 41, '[["parse", 1.5]]')),
     )
 )
 @settings(max_examples=50)

@@ -84,10 +84,10 @@ def _bytes_or_none(size: int | str | None) -> int | None:
     return None if size is None else bytes_of(size)
 
 
-def _cpus(options: PoolOptions) -> list[int]:
+def _cpus(options: PoolOptions) -> tuple[int, ...]:
     if options.cpus is not None:
-        return sorted(set(options.cpus))
-    return sorted(os.sched_getaffinity(0)) if options.pin_workers else []
+        return tuple(sorted(set(options.cpus)))
+    return tuple(sorted(os.sched_getaffinity(0))) if options.pin_workers else ()
 
 
 def _absolute(paths: Iterable[str], cwd: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 
@@ -17,7 +18,7 @@ from compilepool.supervisor.job_sender import JobSender
 from compilepool.supervisor.limit_watch import LimitWatch
 from compilepool.supervisor.listener import Listener
 from compilepool.supervisor.log_dir import LogDir
-from compilepool.supervisor.loop import Loop
+from compilepool.supervisor.loop import Loop, Timer
 from compilepool.supervisor.pinning import CpuPins
 from compilepool.supervisor.worker_link import Verdict, WorkerLink
 from compilepool.wire import kernel
@@ -58,6 +59,8 @@ class Crew:
         self._config = config
         self._startup_fds = startup_fds
         self._workers: dict[int, WorkerLink] = {}
+        self._exits: dict[int, Timer] = {}
+        """Until when those that were told to may take to exit."""
         self.sender = JobSender()
         self._log_dir = LogDir(config.log_dir, listener.name_of, self._warn)
         self._crash_watch = CrashWatch(loop, config, listener.worker_crashing)
@@ -114,7 +117,8 @@ class Crew:
         link = self._workers.get(number)
         if link is not None:  # else it could not be started
             link.end_input()
-            self._loop.call_at(time.monotonic() + _WORKERS_EXIT_S, link.kill)
+            due = time.monotonic() + _WORKERS_EXIT_S
+            self._exits[number] = self._loop.call_at(due, link.kill)
 
     def send_job(self, worker: int, job: int, terms: JobTerms, payload: Payload) -> None:
         """Put a job into the worker's socket."""
@@ -177,7 +181,8 @@ class Crew:
         self.fork_servers.finish()
         for server in self.fork_servers.all:
             server.bury()
-        kernel.sweep()
+        if survivors := kernel.sweep():  # the client does not listen any more
+            print(f"compilepool: cannot kill processes {survivors}", file=sys.stderr)
 
     def _some_listen(self) -> bool:
         """Whether there are workers, and fork servers that are not busy with the preload."""
@@ -241,6 +246,8 @@ class Crew:
         self._limit_watch.forget(link.number)
         self._endings.forget(link)
         self._pins.free(link.number)
+        if exit_timer := self._exits.pop(link.number, None):
+            exit_timer.cancel()
         self.fork_servers.worker_gone(link.number)
 
     def _read_worker(self, link: WorkerLink) -> None:

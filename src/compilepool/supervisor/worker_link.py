@@ -326,6 +326,9 @@ class WorkerLink:
         os.close(self._status_fd)
         if self.output is not None:
             self.output.close()
+            # It calls who knows this one: not even the garbage collector would be soon enough, for
+            # links have large buffers.
+            self.output = None
         if self.has_started:
             os.close(self.pidfd)
             self.pidfd = -1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from compilepool.wire.messages import ProtocolError
@@ -49,7 +48,7 @@ class PoolConfig(NamedTuple):
     native_tracebacks: bool
     libdw: str
     nice: int = 0
-    cpus: Sequence[int] = ()
+    cpus: tuple[int, ...] = ()
     pin_workers: bool = False
     min_workers: int = 0
     idle_timeout_s: float | None = None
@@ -73,8 +72,8 @@ class PoolConfig(NamedTuple):
             data = b"" if unpacked.stream.nbytes > _SIZE_LIMIT else bytes(unpacked.stream)
         try:
             fields: dict[str, Any] = json.loads(data)
-            config = cls(**fields)
-        except (ValueError, TypeError, RecursionError):
+            config = cls(**{**fields, "cpus": tuple(fields["cpus"])})
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise ProtocolError("not a pool configuration") from None
         if not config._is_valid():
             raise ProtocolError("a pool configuration with wrong values")
@@ -93,7 +92,6 @@ class PoolConfig(NamedTuple):
             and all(isinstance(text, str) for text in texts)
             and all(isinstance(flag, bool) for flag in flags)
             and isinstance(self.nice, int)
-            and isinstance(self.cpus, list)
             and all(isinstance(cpu, int) for cpu in self.cpus)
             and isinstance(self.min_workers, int)
             and isinstance(self.idle_timeout_s, int | float | None)

@@ -1,0 +1,142 @@
+"""A warm `CompilePool` against PyTorch's own pool of compile workers, with the same preload.
+
+    python benchmarks/warm.py --torch [RUNS]
+
+Both have eight workers, from a process that has imported all that PyTorch's has (its sidecar's
+`__main__`, and what that does before it forks). A pool is ready when eight workers have each ended
+a job; the job's own time is not counted. Then, and again when each worker has run Python's garbage
+collection, which any longer job does: the memory of a worker, and of all processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from tests.processes import children, pool_processes
+from warm import of_pool, private_mb, pss_mb, replace_worker, show
+
+from compilepool import CompilePool
+
+WORKERS = 8
+KILLED = 10
+NAP_S = 0.5
+PRELOAD = "compilepool_bench_preload"
+# What `torch/_inductor/compile_worker/__main__.py` does before it makes workers.
+PRELOAD_SOURCE = """\
+import torch._inductor.compile_worker.__main__
+from torch._inductor.async_compile import pre_fork_setup
+pre_fork_setup()
+"""
+# Long enough for each worker to get one. `eval`, because PyTorch's pool cannot send lambdas.
+NAP = f"(__import__('time').sleep({NAP_S}), __import__('os').getpid())[1]"
+COLLECT = f"(__import__('gc').collect(), {NAP})[1]"
+
+Submit = Callable[[Callable[..., Any], str], "Future[Any]"]
+
+
+class Usage(NamedTuple):
+    """MB: PSS of a worker, what it has for itself, PSS of all processes."""
+
+    worker: float
+    private: float
+    everything: float
+
+
+class Found(NamedTuple):
+    """One start of one pool."""
+
+    ready_s: float
+    first: Usage
+    collected: Usage
+    replaced_s: Sequence[float] = ()
+
+
+def on_all(submit: Submit, job: str) -> None:
+    """Run a job on each worker."""
+    pids = {future.result() for future in [submit(eval, job) for _ in range(WORKERS)]}
+    if len(pids) != WORKERS:
+        sys.exit(f"expected {WORKERS} workers to run a job each, not {len(pids)}")
+
+
+def usage(workers: Sequence[int]) -> Usage:
+    if len(workers) != WORKERS:
+        sys.exit(f"expected {WORKERS} workers, not {workers}")
+    return Usage(pss_mb(workers) / WORKERS, private_mb(workers) / WORKERS, pss_mb(of_pool()))
+
+
+def measure(began: float, submit: Submit, workers: Callable[[], list[int]]) -> Found:
+    on_all(submit, NAP)
+    ready_s = time.monotonic() - began - NAP_S
+    first = usage(workers())
+    on_all(submit, COLLECT)
+    return Found(ready_s, first, usage(workers()))
+
+
+def ours() -> Found:
+    began = time.monotonic()
+    with CompilePool(WORKERS, preload=[PRELOAD]) as pool:
+        pool.wait_ready()
+        found = measure(began, pool.submit, lambda: pool_processes("worker"))
+        return found._replace(replaced_s=[replace_worker(pool) for _ in range(KILLED)])
+
+
+def theirs() -> Found:
+    from torch._inductor.compile_worker.subproc_pool import SubprocPool
+
+    began = time.monotonic()
+    pool = SubprocPool(WORKERS)
+    try:
+        pool.wakeup()
+        return measure(began, pool.submit, lambda: children(pool.process.pid))
+    finally:
+        pool.shutdown()
+
+
+@contextlib.contextmanager
+def preloadable() -> Iterator[None]:
+    """Within it, workers can import the module of what they preload."""
+    # PyTorch starts a pool of its own wherever it is imported for compilation, if it may.
+    os.environ["TORCH_WARM_POOL"] = "0"
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, f"{PRELOAD}.py").write_text(PRELOAD_SOURCE)
+        sys.path.append(folder)
+        yield
+        sys.path.remove(folder)
+
+
+def show_usage(what: str, usages: Sequence[Usage]) -> None:
+    cells = [f"{median(column):9.1f}" for column in zip(*usages, strict=True)]
+    print(f"{what:45} {' '.join(cells)}", flush=True)
+
+
+def compare(runs: int) -> None:
+    """Measure both, in turn, and print it."""
+    pools = {"compilepool": ours, "PyTorch": theirs}
+    found: dict[str, list[Found]] = {name: [] for name in pools}
+    with preloadable():
+        import torch._inductor.compile_worker.subproc_pool  # noqa: F401 - both, or one only, shares
+
+        for run in range(runs):
+            for name in list(pools)[:: -1 if run % 2 else 1]:
+                found[name].append(pools[name]())
+    print(f"{f'MB, {WORKERS} workers':45} a worker   private everything")
+    for name, each in found.items():
+        show_usage(f"{name}, after a job each", [one.first for one in each])
+        show_usage(f"{name}, after a collection each", [one.collected for one in each])
+    print(f"{'ms':45}     min  median     max")
+    for name, each in found.items():
+        show(f"{name}, until {WORKERS} are ready", [one.ready_s for one in each])
+    replaced = [seconds for one in found["compilepool"] for seconds in one.replaced_s]
+    show("killed idle worker until another is ready", replaced)
