@@ -25,7 +25,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/limits.py
 
 clean:
-	rm -rf $(VENV) .cache compilepool-demo
+	rm -rf $(VENV) .cache compilepool-demo compilepool-demo-trace.json
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "compilepool needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from compilepool.cli.demo_report import (
     make_console,
-    make_progress,
     show_report,
+    show_statistics,
     show_summary,
     show_table,
     show_unexpected,
@@ -20,7 +20,7 @@ def run_demo(output: Path, workers: int) -> bool:
     """Run the demo. Triton must be installed.
 
     Args:
-        output: the folder for the cubins; created if needed.
+        output: the folder for the cubins; created if needed. The trace goes beside it.
         workers: how many jobs run at once.
 
     Returns:
@@ -39,21 +39,20 @@ def run_demo(output: Path, workers: int) -> bool:
     console.print(f"{kernels} Triton kernels for an H100, and {len(jobs) - kernels} bad jobs:")
     results: dict[Job, Result] = {}
     start = time.perf_counter()
-    with make_progress(console) as progress:
-        task = progress.add_task("", total=len(jobs))
 
-        def keep(result: Result) -> None:
-            results[result.job] = result
-            if result.compiled is not None:
-                _cubin_path(output, result.job).write_bytes(result.compiled.cubin)
-            progress.advance(task)
+    def keep(result: Result) -> None:
+        results[result.job] = result
+        if result.compiled is not None:
+            _cubin_path(output, result.job).write_bytes(result.compiled.cubin)
 
-        run_jobs(jobs, workers, keep)
+    trace = output.with_name(f"{output.name}-trace.json")
+    stats = run_jobs(jobs, workers, trace, keep)
     wall_s = time.perf_counter() - start
     in_order = [results[job] for job in jobs]
     show_table(console, in_order)
     show_report(console, in_order)
     show_unexpected(console, in_order)
+    show_statistics(console, stats, trace)
     show_summary(console, in_order, wall_s=wall_s, workers=workers, output=output)
     return all(result.is_as_expected for result in in_order)
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
+from collections.abc import Callable
+from typing import Any
 
+from compilepool import report_phase
 from compilepool.cli.demo_variants import Variant
 
 PRELOAD = ("triton", "compilepool.cli.demo_kernels")
@@ -45,6 +49,7 @@ def compile_variant(variant: Variant) -> CompiledVariant:
 
     from compilepool.cli import demo_kernels
 
+    triton.knobs.runtime.add_stages_inspection_hook = _report_stages
     kernel = getattr(demo_kernels, variant.kernel)
     # Without this promise about pointers and sizes there are no wide or asynchronous loads; at a
     # launch, Triton would see it from the arguments' values.
@@ -67,3 +72,22 @@ def compile_variant(variant: Variant) -> CompiledVariant:
     )
     seconds = time.perf_counter() - start
     return CompiledVariant(compiled.asm["cubin"], seconds)
+
+
+def _report_stages(*arguments: Any) -> tuple[str, str] | None:
+    """Have each of Triton's stages (ttir, ttgir, llir, ptx, cubin) report itself as a phase.
+
+    Triton calls this hook without arguments for what it adds to the cache's key, and with the
+    backend and its stages before it compiles; see `triton/backends/nvidia/compiler.py`.
+    """
+    if not arguments:
+        return "compilepool-demo", "compilepool-demo"
+    _backend, stages, *_ = arguments
+    for name, stage in list(stages.items()):
+        stages[name] = functools.partial(_run_stage, name, stage)
+    return None
+
+
+def _run_stage(name: str, stage: Callable[[Any, Any], Any], source: Any, metadata: Any) -> Any:
+    report_phase(name)
+    return stage(source, metadata)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from compilepool import PoolStats
 from compilepool.cli.demo_run import Result
 
 _WIDTH_OF_FILES = 120
@@ -22,19 +22,6 @@ def make_console() -> Console:
         # A file or a pipe has no width that a table could exceed.
         console.width = max(console.width, _WIDTH_OF_FILES)
     return console
-
-
-def make_progress(console: Console) -> Progress:
-    """A bar that goes away in the end. A file gets none."""
-    return Progress(
-        TextColumn("compiling"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def show_table(console: Console, results: Sequence[Result]) -> None:
@@ -65,6 +52,13 @@ def show_report(console: Console, results: Sequence[Result]) -> None:
         console.print(f"\n{result.job.name}:")
         console.print(result.detail, soft_wrap=True)
         console.print()
+
+
+def show_statistics(console: Console, stats: PoolStats, trace: Path) -> None:
+    """What the pool has counted, and where its trace is."""
+    console.print(
+        f"{stats}\ntrace     {trace} (open it in https://ui.perfetto.dev)\n", soft_wrap=True
+    )
 
 
 def show_summary(

@@ -9,8 +9,9 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, as_completed
+from pathlib import Path
 
-from compilepool import CompilePool, CompilePoolError, PreloadFailed, WorkerCrashed
+from compilepool import CompilePool, CompilePoolError, PoolStats, PreloadFailed, WorkerCrashed
 from compilepool.cli.demo_compile import PRELOAD, CompiledVariant, compile_variant
 from compilepool.cli.demo_faults import FAULTS
 from compilepool.cli.demo_variants import VARIANTS
@@ -72,24 +73,35 @@ def all_jobs() -> list[Job]:
     return jobs
 
 
-def run_jobs(jobs: Sequence[Job], workers: int, on_result: Callable[[Result], None]) -> None:
-    """Run the jobs, each compilation a real one: Triton's cache is empty.
+def run_jobs(
+    jobs: Sequence[Job], workers: int, trace: Path, on_result: Callable[[Result], None]
+) -> PoolStats:
+    """Run the jobs, each compilation a real one: Triton's cache is empty. Shows progress.
 
     Args:
         jobs: what to run; their names differ.
         workers: how many run at once.
+        trace: the file for the trace.
         on_result: called with each job's result, as it ends. (A generator instead would not let
             the pool see a Ctrl-C that arrives outside of it.)
 
+    Returns:
+        What the pool counted.
+
     Raises:
         CompilePoolError: the pool could not work at all.
+        OSError: the trace cannot be written.
     """
-    with _temporary_triton_files(), CompilePool(workers, preload=PRELOAD) as pool:
+    with (
+        _temporary_triton_files(),
+        CompilePool(workers, preload=PRELOAD, progress=True, trace=trace) as pool,
+    ):
         futures: dict[Future[CompiledVariant], Job] = {
             pool.options(name=job.name).submit(job.run): job for job in jobs
         }
         for future in as_completed(futures):
             on_result(_result(futures[future], future))
+        return pool.stats()
 
 
 @contextlib.contextmanager
