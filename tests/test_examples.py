@@ -19,6 +19,12 @@ SHOWS = {
         "more than its memory_limit of 256 MiB",
         "result: 1024 in ",
     ],
+    "progress.py": [
+        "matmul_96 failed (parse ",
+        "6 jobs, 5 done, 1 ValueError",
+        "to be opened in https://ui.perfetto.dev",
+    ],
+    "idle.py": ["warm:      {'starting': 0, 'idle': 4,", "woken in:"],
     "stock_pool.py": [
         "here:      top-level: True",
         "in a job:  top-level: False, parent gone: False",

@@ -8,6 +8,7 @@ import logging
 import os
 import resource
 import signal
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,22 +27,29 @@ from tests.programs.gates import Gate, wait_at
 from tests.programs.running import Doomed, Program, family_of
 
 Event: TypeAlias = dict[str, Any]
+Traced: TypeAlias = tuple[list[Event], dict[str, CompileFuture[Any]]]
 
 SHORT_JOBS = 60
 
 
 def read(path: Path) -> list[Event]:
-    events = json.loads(path.read_bytes())
+    """All events, as a single system call finds them."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        data = os.read(fd, 1 << 24)
+    finally:
+        os.close(fd)
+    events = json.loads(data)
     assert isinstance(events, list)
     return events
 
 
 def read_meanwhile(path: Path) -> list[Event]:
-    """Read what another thread or process writes just now."""
+    """Read what somebody writes just now."""
     try:
         return read(path)
     except ValueError:
-        return read(path)  # that was in the middle of a write; this is not
+        return read(path)  # the kernel has let us read half of a write; this time there is none
 
 
 def slices(events: list[Event], category: str = "job") -> list[Event]:
@@ -72,15 +80,8 @@ def open_count(path: Path) -> int:
 # What is in a trace
 
 
-def compile_in_phases(number: int) -> None:
-    report_phase(f"parse {number}")
-    report_phase(f"emit {number}")
-
-
 @pytest.fixture(scope="module")
-def traced(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[list[Event], dict[str, CompileFuture[Any]]]:
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Traced:
     """The trace of two long jobs, many short ones that wait for them, and one that crashes."""
     folder = tmp_path_factory.mktemp("traced")
     path = folder / "trace.json"
@@ -112,9 +113,6 @@ def traced(
             future.exception(PATIENCE_S)
         assert wait_until(is_rest_seen)
     return read(path), futures
-
-
-Traced: TypeAlias = tuple[list[Event], dict[str, CompileFuture[Any]]]
 
 
 def test_every_event_has_what_its_kind_must_have(traced: Traced) -> None:
@@ -155,7 +153,7 @@ def test_each_worker_has_one_track_with_a_name(traced: Traced) -> None:
 
 def test_each_job_is_a_slice_that_tells_what_its_record_tells(traced: Traced) -> None:
     events, futures = traced
-    assert Counter(event["name"] for event in slices(events)) == Counter(futures)
+    assert Counter(event["name"] for event in slices(events)) == Counter(futures.keys())
     for name, future in futures.items():
         event, record = job_of(events, name), future.record
         assert event["tid"] == record.worker_pid
@@ -218,14 +216,10 @@ def test_counters_tell_the_depth_of_the_queue_and_the_memory(traced: Traced) -> 
         assert memory["workers"] > 1
 
 
-def fail() -> None:
-    raise LookupError("no such register\nand a second line")
-
-
 @pytest.mark.parametrize(
     ("job", "text", "instants"),
     [
-        (lambda: {}["no such register"], "KeyError: 'no such register'", []),
+        (lambda: int("no such register"), "ValueError: invalid literal for int() ", []),
         (signal.pause, "JobTimeout: job 'the job' ", ["JobTimeout"]),
     ],
     ids=["raises", "takes too long"],
@@ -299,22 +293,12 @@ def test_names_are_kept_whatever_is_in_them(tmp_path: Path) -> None:
 # A trace is whole
 
 
-def json_values() -> st.SearchStrategy[Any]:
-    leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
-    return st.recursive(
-        leaves.filter(lambda leaf: leaf not in (float("inf"), float("-inf"))),
-        lambda values: st.lists(values) | st.dictionaries(st.text(), values),
-        max_leaves=10,
-    )
+JSON = st.none() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+EVENTS = st.dictionaries(st.text(), JSON | st.dictionaries(st.text(), JSON), max_size=4)
 
 
-@given(
-    st.lists(
-        st.lists(st.dictionaries(st.text(), json_values(), max_size=4), min_size=1, max_size=4),
-        max_size=8,
-    )
-)
-@settings(max_examples=50)
+@given(st.lists(st.lists(EVENTS, min_size=1, max_size=3), max_size=8))
+@settings(max_examples=30)
 def test_a_trace_has_all_events_after_every_write(
     tmp_path: Path, writes: list[list[Event]]
 ) -> None:
@@ -342,19 +326,27 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def write_until_full(file: TraceFile, event: Event) -> int:
+    """Write the same event again and again. Returns how often that went well."""
+    count = 0
+    try:
+        while True:
+            file.write([event])
+            count += 1
+    except OSError:
+        return count
+
+
 @given(st.integers(10, 200), st.integers(1, 80))
 @settings(max_examples=50)
 def test_a_trace_is_whole_when_the_disk_is_full(tmp_path: Path, room: int, length: int) -> None:
     path = tmp_path / "trace.json"
+    event = {"name": "x" * length}
     file = TraceFile(str(path))
-    written: list[Event] = []
-    with files_of_at_most(room), pytest.raises(OSError):
-        while True:
-            events = [{"name": "x" * length}]
-            file.write(events)
-            written += events
+    with files_of_at_most(room):
+        count = write_until_full(file, event)
     file.close()
-    assert read(path) == written
+    assert read(path) == [event] * count
 
 
 def test_a_full_disk_ends_the_trace_and_no_job(
@@ -401,13 +393,20 @@ def test_a_trace_is_whole_when_the_program_is_killed(tmp_path: Path) -> None:
     assert names == [f"job {number}" for number in range(len(names))]
 
 
-@pytest.mark.parametrize("where", ["no such folder/trace.json", ".", "/dev/full"])
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ("no such folder/trace.json", "No such file or directory"),
+        (".", "Is a directory"),
+        ("/dev/full", "No space left on device"),
+    ],
+)
 def test_a_trace_that_cannot_be_written_is_refused_and_leaves_nothing(
-    tmp_path: Path, where: str
+    tmp_path: Path, where: str, reason: str
 ) -> None:
     path = tmp_path / where
     before = os.listdir("/proc/self/fd")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match=reason):
         CompilePool(1, trace=path)
     assert os.listdir("/proc/self/fd") == before
     assert not pool_processes("supervisor")
@@ -433,7 +432,9 @@ def test_a_forked_child_does_not_have_the_trace(tmp_path: Path) -> None:
     with Gate(tmp_path / "gate") as gate, CompilePool(1, trace=path) as pool:
         future = pool.submit(wait_at, gate.path)
         assert wait_until(lambda: bool(counters(read_meanwhile(path), "jobs")))
-        pid = os.fork()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python >= 3.12: this process has threads
+            pid = os.fork()
         if pid == 0:
             os._exit(open_count(path))
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
