@@ -210,10 +210,12 @@ def test_counters_tell_the_depth_of_the_queue_and_the_memory(traced: Traced) -> 
     events, _ = traced
     assert {"queued": SHORT_JOBS + 1, "running": 2} in counters(events, "jobs")
     assert counters(events, "jobs")[-1] == {"queued": 0, "running": 0}
-    for memory in counters(events, "memory"):
+    memories = counters(events, "memory")
+    for memory in memories:
         assert set(memory) == {"supervisor", "fork_server", "workers", "jobs"}
-        assert memory["supervisor"] > 1  # MiB
-        assert memory["workers"] > 1
+    for process in ("supervisor", "fork_server", "workers"):
+        # The first look may have been before there was one.
+        assert max(memory[process] for memory in memories) > 1  # MiB
 
 
 @pytest.mark.parametrize(
