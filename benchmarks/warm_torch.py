@@ -4,8 +4,9 @@
 
 Both have eight workers, from a process that has imported all that PyTorch's has (its sidecar's
 `__main__`, and what that does before it forks). A pool is ready when eight workers have each ended
-a job; the job's own time is not counted. Then, and again when each worker has run Python's garbage
-collection, which any longer job does: the memory of a worker, and of all processes.
+a job; the job's own time is not counted. The memory of a worker, and of all processes: then; when
+each worker has compiled a kernel of `compilepool demo`; and when each has run a full collection of
+Python's garbage collector, as it does by itself sooner or later.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ pre_fork_setup()
 """
 # Long enough for each worker to get one. `eval`, because PyTorch's pool cannot send lambdas.
 NAP = f"(__import__('time').sleep({NAP_S}), __import__('os').getpid())[1]"
+COMPILE = (
+    "(__import__('compilepool.cli.demo_compile', fromlist=['_']).compile_variant("
+    f"__import__('compilepool.cli.demo_variants', fromlist=['_']).VARIANTS[0]), {NAP})[1]"
+)
 COLLECT = f"(__import__('gc').collect(), {NAP})[1]"
 
 Submit = Callable[[Callable[..., Any], str], "Future[Any]"]
@@ -57,6 +62,7 @@ class Found(NamedTuple):
 
     ready_s: float
     first: Usage
+    compiled: Usage
     collected: Usage
     replaced_s: Sequence[float] = ()
 
@@ -77,9 +83,11 @@ def usage(workers: Sequence[int]) -> Usage:
 def measure(began: float, submit: Submit, workers: Callable[[], list[int]]) -> Found:
     on_all(submit, NAP)
     ready_s = time.monotonic() - began - NAP_S
-    first = usage(workers())
-    on_all(submit, COLLECT)
-    return Found(ready_s, first, usage(workers()))
+    usages = [usage(workers())]
+    for job in (COMPILE, COLLECT):
+        on_all(submit, job)
+        usages.append(usage(workers()))
+    return Found(ready_s, *usages)
 
 
 def ours() -> Found:
@@ -104,12 +112,14 @@ def theirs() -> Found:
 
 @contextlib.contextmanager
 def preloadable() -> Iterator[None]:
-    """Within it, workers can import the module of what they preload."""
+    """Within it, workers can import the module of what they preload, and compile anew."""
     # PyTorch starts a pool of its own wherever it is imported for compilation, if it may.
     os.environ["TORCH_WARM_POOL"] = "0"
+    os.environ["TRITON_ALWAYS_COMPILE"] = "1"
     os.environ["PYTHONWARNINGS"] = "ignore"
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["TRITON_CACHE_DIR"] = folder
         Path(folder, f"{PRELOAD}.py").write_text(PRELOAD_SOURCE)
         sys.path.append(folder)
         yield
@@ -126,7 +136,8 @@ def compare(runs: int) -> None:
     pools = {"compilepool": ours, "PyTorch": theirs}
     found: dict[str, list[Found]] = {name: [] for name in pools}
     with preloadable():
-        import torch._inductor.compile_worker.subproc_pool  # noqa: F401 - both, or one only, shares
+        # Now, or the client would share its pages with the workers of the later pools only.
+        import torch._inductor.compile_worker.subproc_pool  # noqa: F401
 
         for run in range(runs):
             for name in list(pools)[:: -1 if run % 2 else 1]:
@@ -134,6 +145,7 @@ def compare(runs: int) -> None:
     print(f"{f'MB, {WORKERS} workers':45} a worker   private everything")
     for name, each in found.items():
         show_usage(f"{name}, after a job each", [one.first for one in each])
+        show_usage(f"{name}, after a compilation each", [one.compiled for one in each])
         show_usage(f"{name}, after a collection each", [one.collected for one in each])
     print(f"{'ms':45}     min  median     max")
     for name, each in found.items():
