@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import fcntl
 import io
-import logging
 import os
 import pty
 import re
@@ -313,32 +312,22 @@ def progress_on(file: io.TextIOBase, **options: Any) -> Progress:
     return Progress(console=console, **options)
 
 
-def run_shown(
-    way: str, progress: Progress, pool: CompilePool, futures: list[Future[Any]]
-) -> Iterator[Future[Any]]:
-    return iter(())
-
-
 @contextmanager
-def shown_in(progress: Progress, way: str, gate: Gate) -> Iterator[list[Future[Any]]]:
-    """Two jobs, "a" and "b", that wait at a gate, and are shown meanwhile."""
-
-    def work(path: Path) -> None:
-        report_phase("ptxas")
-        wait_at(path)
-
+def shown_in(
+    progress: Progress, way: str, gate: Gate, jobs: dict[str, Callable[[], Any]]
+) -> Iterator[list[Future[Any]]]:
+    """Jobs by their names, which wait at the gate, and are shown. It opens with the end."""
+    ended: list[Future[Any]] = []
     with CompilePool(2, progress=progress if way == "pool" else False) as pool:
         futures: list[Future[Any]] = [
-            pool.options(name=name).submit(work, gate.path) for name in ("a", "b")
+            pool.options(name=name).submit(job) for name, job in jobs.items()
         ]
         shown = progress if way == "as_completed" else False
-        ended: list[Future[Any]] = []
         waiter = threading.Thread(
             target=lambda: ended.extend(as_completed(futures, progress=shown))
         )
         waiter.start()
         try:
-            assert wait_until(lambda: len(progress.tasks) >= 3)
             yield futures
         finally:
             gate.open()
@@ -352,6 +341,17 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
         yield gate
 
 
+def in_phase(gate: Gate) -> Callable[[], None]:
+    """A job."""
+    path = gate.path
+
+    def work() -> None:
+        report_phase("ptxas")
+        wait_at(path)
+
+    return work
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("is_started", [True, False])
 def test_a_display_of_the_users_is_used_and_left_as_it_was(
@@ -362,11 +362,9 @@ def test_a_display_of_the_users_is_used_and_left_as_it_was(
     theirs = progress.add_task("theirs", total=5)
     if is_started:
         progress.start()
-    with shown_in(progress, way, gate):
-        assert wait_until(lambda: "a  ptxas" in file.screen.text)
-        assert wait_until(lambda: "b  ptxas" in file.screen.text)
-        assert "compiling" in file.screen.text
-        assert "theirs" in file.screen.text
+    with shown_in(progress, way, gate, {"a": in_phase(gate), "b": in_phase(gate)}):
+        for text in ("theirs", "compiling", "a  ptxas", "b  ptxas"):
+            assert wait_until(lambda text=text: text in file.screen.text)
         assert progress.live.is_started
     assert progress.task_ids == [theirs]
     assert progress.live.is_started == is_started
@@ -376,34 +374,24 @@ def test_a_display_of_the_users_is_used_and_left_as_it_was(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_names_of_jobs_are_no_markup_in_a_display_of_the_users(
-    gate: Gate, tmp_path: Path, way: str
-) -> None:
+def test_names_of_jobs_are_no_markup_in_a_display_of_the_users(gate: Gate, way: str) -> None:
     file = Drawn()
     name = "add[float][/nothing] :warning:"
     # Drawn by whoever changes it, so that nothing is hidden in a thread of its own.
     progress = progress_on(file, auto_refresh=False)
-    with CompilePool(1, progress=progress if way == "pool" else False) as pool:
-        future = pool.options(name=name).submit(wait_at, gate.path)
-        shown = progress if way == "as_completed" else False
-        waiter = threading.Thread(target=lambda: list(as_completed([future], progress=shown)))
-        waiter.start()
-        try:
-            assert wait_until(lambda: len(progress.tasks) == 2)
 
-            def is_drawn() -> bool:
-                progress.refresh()
-                return name in file.screen.text
+    def is_drawn() -> bool:
+        progress.refresh()
+        return name in file.screen.text
 
-            assert wait_until(is_drawn)
-        finally:
-            gate.open()
-            waiter.join(PATIENCE_S)
+    with shown_in(progress, way, gate, {name: in_phase(gate)}):
+        assert wait_until(lambda: len(progress.tasks) == 2)
+        assert wait_until(is_drawn)
 
 
 def test_iteration_that_is_broken_off_leaves_nothing_of_the_progress(gate: Gate) -> None:
     progress = progress_on(Drawn())
-    with CompilePool(2) as pool:
+    with CompilePool(2) as pool, gate:
         futures: list[Future[Any]] = [pool.submit(wait_at, gate.path), pool.submit(abs, 1)]
         for future in as_completed(futures, progress=progress):
             assert future is futures[1]
@@ -411,29 +399,18 @@ def test_iteration_that_is_broken_off_leaves_nothing_of_the_progress(gate: Gate)
             break
         assert not progress.tasks
         assert not progress.live.is_started
-        gate.open()
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_failure_from_before_the_display_is_there_is_shown_in_it(gate: Gate, way: str) -> None:
     file = Drawn()
     progress = progress_on(file)
-    with CompilePool(2, progress=progress if way == "pool" else False) as pool:
-        early = pool.options(name="early").submit(int, "x")
-        futures: list[Future[Any]] = [early]
-        early.exception(PATIENCE_S)
-        futures.append(pool.options(name="late").submit(wait_at, gate.path))
-        shown = progress if way == "as_completed" else False
-        waiter = threading.Thread(target=lambda: list(as_completed(futures, progress=shown)))
-        waiter.start()
-        try:
-            assert wait_until(lambda: "late" in file.screen.text)
-            assert wait_until(lambda: "failed early  ValueError: " in file.screen.text)
-        finally:
-            gate.open()
-            waiter.join(PATIENCE_S)
-    (line,) = (line for line in file.screen.lines if line.startswith("failed"))
-    assert line.startswith("failed early  ValueError: ")
+    jobs = {"early": lambda: int("x"), "late": in_phase(gate)}
+    with shown_in(progress, way, gate, jobs) as (early, _):
+        assert isinstance(early.exception(PATIENCE_S), ValueError)
+        assert wait_until(lambda: "late" in file.screen.text)
+        assert wait_until(lambda: "failed early  ValueError: " in file.screen.text)
+    assert sum(line.startswith("failed") for line in file.screen.lines) == 1
 
 
 def test_short_jobs_one_after_the_other_draw_nothing() -> None:
@@ -452,7 +429,7 @@ def test_short_jobs_one_after_the_other_draw_nothing() -> None:
 
 def test_what_is_looked_at_too_late_is_not_shown_any_more(gate: Gate) -> None:
     progress = progress_on(Drawn())
-    with CompilePool(1) as pool:
+    with CompilePool(1) as pool, gate:
         future = pool.submit(wait_at, gate.path)
         assert wait_until(future.running)
         # The look waits for what it says, and the iteration does not wait for the look.
@@ -470,7 +447,6 @@ def test_what_is_looked_at_too_late_is_not_shown_any_more(gate: Gate) -> None:
             os.kill(supervisor, signal.SIGCONT)
         assert not progress.tasks
         assert not progress.live.is_started
-        gate.open()
 
 
 @contextmanager
@@ -491,22 +467,22 @@ def close_quietly(close: Callable[..., object], *arguments: Any) -> None:
         pass  # it is closed, or what is still to be written cannot be
 
 
-def fail_at(gate: Path) -> None:
-    wait_at(gate)
-    raise LookupError("no register")
+def failing(gate: Gate) -> Callable[[], None]:
+    """A job."""
+    path = gate.path
 
-
-def test_a_terminal_that_is_gone_takes_no_job_with_it(
-    gate: Gate, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail(path: Path) -> None:
+    def fail() -> None:
         wait_at(path)
         raise LookupError("no register")
 
+    return fail
+
+
+def test_a_terminal_that_is_gone_takes_no_job_with_it(gate: Gate) -> None:
     with terminal() as (master, file):
         progress = progress_on(file, auto_refresh=False)
         pool = CompilePool(1, progress=progress)
-        future = pool.submit(fail, gate.path)
+        future = pool.submit(failing(gate))
         assert wait_until(lambda: len(progress.tasks) == 2)
         os.close(master)
         gate.open()
@@ -516,14 +492,10 @@ def test_a_terminal_that_is_gone_takes_no_job_with_it(
 
 
 def test_a_terminal_that_is_held_does_not_hold_jobs(gate: Gate) -> None:
-    def fail(path: Path) -> None:
-        wait_at(path)
-        raise LookupError("no register")
-
     with terminal() as (_, file):
         progress = progress_on(file, auto_refresh=False)
         with CompilePool(1, progress=progress) as pool:
-            future = pool.submit(fail, gate.path)
+            future = pool.submit(failing(gate))
             assert wait_until(lambda: len(progress.tasks) == 2)
             termios.tcflow(file, termios.TCOOFF)  # as Ctrl-S does
             try:
@@ -600,7 +572,7 @@ def test_as_completed_yields_what_that_of_the_standard_library_does(
 
 
 def test_as_completed_yields_each_future_as_soon_as_it_is_done(gate: Gate) -> None:
-    with CompilePool(2) as pool:
+    with CompilePool(2) as pool, gate:
         slow, quick = pool.submit(wait_at, gate.path), pool.submit(abs, 1)
         iterator = as_completed([slow, quick], progress=progress_on(Drawn()))
         assert next(iterator) is quick
@@ -614,7 +586,7 @@ def test_as_completed_raises_timeout_error_as_that_of_the_standard_library_does(
     gate: Gate, is_shown: bool
 ) -> None:
     progress = progress_on(Drawn())
-    with CompilePool(2) as pool:
+    with CompilePool(2) as pool, gate:
         quick = pool.submit(abs, 1)
         quick.result(PATIENCE_S)
         slow = pool.submit(wait_at, gate.path)
@@ -622,7 +594,6 @@ def test_as_completed_raises_timeout_error_as_that_of_the_standard_library_does(
         assert next(iterator) is quick
         with pytest.raises(TimeoutError, match=re.escape("1 (of 2) futures unfinished")):
             next(iterator)
-        gate.open()
     assert not progress.tasks
 
 

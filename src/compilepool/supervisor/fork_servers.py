@@ -76,6 +76,11 @@ class ForkServers:
         """All that live."""
         return [*self._leaving, *([] if self.current is None else [self.current])]
 
+    @property
+    def some_leave(self) -> bool:
+        """Whether there are some besides the current one."""
+        return bool(self._leaving)
+
     def of(self, worker: int) -> ForkServerLink:
         """The one that a worker comes from, which has not ended."""
         return next(server for server in self.all if worker in server.workers)

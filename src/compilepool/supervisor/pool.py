@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -16,10 +15,10 @@ from compilepool.supervisor.dumps import Dumps
 from compilepool.supervisor.job import Job
 from compilepool.supervisor.loop import Loop
 from compilepool.supervisor.memory_room import MemoryRoom
+from compilepool.supervisor.rest import give_back_memory
 from compilepool.supervisor.scheduler import Scheduler
 from compilepool.supervisor.staffing import StaffingPolicy
 from compilepool.supervisor.tally import Tally
-from compilepool.wire import kernel
 from compilepool.wire.channel import refuse
 from compilepool.wire.config import PoolConfig
 from compilepool.wire.failure import Cause, Failure
@@ -171,11 +170,11 @@ class Pool:
         if scheduler.is_warm != self._is_warm:
             self._is_warm = scheduler.is_warm
             self._client.send(Message(Kind.WARMTH, flag=self._is_warm))
-        if self._tally.note_sleep(time.monotonic(), is_asleep=scheduler.is_asleep):
-            if scheduler.is_asleep:
-                gc.collect()
-                kernel.give_back_memory()
-            what = "has quiesced" if scheduler.is_asleep else "wakes up"
+        is_asleep = scheduler.is_asleep and not self._crew.fork_servers.some_leave
+        if self._tally.note_sleep(time.monotonic(), is_asleep=is_asleep):
+            if is_asleep:
+                give_back_memory()
+            what = "has quiesced" if is_asleep else "wakes up"
             self.log(Level.INFO, __name__, f"the pool {what}")
 
     def _look_at_memory(self, age_s: float) -> None:

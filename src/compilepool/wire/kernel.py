@@ -16,6 +16,8 @@ import sys
 import time
 from collections.abc import Collection, Iterable
 
+_MADV_DONTNEED = 4  # <sys/mman.h>
+
 # <linux/prctl.h>
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -56,10 +58,18 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def give_back_memory() -> None:
+def trim_heap() -> None:
     """Give the kernel what this process has freed, malloc_trim(3); where libc has that."""
     with contextlib.suppress(AttributeError):
         _libc().malloc_trim(0)
+
+
+def drop_pages(start: int, end: int) -> None:
+    """Have the kernel forget that this process has these pages of a file in memory.
+
+    They come back when they are touched, madvise(2). Whatever was written to them is lost.
+    """
+    _libc().madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
 
 
 def _prctl(option: int, value: int) -> None:
