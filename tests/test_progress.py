@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -363,8 +363,8 @@ def test_a_display_of_the_users_is_used_and_left_as_it_was(
     if is_started:
         progress.start()
     with shown_in(progress, way, gate, {"a": in_phase(gate), "b": in_phase(gate)}):
-        for text in ("theirs", "compiling", "a  ptxas", "b  ptxas"):
-            assert wait_until(lambda text=text: text in file.screen.text)
+        texts = ("theirs", "compiling", "a  ptxas", "b  ptxas")
+        assert wait_until(lambda: all(text in file.screen.text for text in texts))
         assert progress.live.is_started
     assert progress.task_ids == [theirs]
     assert progress.live.is_started == is_started
@@ -461,10 +461,8 @@ def terminal() -> Iterator[tuple[int, io.TextIOWrapper]]:
 
 
 def close_quietly(close: Callable[..., object], *arguments: Any) -> None:
-    try:
+    with suppress(OSError):  # it is closed, or what is still to be written cannot be
         close(*arguments)
-    except OSError:
-        pass  # it is closed, or what is still to be written cannot be
 
 
 def failing(gate: Gate) -> Callable[[], None]:
@@ -573,7 +571,8 @@ def test_as_completed_yields_what_that_of_the_standard_library_does(
 
 def test_as_completed_yields_each_future_as_soon_as_it_is_done(gate: Gate) -> None:
     with CompilePool(2) as pool, gate:
-        slow, quick = pool.submit(wait_at, gate.path), pool.submit(abs, 1)
+        slow: Future[Any] = pool.submit(wait_at, gate.path)
+        quick: Future[Any] = pool.submit(abs, 1)
         iterator = as_completed([slow, quick], progress=progress_on(Drawn()))
         assert next(iterator) is quick
         assert not slow.done()
@@ -587,9 +586,9 @@ def test_as_completed_raises_timeout_error_as_that_of_the_standard_library_does(
 ) -> None:
     progress = progress_on(Drawn())
     with CompilePool(2) as pool, gate:
-        quick = pool.submit(abs, 1)
+        quick: Future[Any] = pool.submit(abs, 1)
         quick.result(PATIENCE_S)
-        slow = pool.submit(wait_at, gate.path)
+        slow: Future[Any] = pool.submit(wait_at, gate.path)
         iterator = as_completed([slow, quick], 0.3, progress=progress if is_shown else False)
         assert next(iterator) is quick
         with pytest.raises(TimeoutError, match=re.escape("1 (of 2) futures unfinished")):

@@ -907,9 +907,9 @@ class Pool(RuleBasedStateMachine):
             order = {each: (-self.priority[each], each) for each in {job, *waiting}}
             assert order[job] == min(order.values()), "not first come, first served"
             self.ever_sent.add(job)
-        sent = self.jobs_at_workers()
-        if len(sent) > 1 and self.expected[job]:
-            assert sum(self.expected[each] for each in sent) <= self.free
+        sent = self.jobs_sent()
+        if sent and self.expected[job]:
+            assert sum(self.expected[each] for each in {job, *sent}) <= self.free
         process = self.processes[worker]
         assert not process.is_known_crashing
         assert not process.is_ending
@@ -992,6 +992,16 @@ class Pool(RuleBasedStateMachine):
     def jobs_at_workers(self) -> set[int]:
         """As the scheduler sees it."""
         return {job for worker in self.processes for job in self.scheduler.jobs_of(worker)}
+
+    def jobs_sent(self) -> set[int]:
+        """As it is, but for those whose end has been heard."""
+        sent: set[int] = set()
+        for process in self.processes.values():
+            sent.update(process.socket)
+            sent.update(word for word in process.said if word != READY)
+            if process.running is not None:
+                sent.add(process.running)
+        return sent
 
     def waiting(self) -> set[int]:
         return set(self.may_go_ahead) - set(self.ends) - self.jobs_at_workers()

@@ -211,8 +211,9 @@ def test_reload_ends_idle_workers_and_lets_running_jobs_end(is_running: bool) ->
         assert actions == [ReplaceForkServer(), TakeBack(2)]
         actions = scheduler.taken_back(2, [], NOW)
         assert actions == [EndWorker(1), StartWorker(3), StartWorker(4)]
-        assert submit(scheduler, 2) == []  # those that start get it when they are ready
-        assert scheduler.worker_ready(3, NOW) == [SendJob(3, 2)]
+        assert submit(scheduler, 2) == [SendJob(3, 2)]
+        assert scheduler.worker_ready(4, NOW) == [TakeBack(3)]  # nobody waits for the slower one
+        assert scheduler.taken_back(3, [2], NOW) == [SendJob(4, 2)]
         assert scheduler.job_finished(2, 1, LATE) == [EndWorker(2)]
     else:
         actions = scheduler.reload(NOW)

@@ -41,7 +41,7 @@ class Dispatch(Generic[Cause]):
         else:
             self._jobs.ask_anew()
             self._give_to_the_idle(actions, now)
-            self._give_to_new_ones(actions, now)
+            self._give_to_those_that_start(actions, now)
             self._give_ahead(actions, now)
         return actions + self._staffing.adjust(
             now, unfinished=len(self._jobs), some_wait=self._jobs.some_wait
@@ -53,8 +53,10 @@ class Dispatch(Generic[Cause]):
             worker, _ = workers.idle.popitem()
             self._give(actions, worker, now)
 
-    def _give_to_new_ones(self, actions: list[Action[Cause]], now: float) -> None:
+    def _give_to_those_that_start(self, actions: list[Action[Cause]], now: float) -> None:
         workers = self._workers
+        while workers.expected and workers.may_run_more and self._jobs.next():
+            self._give(actions, next(iter(workers.expected)), now)
         while workers.has_room and workers.may_run_more and self._jobs.next():
             worker = workers.add()
             actions.append(StartWorker(worker))

@@ -27,6 +27,8 @@ class Roster:
         """The last in is the first out: its caches are warm."""
         self.starting: dict[Worker, None] = {}
         """Those that start, and have a job already."""
+        self.expected: dict[Worker, None] = {}
+        """Those that start, and have none."""
         self.unreported: dict[Worker, None] = {}
         """Those with a job that may be short, in the order in which their jobs began."""
         self.spent: dict[Worker, None] = {}
@@ -37,7 +39,7 @@ class Roster:
         """Who is being started in place of whom, who works on until then."""
         self._ready: dict[Worker, None] = {}
         self._indexes = (
-            *(self.idle, self.starting, self.unreported, self.spent),
+            *(self.idle, self.starting, self.expected, self.unreported, self.spent),
             *(self._busy, self._ready),
         )
 
@@ -86,6 +88,7 @@ class Roster:
         worker = self._next_worker
         self._next_worker += 1
         self._workers[worker] = WorkerState()
+        self.expected[worker] = None
         return worker
 
     def is_full(self) -> None:
@@ -98,6 +101,7 @@ class Roster:
         state = self._workers[worker]
         state.is_ready = True
         self.starting.pop(worker, None)
+        self.expected.pop(worker, None)
         if state.may_have_more:
             self._ready[worker] = None
         for predecessor, successor in list(self._successors.items()):
@@ -110,6 +114,7 @@ class Roster:
         """It gets a job, behind those that it has."""
         state = self._workers[worker]
         state.jobs.append(job)
+        self.expected.pop(worker, None)
         if not state.is_ready:
             self.starting[worker] = None
             self._busy[worker] = None
@@ -132,6 +137,8 @@ class Roster:
             self.spent[worker] = None
         elif state.is_ready:
             self.idle[worker] = None
+        else:
+            self.expected[worker] = None
 
     def expire(self, worker: Worker) -> None:
         """It gets no more jobs, and goes when it has none."""
@@ -141,6 +148,7 @@ class Roster:
         state.is_expiring = True
         self._may_be_replaced(worker)
         self.idle.pop(worker, None)
+        self.expected.pop(worker, None)
         if not state.jobs:
             self.spent[worker] = None
 
