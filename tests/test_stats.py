@@ -189,6 +189,23 @@ def test_jobs_and_processes_are_logged_with_names_and_pids(
     assert died in messages(caplog, logging.WARNING)
 
 
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_what_workers_and_fork_servers_have_to_say_is_logged(
+    caplog: pytest.LogCaptureFixture, start_method: str
+) -> None:
+    caplog.set_level(logging.DEBUG, "compilepool")
+    told = {"preload": ["json"], "initializer": abs, "initargs": [1]}
+    with CompilePool(1, start_method=start_method, **told) as pool:  # type: ignore[arg-type] # parametrized
+        worker = pool.submit(os.getpid).result(PATIENCE_S)
+    debug = messages(caplog, logging.DEBUG)
+    (initialized,) = [text for name, text in debug if name == "compilepool.worker.main"]
+    assert initialized.startswith("the initializer took ")
+    assert initialized.endswith(f" (pid {worker})")
+    (imported,) = [text for name, text in debug if name == "compilepool.worker.preload"]
+    assert imported.startswith("imported json in ")
+    assert imported.endswith(f"(pid {worker})") == (start_method == "spawn")
+
+
 def test_a_pool_that_nobody_listens_to_sends_no_log_messages(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from compilepool.supervisor.crash_watch import CrashWatch
+from compilepool.supervisor.crew_log import CrewLog
 from compilepool.supervisor.endings import Endings
 from compilepool.supervisor.fork_servers import ForkServers
 from compilepool.supervisor.forkserver_link import ForkServerLink
@@ -25,7 +26,7 @@ from compilepool.wire import kernel
 from compilepool.wire.channel import close_all, handle_each, refuse
 from compilepool.wire.config import PoolConfig
 from compilepool.wire.failure import CRASH_HEAD, Cause, Failure
-from compilepool.wire.messages import Kind, Level, Message, ProtocolError, read_json
+from compilepool.wire.messages import Kind, Message, ProtocolError, read_json
 from compilepool.wire.orders import WorkerOrders
 from compilepool.wire.payloads import Payload, of_message
 from compilepool.wire.snapshot import JobSnapshot
@@ -33,7 +34,6 @@ from compilepool.wire.submission import JobTerms
 
 _WORKERS_EXIT_S = 1.0
 _ORDERLY_EXIT_S = 2.0
-_SOURCE = "compilepool.supervisor.crew"
 _CRASH_HEAD = CRASH_HEAD.encode()
 _KILLED_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 
@@ -62,7 +62,8 @@ class Crew:
         self._exits: dict[int, Timer] = {}
         """Until when those that were told to may take to exit."""
         self.sender = JobSender()
-        self._log_dir = LogDir(config.log_dir, listener.name_of, self._warn)
+        self._log = CrewLog(listener)
+        self._log_dir = LogDir(config.log_dir, listener.name_of, self._log.warn)
         self._crash_watch = CrashWatch(loop, config, listener.worker_crashing)
         self._limit_watch = LimitWatch(loop, self._over_limit)
         self._endings = Endings(loop, self._crash_watch)
@@ -75,7 +76,7 @@ class Crew:
             fd_limit,
             self._handle_fork_server,
             self._fork_server_lost,
-            self._warn,
+            self._log.warn,
             self._crash_watch.inspector_pids,
         )
 
@@ -207,22 +208,6 @@ class Crew:
         message = Message(Kind.START_WORKER, link.number, body=body, fds=tuple(fds))
         server.send(message)
 
-    def _log(self, level: Level, text: str) -> None:
-        self._listener.log(level, _SOURCE, text)
-
-    def _warn(self, text: str) -> None:
-        self._log(Level.WARNING, text)
-
-    def _relay_log(self, message: Message, pid: int) -> None:
-        """A process has something for the client's logging."""
-        body = read_json(message.body)
-        source, text = str(body.get("source")), str(body.get("text"))
-        try:
-            level = Level(message.flag)
-        except ValueError:
-            refuse(message, "of an unknown level")
-        self._listener.log(level, source, f"{text} (pid {pid})")
-
     # The workers
 
     def _new_link(self, number: int) -> WorkerLink:
@@ -273,7 +258,7 @@ class Crew:
                 self._end_output(link)
             self._listener.job_ended(link.number, message)
         elif kind is Kind.LOGGED and not message.fds:
-            self._relay_log(message, link.pid)
+            self._log.relay(message, link.pid)
         elif link.is_ready:
             refuse(message, "from a worker that has started")  # it would concern all workers
         elif kind is Kind.INITIALIZER_FAILED:
@@ -331,7 +316,7 @@ class Crew:
             self._end_output(link)
         self._forget(link)
         end = "has ended" if why.exitcode == 0 else f"has died, exit code {why.exitcode}"
-        self._log(Level.DEBUG, f"worker {link.number} (pid {link.pid}) {end}")
+        self._log.debug(f"worker {link.number} (pid {link.pid}) {end}")
         self._listener.worker_lost(link.number, last_started, why)
 
     def _end_output(self, link: WorkerLink) -> None:
@@ -351,15 +336,12 @@ class Crew:
         elif kind is Kind.WORKER_EXITED:
             self._worker_exited(message)
         elif kind is Kind.LOGGED:
-            self._relay_log(message, server.pid)
+            self._log.relay(message, server.pid)
         elif kind is Kind.IMPORTING:
             server.importing = message.body.decode(errors="replace")
         elif kind is Kind.READY:
-            server.is_ready = True
-            server.importing = ""
-            server.ready_at = time.monotonic()
-            self._log(Level.DEBUG, f"the fork server (pid {server.pid}) is ready")
-            self.fork_servers.end_if_idle(server)
+            self.fork_servers.is_ready(server)
+            self._log.debug(f"the fork server (pid {server.pid}) is ready")
         elif kind is Kind.PRELOAD_FAILED:
             self._preload_raised(server, message)
         elif kind is Kind.UNSAFE_TO_FORK:
@@ -373,26 +355,22 @@ class Crew:
         except (KeyError, TypeError, ValueError):
             refuse(message, "without a pid")
         link.started(pid, message.fds[0])
-        self._log(Level.DEBUG, f"worker {link.number} (pid {pid}) has started")
+        self._log.debug(f"worker {link.number} (pid {pid}) has started")
         self._crash_watch.read(link)  # it may have crashed already
 
     def _fall_back_to_spawn(self, server: ForkServerLink, reason: str) -> None:
         if server is not self.fork_servers.current:
             return  # it is about to end
-        self._warn(reason)
-        self._config = self._config._replace(start_method="spawn")
-        self.fork_servers.config = self._config
-        self.fork_servers.bury(server)
-        self.fork_servers.drop(server)
-        successor = self.fork_servers.start()
+        self._log.warn(reason)
+        successor = self.fork_servers.start_spawning_in_place_of(server)
         for number in server.workers:
             successor.workers.add(number)
             self._request(successor, self._workers[number])
 
     def _fork_server_lost(self, server: ForkServerLink) -> None:
         exitcode, text = self.fork_servers.bury(server)
-        level = Level.DEBUG if server.is_leaving else Level.WARNING
-        self._log(level, f"the fork server (pid {server.pid}) has ended, exit code {exitcode}")
+        tell = self._log.debug if server.is_leaving else self._log.warn
+        tell(f"the fork server (pid {server.pid}) has ended, exit code {exitcode}")
         # It stays in place for what its workers' last words cause: that must start no new one.
         links = [self._workers[number] for number in sorted(server.workers)]
         for link in links:

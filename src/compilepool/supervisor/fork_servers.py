@@ -58,8 +58,7 @@ class ForkServers:
         spared: Callable[[], Iterable[int]],
     ) -> None:
         self._loop = loop
-        self.config = config
-        """As the next one shall have it."""
+        self._config = config
         self._client_pidfd = client_pidfd
         self._fd_limit = fd_limit
         self._on_message = on_message
@@ -94,11 +93,25 @@ class ForkServers:
     def start(self) -> ForkServerLink:
         """Start one, which is the current one. Raises OSError if that fails."""
         server = ForkServerLink(
-            self._loop, self.config, self._client_pidfd, self._fd_limit, self._read
+            self._loop, self._config, self._client_pidfd, self._fd_limit, self._read
         )
         self.started += 1
         self.current = server
         return server
+
+    def start_spawning_in_place_of(self, server: ForkServerLink) -> ForkServerLink:
+        """Forking it is unsafe: start one that exec's workers, and end it. Raises OSError."""
+        self._config = self._config._replace(start_method="spawn")
+        self.bury(server)
+        self.drop(server)
+        return self.start()
+
+    def is_ready(self, server: ForkServerLink) -> None:
+        """It has done the preload."""
+        server.is_ready = True
+        server.importing = ""
+        server.ready_at = time.monotonic()
+        self.end_if_idle(server)
 
     def let_go(self) -> None:
         """The current one is to end when its workers have."""

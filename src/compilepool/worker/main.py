@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from compilepool.wire.channel import Channel
-from compilepool.wire.messages import Form, Kind, Message
+from compilepool.wire.messages import Form, Kind, Level, Message, log_message
 from compilepool.wire.orders import WorkerOrders
 from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
 from compilepool.wire.serializers import Serializer, load_payload
@@ -72,7 +72,10 @@ def _serve(
         if startup_fd is not None:
             startup = Startup(*load_payload(Payload(Form.MEMFD, b"", startup_fd)))
         if startup.initializer is not None:
+            start = time.monotonic()
             startup.initializer(*startup.initargs)
+            took = f"the initializer took {time.monotonic() - start:.3g} s"
+            channel.send(log_message(Level.DEBUG, __name__, took))
     except BaseException as error:  # noqa: BLE001 - runs the user's code
         outcome, payload = raised(error)
         channel.send(payload.message(Kind.INITIALIZER_FAILED, 0, outcome))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import time
 import traceback
 
 from compilepool.wire.channel import Channel
-from compilepool.wire.messages import Kind, json_message, text_message
+from compilepool.wire.messages import Kind, Level, json_message, log_message, text_message
 
 
 def preload(module: str, channel: Channel) -> bool:
@@ -16,10 +17,13 @@ def preload(module: str, channel: Channel) -> bool:
         False if it could not be imported. The supervisor knows; this process should exit.
     """
     channel.send(text_message(Kind.IMPORTING, module))
+    start = time.monotonic()
     try:
         importlib.import_module(module)
     except BaseException:  # noqa: BLE001 - a module may raise SystemExit, too
         body = {"module": module, "text": traceback.format_exc()}
         channel.send(json_message(Kind.PRELOAD_FAILED, body))
         return False
+    seconds = time.monotonic() - start
+    channel.send(log_message(Level.DEBUG, __name__, f"imported {module} in {seconds:.3g} s"))
     return True
