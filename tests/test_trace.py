@@ -45,11 +45,18 @@ def read(path: Path) -> list[Event]:
 
 
 def read_meanwhile(path: Path) -> list[Event]:
-    """Read what somebody writes just now."""
-    try:
-        return read(path)
-    except ValueError:
-        return read(path)  # the kernel has let us read half of a write; this time there is none
+    """Read what somebody writes just now: the kernel lets us see half of a write, for a moment."""
+    events: list[Event] = []
+
+    def is_whole() -> bool:
+        try:
+            events[:] = read(path)
+        except ValueError:
+            return False
+        return True
+
+    assert wait_until(is_whole)
+    return events
 
 
 def slices(events: list[Event], category: str = "job") -> list[Event]:
