@@ -1,7 +1,7 @@
 """A client that shows how its jobs get on, on the terminal that is its error output.
 
-Arguments: who shows it, "pool" or "as_completed"; a scenario; a folder with a gate for each job to
-wait at. It writes `done NAME` for each job that has ended, and `the end` at last.
+Arguments: who shows it, "pool", "as_completed" or "both"; a scenario; a folder with a gate for each
+job to wait at. It writes `done NAME` for each job that has ended, and `the end` at last.
 """
 
 import fcntl
@@ -38,7 +38,7 @@ def fail(gate: Path, phase: str, text: str) -> None:
 
 def ended(futures: Iterable[CompileFuture[Any]]) -> Iterator[Future[Any]]:
     """The futures as they are done; progress is shown by this or by the pool."""
-    if WAY == "as_completed":
+    if WAY != "pool":
         yield from as_completed(futures, progress=True)
         return
     left: set[Future[Any]] = set(futures)
@@ -86,7 +86,7 @@ def run_jobs(pool: CompilePool) -> None:
 def run_unseen(pool: CompilePool) -> None:
     """For long enough that it would be shown, if there were a terminal."""
     futures: list[CompileFuture[Any]] = [
-        pool.submit(select.select, [], [], [], 0.6),
+        pool.submit(select.select, [], [], [], 0.5),
         pool.submit(int, "no number"),
     ]
     for _ in ended(futures):
@@ -96,7 +96,7 @@ def run_unseen(pool: CompilePool) -> None:
 def main() -> None:
     # The terminal is its standard input; it leads its session already.
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    pool = CompilePool(2, progress=WAY == "pool")
+    pool = CompilePool(2, progress=WAY != "as_completed")
     if SCENARIO == "exit":
         run_jobs(pool)
     with pool:

@@ -17,7 +17,7 @@ from compilepool.options import check_progress
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from compilepool.observe.progress import Board
+    from compilepool.observe.board import Board
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ def as_completed(
 def _shown(
     futures: set[Future[T]], timeout: float | None, progress: Progress | None
 ) -> Iterator[Future[T]]:
-    from compilepool.observe.progress import Board
+    from compilepool.observe.board import Board
 
     shown = _Shown(futures, Board("compiling", progress))
     sampler = Sampler(shown.look, [shown], _SAMPLE_S)
@@ -81,7 +81,7 @@ class _Shown:
         error = None if future.cancelled() else future.exception()
         if error is not None:
             name = future.name if isinstance(future, CompileFuture) else "a job"
-            self._board.tell_failure(name, error)
+            self._board.note_failure(name, error)
 
     def look(self) -> Look:
         """How things are."""
@@ -106,5 +106,4 @@ class _Shown:
         self._board.close()
 
     def abandon(self) -> None:
-        """As `Observer.abandon`."""
-        self._board.abandon()
+        """As `Observer.abandon`: the board knows by itself."""

@@ -240,5 +240,6 @@ def _prepare(channel: Channel, config: PoolConfig) -> bool:
         return False
     flush_output()  # or each worker would print again what the preload has printed
     gc.collect()
+    kernel.trim_heap()
     gc.freeze()  # no collection of a worker touches, and so copies, what it shares with this one
     return True

@@ -36,7 +36,7 @@ class Histogram:
         """Count one. What is less than a microsecond, or negative, counts as that."""
         index = 0
         if seconds > _SHORTEST_S:
-            index = min(int(math.log2(seconds / _SHORTEST_S) * _PER_DOUBLING), _BUCKETS - 1)
+            index = int(min(math.log2(seconds / _SHORTEST_S) * _PER_DOUBLING, _BUCKETS - 1))
         self._counts[index] += 1
         self.count += 1
         self._max = max(self._max, seconds)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import sys
 import threading
 from typing import Any
 
 from rich.console import Console
+from rich.file_proxy import FileProxy
 from rich.progress import (
     BarColumn,
     Progress,
@@ -47,14 +51,17 @@ class Terminal:
         self._lock = threading.RLock()
         self._users = 0
         self._progress: Progress | None = None
+        self._ends_with_process = False
 
     def open(self) -> Progress | None:
         """Draw, until `close`. None if error output is no terminal: then nothing is drawn."""
         with self._lock:
             if self._progress is None:
                 console = Console(stderr=True)
-                if not console.is_terminal or console.is_dumb_terminal:
+                # Not what rich calls a terminal: that may be a file that is to be coloured.
+                if not _is_terminal(sys.stderr) or console.is_dumb_terminal:
                     return None
+                self._end_with_process()
                 self._progress = Progress(
                     _OfTotal(SpinnerColumn()),
                     TextColumn("{task.description}", markup=False),
@@ -64,6 +71,8 @@ class Terminal:
                     console=console,
                     refresh_per_second=_PER_SECOND,
                     transient=True,
+                    # What is printed meanwhile goes above it, unless it goes elsewhere.
+                    redirect_stdout=_is_terminal(sys.stdout),
                 )
                 self._progress.start()
             self._users += 1
@@ -72,16 +81,40 @@ class Terminal:
     def close(self) -> None:
         """One who has opened it does not need it any more."""
         with self._lock:
-            self._users -= 1
+            self._users = max(0, self._users - 1)
             if self._users == 0 and self._progress is not None:
                 progress, self._progress = self._progress, None
                 progress.stop()
 
-    def abandon(self) -> None:
-        """In a child that the user has forked: the terminal is the parent's."""
+    def _end_with_process(self) -> None:
+        if not self._ends_with_process:
+            self._ends_with_process = True
+            atexit.register(self._stop)
+            os.register_at_fork(after_in_child=self._abandon)
+
+    def _stop(self) -> None:
+        """The program ends while it is shown."""
+        with self._lock:
+            progress, self._progress = self._progress, None
+        if progress is not None:
+            progress.stop()
+
+    def _abandon(self) -> None:
+        """In a child that the user has forked: the terminal is the parent's, and all locks are."""
         self._lock = threading.RLock()
         self._users = 0
         self._progress = None
+        for name in ("stdout", "stderr"):
+            file = getattr(sys, name)
+            if isinstance(file, FileProxy):
+                setattr(sys, name, file.rich_proxied_file)
+
+
+def _is_terminal(file: Any) -> bool:
+    try:
+        return bool(file.isatty())
+    except (AttributeError, ValueError, OSError):  # there is none, or it is closed
+        return False
 
 
 TERMINAL = Terminal()

@@ -5,6 +5,8 @@ The format: "Trace Event Format", a JSON array of events with times in microseco
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import logging
 import os
@@ -38,18 +40,28 @@ class TraceFile:
     def __init__(self, path: str) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         self._fd = os.open(path, flags, 0o666)
-        self.path = path
+        self._path = path
         self._is_empty = True
-        os.pwrite(self._fd, b"[" + _END, 0)
         self._at = 1
+        try:
+            os.pwrite(self._fd, b"[" + _END, 0)
+        except OSError:
+            os.close(self._fd)
+            raise
 
     def write(self, events: list[dict[str, Any]]) -> None:
         """Put events at the end of the array. Raises OSError."""
         text = b",\n".join(json.dumps(event).encode() for event in events)
         text = (b"\n" if self._is_empty else b",\n") + text
-        # In one go, over the end of the array, so that there always is one.
-        if os.pwrite(self._fd, text + _END, self._at) < len(text + _END):
-            raise OSError(f"the disk of {self.path} is full")
+        try:
+            # In one go, over the end of the array, so that there always is one.
+            if os.pwrite(self._fd, text + _END, self._at) < len(text + _END):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
+        except OSError:
+            with contextlib.suppress(OSError):  # what was there before is all there is
+                os.ftruncate(self._fd, self._at)
+                os.pwrite(self._fd, _END, self._at)
+            raise
         self._at += len(text)
         self._is_empty = False
 

@@ -68,7 +68,8 @@ class Crew:
         self._limit_watch = LimitWatch(loop, self._over_limit)
         self._endings = Endings(loop, self._crash_watch)
         self._pins = CpuPins(config.cpus, pin=config.pin_workers)
-        self._is_idle_memory_told = False
+        self._idle_memory_of: int | None = None
+        """Who was asked, as the first, what it takes without a job. Workers are alike."""
         self.fork_servers = ForkServers(
             loop,
             config,
@@ -191,6 +192,8 @@ class Crew:
         return bool(self._workers) and any(server.is_ready for server in servers)
 
     def _request(self, server: ForkServerLink, link: WorkerLink) -> None:
+        if self._idle_memory_of is None:
+            self._idle_memory_of = link.number
         fds: list[int] = []
         try:
             for fd in (*link.fds.flat(), *self._startup_fds):
@@ -198,10 +201,9 @@ class Crew:
         except OSError:
             close_all(fds)
             raise
-        # Workers are alike: one that tells is enough.
         orders = WorkerOrders(
             self._pins.cpus_of(link.number),
-            not self._is_idle_memory_told,
+            self._idle_memory_of == link.number,
             self._config.max_worker_memory or 0,
         )
         body = orders.encode()
@@ -231,6 +233,8 @@ class Crew:
         self._limit_watch.forget(link.number)
         self._endings.forget(link)
         self._pins.free(link.number)
+        if self._idle_memory_of == link.number and not link.is_ready:
+            self._idle_memory_of = None
         if exit_timer := self._exits.pop(link.number, None):
             exit_timer.cancel()
         self.fork_servers.worker_gone(link.number)
@@ -269,7 +273,6 @@ class Crew:
             link.is_ready = True
             link.importing = ""
             if message.id:
-                self._is_idle_memory_told = True
                 self._listener.idle_memory(message.id)
             self._listener.worker_ready(link.number)
         elif kind is Kind.IMPORTING:

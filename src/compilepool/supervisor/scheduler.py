@@ -292,7 +292,7 @@ class Scheduler(Generic[Cause]):
         if not (state.is_ready or state.is_killed or state.is_dismissed):
             actions += self._start_failed(cause)
         elif not state.is_retired and not state.jobs:
-            self._staffing.has_died_idle(state.served)
+            self._staffing.has_died_idle(state.served, now - state.since)
         return actions + self._dispatch.next_actions(now)
 
     def worker_refused(self, worker: Worker, cause: Cause, now: float) -> list[Action[Cause]]:

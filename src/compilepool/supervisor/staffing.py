@@ -15,8 +15,10 @@ from compilepool.supervisor.actions import (
 from compilepool.supervisor.roster import Roster
 
 MAX_IDLE_DEATHS = 5
-"""So many workers for each that there may be, that die in a row before they have ended a job, are
-not replaced until there is a job."""
+"""So many workers for each that there may be, that die in a row, soon, and before they have ended a
+job, are not replaced until there is a job."""
+
+_LONG_IDLE_S = 10.0
 
 
 class StaffingPolicy(NamedTuple):
@@ -72,7 +74,7 @@ class Staffing:
         """Whether all workers have started that were asked for, and there is one at least."""
         if self.is_asleep:
             return False
-        wanted = max(1, self.floor)
+        wanted = max(1, self._warm, self._policy.min_workers)
         return self._roster.ready >= wanted or (
             self._roster.is_as_full_as_can_be and self._roster.ready == self._roster.staying > 0
         )
@@ -114,9 +116,11 @@ class Staffing:
         if self._quiet_since is not None:
             self._quiet_since = now
 
-    def has_died_idle(self, served: int) -> None:
-        """A worker that had ended so many jobs has died, and had none."""
-        if not served:
+    def has_died_idle(self, served: int, idle_s: float) -> None:
+        """A worker has died that had ended so many jobs, and had been idle for so long."""
+        if idle_s > _LONG_IDLE_S:
+            self._idle_deaths = 0
+        elif not served:
             self._idle_deaths += 1
             if self._idle_deaths >= MAX_IDLE_DEATHS * self._max_workers:
                 self.give_up()

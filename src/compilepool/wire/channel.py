@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import contextlib
 import errno
+import mmap
 import os
 import socket
 import time
@@ -37,7 +38,9 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         sock.settimeout(None)  # whatever the program has set by `socket.setdefaulttimeout`
         self._sock = sock
-        self._buffer = memoryview(bytearray(MAX_PACKET))
+        # Pages of it are there only if packets are so long.
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        self._buffer = memoryview(mmap.mmap(-1, MAX_PACKET, flags=flags))
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
 

@@ -54,14 +54,15 @@ def check_platform() -> None:
 
 
 @functools.cache
-def _libc() -> ctypes.CDLL:
+def libc() -> ctypes.CDLL:
+    """The C library. One for all, and its functions with it: workers share what is found early."""
     return ctypes.CDLL(None, use_errno=True)
 
 
 def trim_heap() -> None:
     """Give the kernel what this process has freed, malloc_trim(3); where libc has that."""
     with contextlib.suppress(AttributeError):
-        _libc().malloc_trim(0)
+        libc().malloc_trim(0)
 
 
 def drop_pages(start: int, end: int) -> None:
@@ -69,11 +70,11 @@ def drop_pages(start: int, end: int) -> None:
 
     They come back when they are touched, madvise(2). Whatever was written to them is lost.
     """
-    _libc().madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
+    libc().madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
 
 
 def _prctl(option: int, value: int) -> None:
-    if _libc().prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+    if libc().prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
         error = ctypes.get_errno()
         raise OSError(error, f"prctl({option}, {value}): {os.strerror(error)}")
 
@@ -95,8 +96,7 @@ def die_with_parent(parent_pid: int) -> None:
 
 def die_first_for_memory() -> None:
     """Be the first that the kernel kills when memory runs out, with all children; proc(5)."""
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")
+    _write("/proc/self/oom_score_adj", b"1000")
 
 
 def use_cpus(cpus: Collection[int], nice: int) -> None:
@@ -359,16 +359,25 @@ def set_process_title(title: str, comm: str) -> None:
     The title is cut to the space that the original command line took. Does nothing where the
     kernel hides the addresses.
     """
-    with contextlib.suppress(OSError), open("/proc/self/comm", "w") as file:
-        file.write(comm[:_COMM_LENGTH])
+    _write("/proc/self/comm", comm[:_COMM_LENGTH].encode())
     with contextlib.suppress(OSError, ValueError, IndexError):
-        with open("/proc/self/stat", "rb") as file:
+        with open("/proc/self/stat", "rb", buffering=0) as file:
             fields = file.read().rpartition(b")")[2].split()
         start, end = int(fields[45]), int(fields[46])  # proc(5): (48) arg_start, (49) arg_end
         if 0 < start < end:
             room = end - start
             text = title.encode()[: room - 1]
             ctypes.memmove(start, text.ljust(room, b"\0"), room)
+
+
+def _write(path: str, data: bytes) -> None:
+    """Write to a file of `/proc`, if that is allowed. Takes less memory than `open`."""
+    with contextlib.suppress(OSError):
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, data)
+        finally:
+            os.close(fd)
 
 
 def _listdir(path: str) -> list[str]:

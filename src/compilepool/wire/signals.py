@@ -10,6 +10,8 @@ import mmap
 import os
 import signal
 
+from compilepool.wire import kernel
+
 DUMP_SIGNAL = signal.SIGRTMAX - 3
 """Has a worker write the Python traceback of all its threads to its crash socket."""
 
@@ -42,7 +44,7 @@ def handle_by_libc(number: int, function: str) -> None:
     Raises:
         OSError: the kernel refused.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = kernel.libc()
     action = _Sigaction()
     action.handler = ctypes.cast(getattr(libc, function), ctypes.c_void_p).value
     action.flags = _SA_ONSTACK
@@ -62,15 +64,16 @@ class AlternateStack:
     """
 
     def __init__(self, size: int) -> None:
-        self._memory = mmap.mmap(-1, size)
+        # Private: a child that a job forks has a stack of its own at the same place.
+        self._memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._view = ctypes.c_char.from_buffer(self._memory)
         stack = _Stack(ctypes.addressof(self._view), 0, size)
-        if ctypes.CDLL(None).sigaltstack(ctypes.byref(stack), None) != 0:
+        if kernel.libc().sigaltstack(ctypes.byref(stack), None) != 0:
             self.close()
             raise OSError("sigaltstack was refused")
 
     def close(self) -> None:
         stack = _Stack(None, _SS_DISABLE, 0)
-        ctypes.CDLL(None).sigaltstack(ctypes.byref(stack), None)
+        kernel.libc().sigaltstack(ctypes.byref(stack), None)
         del self._view
         self._memory.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from compilepool.wire.process_tree import read_proc
+
 
 def smaps_rollup(pid: int | str = "self") -> dict[str, int]:
     """Bytes by the names of `/proc/PID/smaps`. Slow: the kernel looks at each page.
@@ -10,12 +12,11 @@ def smaps_rollup(pid: int | str = "self") -> dict[str, int]:
         OSError: the process is gone, or may not be looked at.
         ValueError: it has no memory any more.
     """
+    _, *lines = read_proc(f"/proc/{pid}/smaps_rollup").splitlines() or [b""]
     values = {}
-    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii", errors="replace") as file:
-        next(file, "")
-        for line in file:
-            name, _, rest = line.partition(":")
-            values[name] = int(rest.split()[0]) * 1024
+    for line in lines:
+        name, _, rest = line.partition(b":")
+        values[name.decode()] = int(rest.split()[0]) * 1024
     if "Private_Dirty" not in values:
         raise ValueError(f"process {pid} has no memory")
     return values

@@ -88,8 +88,11 @@ def replace_usage(message: Message, usage: Usage) -> Message:
 
 
 def phases_text(phases: Sequence[tuple[str, float]]) -> str:
-    """The phases of a job, each with when it began, by `time.monotonic()`; the first ones."""
-    return json.dumps(phases[:_MAX_PHASES]) if phases else ""
+    """The phases of a job, each with when it began, by `time.monotonic()`; the first ones.
+
+    Names have some 100 bytes at most, so this has less than 64 KiB.
+    """
+    return json.dumps(phases[:_MAX_PHASES], ensure_ascii=False) if phases else ""
 
 
 def phases_of_text(text: str) -> list[tuple[str, float]]:

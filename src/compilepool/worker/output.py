@@ -7,6 +7,8 @@ import ctypes
 import os
 import sys
 
+from compilepool.wire import kernel
+
 _STREAMS = (1, 2)
 
 
@@ -27,7 +29,7 @@ class OutputCapture:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):  # a preload module may have put anything there
                 stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-        self._libc = ctypes.CDLL(None)
+        self._libc = kernel.libc()
         self._stdout = ctypes.c_void_p.in_dll(self._libc, "stdout")
         line_buffered = 1  # _IOLBF, <stdio.h> of glibc and musl
         self._libc.setvbuf(self._stdout, None, line_buffered, ctypes.c_size_t(0))

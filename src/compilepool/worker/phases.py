@@ -9,7 +9,7 @@ from compilepool.wire.status import StatusPage
 _page: StatusPage | None = None
 _phases: list[tuple[str, float]] = []
 _MAX_PHASES = 64
-_MAX_NAME = 100
+_MAX_NAME = 100  # bytes
 
 
 def report_phase(name: str) -> None:
@@ -30,7 +30,8 @@ def report_phase(name: str) -> None:
     if _page is not None:
         _page.set_phase(name)
         if len(_phases) < _MAX_PHASES:
-            _phases.append((name[:_MAX_NAME], time.monotonic()))
+            data = name.encode(errors="replace")[:_MAX_NAME]
+            _phases.append((data.decode(errors="ignore"), time.monotonic()))
 
 
 def take_phases() -> list[tuple[str, float]]:
