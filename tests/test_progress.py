@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import fcntl
+import gc
 import io
 import os
 import pty
@@ -16,6 +17,7 @@ import sys
 import termios
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -349,8 +351,7 @@ def in_phase(gate: Gate) -> Callable[[], None]:
     return work
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("is_started", [True, False])
+@pytest.mark.parametrize(("way", "is_started"), [("pool", True), ("as_completed", False)])
 def test_a_display_of_the_users_is_used_and_left_as_it_was(
     gate: Gate, way: str, is_started: bool
 ) -> None:
@@ -370,8 +371,7 @@ def test_a_display_of_the_users_is_used_and_left_as_it_was(
     assert [line.split()[0] for line in file.screen.lines] == ["theirs"]
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_names_of_jobs_are_no_markup_in_a_display_of_the_users(gate: Gate, way: str) -> None:
+def test_names_of_jobs_are_no_markup_in_a_display_of_the_users(gate: Gate) -> None:
     file = Drawn()
     name = "add[float][/nothing]"
     # Drawn by whoever changes it, so that nothing is hidden in a thread of its own.
@@ -381,7 +381,7 @@ def test_names_of_jobs_are_no_markup_in_a_display_of_the_users(gate: Gate, way: 
         progress.refresh()
         return name in file.screen.text
 
-    with shown_in(progress, way, gate, {name: in_phase(gate)}):
+    with shown_in(progress, "pool", gate, {name: in_phase(gate)}):
         assert wait_until(lambda: len(progress.tasks) == 2)
         assert wait_until(is_drawn)
 
@@ -408,6 +408,25 @@ def test_a_failure_from_before_the_display_is_there_is_shown_in_it(gate: Gate, w
         assert wait_until(lambda: "late" in file.screen.text)
         assert wait_until(lambda: "failed early  ValueError: " in file.screen.text)
     assert sum(line.startswith("failed") for line in file.screen.lines) == 1
+
+
+def failure_of(future: Future[Any]) -> BaseException:
+    error = future.exception(PATIENCE_S)
+    assert error is not None
+    return error
+
+
+@pytest.mark.parametrize("is_shown", [True, False])
+def test_a_failure_that_nobody_sees_is_not_kept(is_shown: bool) -> None:
+    # pytest has error output, so there is no terminal.
+    with CompilePool(1, progress=is_shown, keep_crashes=False) as pool:
+        error = weakref.ref(failure_of(pool.submit(os._exit, 1)))
+
+        def is_gone() -> bool:
+            gc.collect()
+            return error() is None
+
+        assert wait_until(is_gone)
 
 
 def test_short_jobs_one_after_the_other_draw_nothing() -> None:

@@ -27,7 +27,7 @@ from compilepool.wire.orders import WorkerOrders
 from compilepool.wire.payloads import of_message
 from compilepool.wire.spawn import FIRST_FD, process_command, spawn
 from compilepool.wire.worker_fds import WorkerFds
-from compilepool.worker.bootstrap import apply_config, bootstrap, flush_output
+from compilepool.worker.bootstrap import apply_config, bootstrap, flush_output, prepare
 from compilepool.worker.main import work
 from compilepool.worker.preload import preload
 
@@ -238,6 +238,7 @@ def _prepare(channel: Channel, config: PoolConfig) -> bool:
             )
         )
         return False
+    prepare()
     flush_output()  # or each worker would print again what the preload has printed
     gc.collect()
     kernel.trim_heap()

@@ -59,6 +59,12 @@ def libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
+def resolve(*names: str) -> None:
+    """Find functions of libc, so that processes that are forked later need not."""
+    for name in names:
+        getattr(libc(), name)
+
+
 def trim_heap() -> None:
     """Give the kernel what this process has freed, malloc_trim(3); where libc has that."""
     with contextlib.suppress(AttributeError):

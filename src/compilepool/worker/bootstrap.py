@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -15,7 +16,19 @@ from compilepool.wire.config import PoolConfig
 from compilepool.wire.orders import WorkerOrders
 from compilepool.wire.spawn import PACKAGE_ROOT
 from compilepool.worker import identity
-from compilepool.worker.parking import report_crashes
+from compilepool.worker.output import write_line_by_line
+from compilepool.worker.parking import give_threads_a_stack, report_crashes
+
+
+@functools.cache
+def prepare() -> None:
+    """Do what all workers need, and need not do each for itself: once for all that are forked.
+
+    What is written before the fork is shared; what a worker writes is its own.
+    """
+    give_threads_a_stack()
+    write_line_by_line()
+    kernel.resolve("sigaction", "sigaltstack", "sleep", "prctl")
 
 
 def bootstrap(
@@ -35,6 +48,7 @@ def bootstrap(
         orders: this worker's.
     """
     kernel.die_with_parent(parent_pid)
+    prepare()
     with contextlib.suppress(PermissionError):  # it leads its session already if it was exec'ed
         os.setsid()
     kernel.become_subreaper()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import sys
 
@@ -12,11 +13,24 @@ from compilepool.wire import kernel
 _STREAMS = (1, 2)
 
 
+def write_line_by_line() -> None:
+    """Have streams written so: what is in a buffer when the process crashes is lost."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # a preload module may have put anything there
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    line_buffered = 1  # _IOLBF, <stdio.h> of glibc and musl
+    kernel.libc().setvbuf(_stdout(), None, line_buffered, ctypes.c_size_t(0))
+    kernel.libc().fflush(_stdout())
+
+
+@functools.cache
+def _stdout() -> ctypes.c_void_p:
+    return ctypes.c_void_p.in_dll(kernel.libc(), "stdout")
+
+
 class OutputCapture:
     """Gives each job's output to one of two pipes, in turn, so that no two jobs' get mixed: while
     the supervisor still reads the one of the job before, this process may be at the next.
-
-    Also has streams written line by line: what is in a buffer when the process crashes is lost.
 
     Args:
         pipes: the pipes; None: output goes where it went before.
@@ -26,13 +40,6 @@ class OutputCapture:
         self._pipes = pipes
         self._turn = 1
         self._originals = [os.dup(stream) for stream in _STREAMS] if pipes else []
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):  # a preload module may have put anything there
-                stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-        self._libc = kernel.libc()
-        self._stdout = ctypes.c_void_p.in_dll(self._libc, "stdout")
-        line_buffered = 1  # _IOLBF, <stdio.h> of glibc and musl
-        self._libc.setvbuf(self._stdout, None, line_buffered, ctypes.c_size_t(0))
 
     def begin(self) -> None:
         """The next job is about to run."""
@@ -46,7 +53,7 @@ class OutputCapture:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(BaseException):  # a job may have put anything there
                 stream.flush()
-        self._libc.fflush(self._stdout)
+        kernel.libc().fflush(_stdout())
 
     def restore(self) -> None:
         """There are no more jobs: output goes where it went before."""
