@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 _MAX_ROWS = 8
 _MAX_NAME = 60
+_MAX_UNTOLD = 1000  # failures, until they can be shown
 _PATIENCE_S = 1.0
 
 
@@ -47,7 +48,7 @@ class Board:
         self._total: TaskID | None = None
         self._rows: list[TaskID] = []
         self._failed = 0
-        self._untold: deque[tuple[str, BaseException]] = deque()
+        self._untold: deque[tuple[str, str]] = deque(maxlen=_MAX_UNTOLD)
         self._lock = threading.Lock()
         self._owner_pid = os.getpid()
 
@@ -59,7 +60,8 @@ class Board:
     def note_failure(self, name: str, error: BaseException) -> None:
         """A job has failed: that is shown next time. Any thread; never waits."""
         self._failed += 1
-        self._untold.append((name, error))
+        if not self._is_over:
+            self._untold.append((name, headline(error)))  # the error itself may keep much alive
 
     def show(self, done: int, total: int, running: Sequence[RunningJob]) -> None:
         """Show how things are; opens it, if it can be seen at all."""
@@ -129,9 +131,8 @@ class Board:
 
     def _tell_failures(self, progress: Progress) -> None:
         while self._untold:
-            name, error = self._untold.popleft()
-            failed, title = ("failed ", "red"), (printable(name), "bold")
-            text = Text.assemble(failed, title, f"  {headline(error)}")
+            name, what = self._untold.popleft()
+            text = Text.assemble(("failed ", "red"), (printable(name), "bold"), f"  {what}")
             progress.console.print(text, highlight=False)
 
     def _show_rows(self, progress: Progress, running: Sequence[RunningJob]) -> None:
