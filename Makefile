@@ -23,6 +23,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/orphans.py
 	$(BIN)/python benchmarks/reports.py
 	$(BIN)/python benchmarks/limits.py
+	$(BIN)/python benchmarks/warm.py
 
 clean:
 	rm -rf $(VENV) .cache compilepool-demo compilepool-demo-trace.json
@@ -34,6 +35,8 @@ $(VENV)/.made:
 
 $(VENV)/.demo: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[triton]"
+	# As an install that is not editable does: else every process compiles its modules anew.
+	$(BIN)/python -m compileall -q src
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml

@@ -12,7 +12,8 @@ class Timer:
 
     Args:
         duration: for how long, in seconds.
-        call: what is called, in the timer's thread; again only after another `record_call`.
+        call: what is called, in the timer's thread; again only after another `record_call`. If it
+            takes longer than `duration`, that may be before it has returned.
     """
 
     def __init__(self, duration: float, call: Callable[[], None]) -> None:

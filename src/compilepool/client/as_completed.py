@@ -73,11 +73,9 @@ class _Shown:
     def __init__(self, futures: set[Future[Any]], board: Board) -> None:
         self._futures = futures
         self._board = board
-        self._done = 0
 
     def note_done(self, future: Future[Any]) -> None:
         """It is done."""
-        self._done += 1
         error = None if future.cancelled() else future.exception()
         if error is not None:
             name = future.name if isinstance(future, CompileFuture) else "a job"
@@ -86,15 +84,16 @@ class _Shown:
     def look(self) -> Look:
         """How things are."""
         staffs = {
-            future._staff
+            staff
             for future in self._futures
-            if isinstance(future, CompileFuture) and future._staff is not None
+            if isinstance(future, CompileFuture) and (staff := future._staff) is not None
         }
         running: list[RunningJob] = []
         for staff in staffs:
             running += staff.running_among(self._futures)
         unfinished = sum(not future.done() for future in self._futures)
-        return Look(time.monotonic(), unfinished, unfinished - len(running), running, Memory)
+        queued = max(0, unfinished - len(running))
+        return Look(time.monotonic(), unfinished, queued, running, Memory)
 
     def sample(self, look: Look) -> None:
         """As `Consumer.sample`."""

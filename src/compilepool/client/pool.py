@@ -81,7 +81,8 @@ class CompilePool(Executor):
         progress: show on the terminal of error output, if that is one, how many jobs are done, and
             what runs; or a `rich.progress.Progress` to show it in.
         trace: a file for a trace in Chrome's format, to be opened in https://ui.perfetto.dev: a
-            track for each worker, with jobs and phases. It is whole at any time.
+            track for each worker, with jobs and phases. It is whole JSON after each job, also when
+            the program is killed.
 
     Raises:
         TypeError, ValueError: an argument is wrong; the message names all that are.

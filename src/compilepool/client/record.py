@@ -77,7 +77,8 @@ class JobRecord:
         self.peak_memory = usage.peak_bytes
         self.worker_pid = usage.pid
         self.attempts = usage.attempts
-        known = phases_of_text(usage.phases)
+        # What a thread of an earlier job has reported since is none of this one's.
+        known = [each for each in phases_of_text(usage.phases) if each[1] >= usage.started]
         ends = [since for _, since in [*known, ("", usage.ended)][1:]]
         self.phases = tuple(
             Phase(name, now + since, max(0.0, end - since))

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import Progress, TaskID
 from rich.text import Text
 
-from compilepool.observe.terminal import TERMINAL
+from compilepool.observe.terminal import TERMINAL, let_children_print
 from compilepool.observe.words import headline
 from compilepool.wire.text import printable
 
@@ -69,7 +69,7 @@ class Board:
             if self._is_over or self._owner_pid != os.getpid():
                 return
             try:
-                progress = self._progress or self._open()
+                progress = self._progress or self._open(done, total)
                 if progress is None or self._total is None:
                     self._is_over = True  # nobody would see it
                     return
@@ -88,10 +88,12 @@ class Board:
         Args:
             is_final: whether it is never shown again.
         """
-        if self._owner_pid != os.getpid() or not self._lock.acquire(timeout=_PATIENCE_S):
-            return  # the terminal is the parent's, or it is held
+        if self._owner_pid != os.getpid():
+            return  # the terminal is the parent's
+        self._is_over |= is_final
+        if not self._lock.acquire(timeout=_PATIENCE_S):
+            return  # it is held
         try:
-            self._is_over |= is_final
             progress, self._progress = self._progress, None
             if progress is not None:
                 self._tell_failures(progress)
@@ -106,7 +108,7 @@ class Board:
                 self._let_go()
             self._lock.release()
 
-    def _open(self) -> Progress | None:
+    def _open(self, done: int, total: int) -> Progress | None:
         if self._given is None:
             progress = TERMINAL.open()
         else:
@@ -114,9 +116,10 @@ class Board:
             if not progress.live.is_started:
                 self._has_started_given = True
                 progress.start()
+                let_children_print()
         if progress is not None:
             self._progress = progress
-            self._total = progress.add_task(self._label, total=0)
+            self._total = progress.add_task(self._label, completed=done, total=total)
         return progress
 
     def _let_go(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -47,6 +48,7 @@ class Sampler:
         self._thread: threading.Thread | None = None
         self._unfinished = 0
         self._is_closed = False
+        self._owner_pid = os.getpid()
 
     def submitted(self, id: int, name: str) -> None:
         """As `Observer.submitted`."""
@@ -67,6 +69,8 @@ class Sampler:
 
     def close(self) -> None:
         """The pool has ended: no more looks."""
+        if self._owner_pid != os.getpid():
+            return  # the thread is in the parent, and may have had the lock
         with self._condition:
             self._is_closed = True
             self._condition.notify_all()

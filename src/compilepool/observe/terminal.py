@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import sys
 import threading
@@ -91,6 +92,7 @@ class Terminal:
             self._ends_with_process = True
             atexit.register(self._stop)
             os.register_at_fork(after_in_child=self._abandon)
+            let_children_print()
 
     def _stop(self) -> None:
         """The program ends while it is shown."""
@@ -104,10 +106,22 @@ class Terminal:
         self._lock = threading.RLock()
         self._users = 0
         self._progress = None
-        for name in ("stdout", "stderr"):
-            file = getattr(sys, name)
-            if isinstance(file, FileProxy):
-                setattr(sys, name, file.rich_proxied_file)
+
+
+@functools.cache
+def let_children_print() -> None:
+    """In children that the user forks, have what is printed not put above a display: not theirs.
+
+    From now on, and once for all displays.
+    """
+    os.register_at_fork(after_in_child=_print_directly)
+
+
+def _print_directly() -> None:
+    for name in ("stdout", "stderr"):
+        file = getattr(sys, name)
+        if isinstance(file, FileProxy):
+            setattr(sys, name, file.rich_proxied_file)
 
 
 def _is_terminal(file: Any) -> bool:

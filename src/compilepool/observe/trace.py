@@ -25,10 +25,14 @@ _log = logging.getLogger(__name__)
 
 _END = b"\n]"
 _MEMORY_EVERY_S = 0.5
+_MAX_ERROR = 500
 
 
 class TraceFile:
     """A JSON array in a file, that is whole after every event, however this process ends.
+
+    But for the moment of a write: the kernel may end a process between two pages of it. So writes
+    are small.
 
     Args:
         path: the file, which is replaced.
@@ -38,7 +42,8 @@ class TraceFile:
     """
 
     def __init__(self, path: str) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        # Not blocking: a FIFO that nobody reads would be waited for.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
         self._fd = os.open(path, flags, 0o666)
         self._path = path
         self._is_empty = True
@@ -50,7 +55,7 @@ class TraceFile:
             raise
 
     def write(self, events: list[dict[str, Any]]) -> None:
-        """Put events at the end of the array. Raises OSError."""
+        """Put events, one at least, at the end of the array. Raises OSError."""
         text = b",\n".join(json.dumps(event).encode() for event in events)
         text = (b"\n" if self._is_empty else b",\n") + text
         try:
@@ -111,7 +116,7 @@ class Trace:
         if usage.attempts > 1:
             args["attempts"] = usage.attempts
         if error is not None:
-            args["error"] = headline(error)
+            args["error"] = headline(error)[:_MAX_ERROR]
         events = self._new_track(usage.pid)
         track = {"pid": self._pid, "tid": usage.pid}
         begin, end = usage.started, max(usage.started, usage.ended)
