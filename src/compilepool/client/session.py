@@ -124,13 +124,11 @@ class Session:
             try:
                 if poisoned is not None:
                     self._jobs.pop(id)
-                    job.tell_submitted()
-                    job.end_with_error(poisoned)
-                    return future
-                self._start()
-                self.staff.job_submitted()
-                # If not, the supervisor has just died, and the reader sends the job to the next.
-                job.sends = int(self._send_job(id, job))
+                else:
+                    self._start()
+                    self.staff.job_submitted()
+                    # If not, the supervisor has just died; the reader sends the job to the next.
+                    job.sends = int(self._send_job(id, job))
                 job.tell_submitted()
             except BaseException as error:
                 self._jobs.pop(id)
@@ -138,6 +136,8 @@ class Session:
                 if isinstance(error, OSError):
                     raise not_sent(name, error) from error
                 raise
+        if poisoned is not None:
+            job.end_with_error(poisoned)
         return future
 
     def forget(self, key: str) -> None:
