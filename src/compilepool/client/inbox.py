@@ -99,8 +99,7 @@ class Inbox:
         elif kind is Kind.PEEKED:
             if not lacks_descriptor(message):
                 peek = PoolPeek.of_payload(of_message(message))
-                with self._jobs.lock:
-                    self._staff.peeks.told(message.id, peek)
+                self._staff.peeks.told(message.id, peek)
         elif kind is Kind.NO_WORKERS:
             self._no_workers(message)
         elif kind is Kind.INITIALIZER_FAILED:
@@ -108,8 +107,7 @@ class Inbox:
         elif message.fds:
             refuse(message, "with descriptors")
         elif kind is Kind.WARMTH:
-            with self._jobs.lock:
-                self._staff.warmth.told(is_warm=bool(message.flag))
+            self._staff.warmth.told(message.id, is_warm=bool(message.flag))
         elif kind is Kind.LOG:
             job = self._jobs.get(message.id)
             if job is not None:
@@ -153,13 +151,14 @@ class Inbox:
     def _no_workers(self, message: Message) -> None:
         if not lacks_descriptor(message):
             failure = Failure.of_payload(of_message(message))
-            self._staff.warmth.failed(failures.error_of(failure, _WARM_UP))
+            self._staff.warmth.failed(message.id, failures.error_of(failure, _WARM_UP))
 
     def _initializer_failed(self, message: Message) -> None:
         if not lacks_descriptor(message):
             payload = of_message(message)
             _, error = failures.resolve(message.flag, payload, _WARM_UP, self._serializer)
-            self._staff.warmth.failed(error or CompilePoolError("the initializer failed"))
+            error = error or CompilePoolError("the initializer failed")
+            self._staff.warmth.failed(message.id, error)
 
     def _fail(self, message: Message) -> None:
         if lacks_descriptor(message):

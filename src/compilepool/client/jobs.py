@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
 import weakref
 from collections.abc import Sequence
@@ -13,6 +15,8 @@ from compilepool.wire.payloads import Payload
 from compilepool.wire.submission import DEFAULT_TERMS, JobTerms
 
 _MAX_HELD_FDS = 64
+
+_log = logging.getLogger(__name__)
 
 
 class Job:
@@ -27,6 +31,7 @@ class Job:
         "_observers",
         "future",
         "is_running",
+        "is_told",
         "name",
         "payload",
         "sends",
@@ -50,26 +55,34 @@ class Job:
         self.future = future
         self.sends = 0
         self.is_running = False  # as far as was heard
+        self.is_told = False
 
     def tell_submitted(self) -> None:
         """It was accepted. Under the table's lock, so that nobody hears of its end before."""
+        self.is_told = True
         for observer in self._observers:
             observer.submitted(self._id, self.name)
 
     def end_with_result(self, result: Any) -> None:
         """It has returned."""
-        self._tell(None)
-        self.future._end_with_result(result)
+        try:
+            self._tell(None)
+        finally:  # whatever happens, the future ends
+            self.future._end_with_result(result)
 
     def end_with_error(self, error: BaseException) -> None:
         """It has raised, or failed."""
-        self._tell(error)
-        self.future._end_with_error(error)
+        try:
+            self._tell(error)
+        finally:
+            self.future._end_with_error(error)
 
     def end_cancelled(self) -> None:
         """Nobody wants it, and the future does not know yet."""
-        self.tell_cancelled()
-        self.future._end_cancelled()
+        try:
+            self.tell_cancelled()
+        finally:
+            self.future._end_cancelled()
 
     def tell_cancelled(self) -> None:
         """Likewise, and the future knows."""
@@ -78,7 +91,11 @@ class Job:
     def _tell(self, error: BaseException | None, *, cancelled: bool = False) -> None:
         record = self.future.record
         for observer in self._observers:
-            observer.ended(self._id, self.name, record, error, cancelled=cancelled)
+            try:
+                observer.ended(self._id, self.name, record, error, cancelled=cancelled)
+            except Exception:  # noqa: BLE001 - of a logging filter of the user's, for one
+                with contextlib.suppress(Exception):
+                    _log.exception("the end of job %r could not be told", self.name)
 
 
 class JobTable:

@@ -76,8 +76,14 @@ class Snapshot:
             idle_timeout_s=options.idle_timeout,
             max_jobs_per_worker=options.max_jobs_per_worker,
             max_worker_memory=_bytes_or_none(options.max_worker_memory),
-            log_level=logging.getLogger("compilepool").getEffectiveLevel(),
+            log_level=_log_level(),
         )
+
+
+def _log_level() -> int:
+    """The lowest level that some logger of ours wants to hear of, as they are now."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("compilepool.")]
+    return min(logging.getLogger(name).getEffectiveLevel() for name in ["compilepool", *names])
 
 
 def _bytes_or_none(size: int | str | None) -> int | None:

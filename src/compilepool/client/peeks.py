@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -31,8 +30,6 @@ class Peeks:
         self._expected: dict[int, Future[PoolPeek]] = {}
         self.last = PoolPeek()
         """What was told last."""
-        self.told_at = 0.0
-        """When that was, by `time.monotonic()`."""
 
     def peek(self, timeout_s: float) -> PoolPeek:
         """How things are now. If the supervisor does not tell in time: how they were."""
@@ -52,17 +49,14 @@ class Peeks:
     def told(self, id: int, peek: PoolPeek) -> None:
         """The supervisor has told."""
         self.last = peek
-        self.told_at = time.monotonic()
         future = self._expected.pop(id, None)
         if future is not None:
             future.set_result(peek)
 
     def lost(self) -> None:
         """There is no supervisor any more: nothing runs."""
-        self.last = PoolPeek(
-            max_queued=self.last.max_queued,
-            workers_recycled=self.last.workers_recycled,
-            quiesced_s=self.last.quiesced_s,
+        self.last = self.last._replace(
+            workers=(), queued=0, fork_server=0, preloaded_at=0.0, is_quiesced=False
         )
         for id in list(self._expected):
             self.told(id, self.last)

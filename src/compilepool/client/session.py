@@ -132,6 +132,8 @@ class Session:
                 job.tell_submitted()
             except BaseException as error:
                 self._jobs.pop(id)
+                if job.is_told:
+                    job.tell_cancelled()
                 self._send(Message(Kind.CANCEL, id))
                 if isinstance(error, OSError):
                     raise not_sent(name, error) from error
@@ -155,6 +157,7 @@ class Session:
             reader = self._reader
             if reader is None:
                 self._drop_startup()
+                self.staff.report_at_end()
                 self._observers.close()
         if wait and not self._is_in_callback():
             if reader is not None:
@@ -175,6 +178,8 @@ class Session:
         if supervisor is not None and reader is not None:
             end_within_bound(supervisor, reader, self._jobs.lock, _TERMINATE_S)
         self._inbox.wait_for_folders(_TERMINATE_S)
+        if reader is None or not reader.is_alive():
+            self.staff.report_at_end()
         self._observers.close()
 
     def abandon_after_fork(self) -> None:
@@ -190,6 +195,7 @@ class Session:
         for future, name in futures:
             future._abandon(failures.of_another_process(name))
         self._inbox.poisoned.abandon()
+        self.staff.warmth.abandon()
         if self._inbox.keeper is not None:
             self._inbox.keeper.abandon()
         self._drop_startup()

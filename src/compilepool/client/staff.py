@@ -55,6 +55,7 @@ class Staff:
         self._supervisor_pid = supervisor_pid
         self._is_in_callback = is_in_callback
         self._quiesce: Message | None = None
+        self._warm_up: Message | None = None
         self._has_reported = False
         self.warmth = Warmth()
         self.peeks = Peeks(jobs, send)
@@ -66,10 +67,16 @@ class Staff:
         Raises:
             PoolClosed, CompilePoolError: that cannot be done.
         """
+        self._expect_warmth()
+
+    def _expect_warmth(self) -> Future[bool]:
         with self._jobs.lock:
             self._start()
             self._quiesce = None
-            self._send(Message(Kind.WARM_UP))
+            number, told = self.warmth.expect()
+            self._warm_up = Message(Kind.WARM_UP, number)
+            self._send(self._warm_up)
+            return told
 
     def wait_ready(self, timeout_s: float | None) -> bool:
         """Warm up, and wait for that. False after `timeout_s`, or if the pool quiesces meanwhile.
@@ -82,9 +89,7 @@ class Staff:
             raise RuntimeError("wait_ready in a callback of a future would wait for itself")
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         for _ in range(_MAX_TRIES):
-            with self._jobs.lock:
-                told = self.warmth.expect()
-                self.warm_up()
+            told = self._expect_warmth()
             try:
                 left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
                 if told.result(left_s):
@@ -97,8 +102,9 @@ class Staff:
         """Let jobs end, and then all processes but the supervisor."""
         with self._jobs.lock:
             self._quiesce = Message(Kind.QUIESCE, flag=keep_warm)
+            self._warm_up = None
             self._send(self._quiesce)
-            self.warmth.quiesced()
+        self.warmth.quiesced()
 
     def reload(self) -> None:
         """Have all jobs that have not begun run on a new preload."""
@@ -117,8 +123,9 @@ class Staff:
 
     def resend(self) -> None:
         """There is a new supervisor: it knows of jobs only. Under the lock."""
-        if self._quiesce is not None:
-            self._send(self._quiesce)
+        for message in (self._warm_up, self._quiesce):
+            if message is not None:
+                self._send(message)
 
     def peek(self, timeout_s: float = _PEEK_S) -> PoolPeek:
         """How the supervisor sees things. The pool's own thread gets what was told last."""
@@ -174,7 +181,9 @@ class Staff:
     def _stats(self, peek: PoolPeek) -> PoolStats:
         counters = self._counters
         now = time.monotonic()
-        with counters.lock:
+        memory = self._memory(peek)  # slow, so not under the locks
+        # In the order in which `submit` has them, which a signal handler may call meanwhile.
+        with self._jobs.lock, counters.lock:
             unfinished = counters.unfinished
             running = min(unfinished, sum(1 for worker in peek.workers if worker.job))
             states = Counter(worker.state for worker in peek.workers)
@@ -195,7 +204,7 @@ class Staff:
                 workers={state: states[state] for state in ("starting", "idle", "busy", "leaving")},
                 recycled=peek.workers_recycled,
                 restarts=Restarts(self.supervisors_lost, peek.fork_servers_lost, peek.workers_lost),
-                memory=self._memory(peek),
+                memory=memory,
                 first_result_seconds=first_s,
                 is_quiesced=peek.is_quiesced,
                 quiesced_seconds=peek.quiesced_s,

@@ -55,10 +55,12 @@ class Sampler:
         with self._condition:
             self._unfinished += 1
             if self._thread is None and not self._is_closed:
-                self._thread = threading.Thread(
-                    target=self._run, name="compilepool sampler", daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="compilepool sampler", daemon=True)
+                self._thread = thread
+                try:
+                    thread.start()
+                except RuntimeError:  # no more threads: then there is nothing to be seen
+                    self._thread = None
 
     def ended(
         self, id: int, name: str, record: JobRecord, error: BaseException | None, *, cancelled: bool
@@ -88,23 +90,23 @@ class Sampler:
             consumer.abandon()
 
     def _run(self) -> None:
-        has_told = False
-        while self._is_wanted(has_told):
-            has_told = True
-            if not self._tell():
+        had_jobs = False
+        while self._is_wanted(had_jobs):
+            told = self._tell()
+            if told is None:
                 break
+            had_jobs = told.unfinished > 0
 
-    def _is_wanted(self, has_told: bool) -> bool:
+    def _is_wanted(self, had_jobs: bool) -> bool:
         """Wait until it is time for a look. False if there is nothing to look at any more."""
         with self._condition:
-            had_jobs = has_told and bool(self._unfinished)
             self._condition.wait_for(lambda: self._is_closed, self._interval_s)
             is_wanted = not self._is_closed and (bool(self._unfinished) or had_jobs)
             if not is_wanted:
                 self._thread = None  # the next job starts another
             return is_wanted
 
-    def _tell(self) -> bool:
+    def _tell(self) -> Look | None:
         try:
             look = self._look()
             for consumer in self._consumers:
@@ -114,5 +116,5 @@ class Sampler:
             with self._condition:
                 self._is_closed = True
                 self._thread = None
-            return False
-        return True
+            return None
+        return look

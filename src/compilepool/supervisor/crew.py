@@ -97,8 +97,9 @@ class Crew:
         self.fork_servers.let_go()
 
     def replace_fork_server(self) -> None:
-        """Likewise, and start another one now."""
+        """Likewise, and start another one now, which forks workers if it may."""
         self.fork_servers.let_go()
+        self.fork_servers.try_forking_again()
         with contextlib.suppress(OSError):  # the next worker will tell
             self.fork_servers.start()
 
@@ -265,6 +266,8 @@ class Crew:
             self._log.relay(message, link.pid)
         elif link.is_ready:
             refuse(message, "from a worker that has started")  # it would concern all workers
+        elif kind is Kind.INITIALIZER_FAILED and self.fork_servers.of(link.number).is_leaving:
+            close_all(message.fds)  # that of the new preload may do better
         elif kind is Kind.INITIALIZER_FAILED:
             self._listener.initializer_failed(message.flag, of_message(message).spill())
         elif message.fds:
@@ -375,14 +378,16 @@ class Crew:
         tell = self._log.debug if server.is_leaving else self._log.warn
         tell(f"the fork server (pid {server.pid}) has ended, exit code {exitcode}")
         # It stays in place for what its workers' last words cause: that must start no new one.
-        links = [self._workers[number] for number in sorted(server.workers)]
-        for link in links:
+        for number in sorted(server.workers):
+            link = self._workers[number]
             self._hear_last_words(link)
             if link.jobs[:1] == [link.status.job]:
                 self._end_output(link)
         why = Failure(Cause.FORK_SERVER, exitcode, server.importing, text)
         if not (server.is_ready or server.is_leaving) and exitcode not in _KILLED_FROM_OUTSIDE:
             self._listener.preload_failed(why._replace(cause=Cause.PRELOAD))
+        # Not before: what was heard may have had more workers requested of it.
+        links = [self._workers[number] for number in sorted(server.workers)]
         last_started = {link.number: link.status.job for link in links}
         for link in links:
             self._forget(link)

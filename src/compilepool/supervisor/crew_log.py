@@ -34,4 +34,9 @@ class CrewLog:
             level = Level(message.flag)
         except ValueError:
             refuse(message, "of an unknown level")
-        self._listener.log(level, str(body.get("source")), f"{body.get('text')} (pid {pid})")
+        source, text = body.get("source"), body.get("text")
+        if not isinstance(source, str) or not source.startswith("compilepool."):
+            refuse(message, "of no module of ours")
+        if not isinstance(text, str):
+            refuse(message, "without text")
+        self._listener.log(level, source, f"{text} (pid {pid})")

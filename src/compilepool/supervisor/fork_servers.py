@@ -58,7 +58,7 @@ class ForkServers:
         spared: Callable[[], Iterable[int]],
     ) -> None:
         self._loop = loop
-        self._config = config
+        self._config = self._wanted = config
         self._client_pidfd = client_pidfd
         self._fd_limit = fd_limit
         self._on_message = on_message
@@ -67,8 +67,6 @@ class ForkServers:
         self._spared = spared
         self.current: ForkServerLink | None = None
         self._leaving: list[ForkServerLink] = []
-        self.started = 0
-        """How many have been, this one included."""
 
     @property
     def all(self) -> list[ForkServerLink]:
@@ -95,7 +93,6 @@ class ForkServers:
         server = ForkServerLink(
             self._loop, self._config, self._client_pidfd, self._fd_limit, self._read
         )
-        self.started += 1
         self.current = server
         return server
 
@@ -105,6 +102,10 @@ class ForkServers:
         self.bury(server)
         self.drop(server)
         return self.start()
+
+    def try_forking_again(self) -> None:
+        """What is preloaded next may allow it."""
+        self._config = self._wanted
 
     def is_ready(self, server: ForkServerLink) -> None:
         """It has done the preload."""

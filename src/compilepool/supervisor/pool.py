@@ -63,10 +63,13 @@ class Pool:
         self._jobs: dict[int, Job] = {}
         self._last_job = 0
         self._has_log: set[int] = set()
+        self._stillborn: dict[int, Failure] = {}
+        """The workers that could not be started, and of which the scheduler does not know."""
         self._dumps = Dumps(lambda job: job not in self._jobs)
         self._memory = MemoryRoom()
         self._tally = Tally()
         self._is_warm = False  # as far as was told
+        self._warm_up = 0  # the client's number of the last one
         policy = StaffingPolicy(
             config.min_workers, config.idle_timeout_s, config.max_jobs_per_worker
         )
@@ -139,9 +142,10 @@ class Pool:
         """So it goes with all jobs that no worker has."""
         self._perform(self.scheduler.cancel_queued(time.monotonic()))
 
-    def warm_up(self) -> None:
-        """Start all workers, and tell when they are there."""
-        self._is_warm = False  # whoever asks wants an answer
+    def warm_up(self, id: int) -> None:
+        """Start all workers, and tell when they are there, as an answer to this warm-up."""
+        self._is_warm = False  # whoever asks wants one
+        self._warm_up = id
         self._perform(self.scheduler.warm_up(time.monotonic()))
 
     def quiesce(self, *, keeps_fork_server: bool) -> None:
@@ -169,7 +173,7 @@ class Pool:
         scheduler = self.scheduler
         if scheduler.is_warm != self._is_warm:
             self._is_warm = scheduler.is_warm
-            self._client.send(Message(Kind.WARMTH, flag=self._is_warm))
+            self._client.send(Message(Kind.WARMTH, self._warm_up, self._is_warm))
         is_asleep = scheduler.is_asleep and not self._crew.fork_servers.some_leave
         if self._tally.note_sleep(time.monotonic(), is_asleep=is_asleep):
             if is_asleep:
@@ -193,12 +197,11 @@ class Pool:
 
     def _perform(self, actions: Sequence[todo.Action[_Why]]) -> None:
         crew = self._crew
-        stillborn: dict[int, Failure] = {}
         pending = deque(actions)
         while pending:
             action = pending.popleft()
             if isinstance(action, todo.SendJob):
-                if action.worker not in stillborn:
+                if action.worker not in self._stillborn:
                     job = self._jobs[action.job]
                     crew.send_job(action.worker, action.job, job.terms, job.payload)
             elif isinstance(action, todo.TakeBack):
@@ -216,7 +219,7 @@ class Pool:
                 try:
                     crew.start_worker(action.worker)
                 except OSError as error:
-                    stillborn[action.worker] = Failure(Cause.START, text=str(error))
+                    self._stillborn[action.worker] = Failure(Cause.START, text=str(error))
             elif isinstance(action, todo.EndWorker):
                 crew.end_worker(action.worker)
             elif isinstance(action, todo.KillWorker):
@@ -232,7 +235,9 @@ class Pool:
                 job.client.send(Message(Kind.CANCELLED, job.id))
             else:
                 self._fail_job(action.job, action.cause)
-        for worker, why in stillborn.items():
+        while self._stillborn:
+            worker = next(iter(self._stillborn))
+            why = self._stillborn.pop(worker)
             self._perform(self.scheduler.worker_refused(worker, why, time.monotonic()))
 
     def _fail_job(self, number: int, why: _Why) -> None:
@@ -245,9 +250,11 @@ class Pool:
 
     def _tell_no_workers(self, why: _Why) -> None:
         if isinstance(why, Failure):
-            self._client.send(why.payload().message(Kind.NO_WORKERS))
+            self._client.send(why.payload().message(Kind.NO_WORKERS, self._warm_up))
         else:
-            self._client.send(why.payload.message(Kind.INITIALIZER_FAILED, 0, why.outcome))
+            self._client.send(
+                why.payload.message(Kind.INITIALIZER_FAILED, self._warm_up, why.outcome)
+            )
 
     def _end_job(self, number: int) -> Job:
         job = self._jobs.pop(number)

@@ -20,7 +20,7 @@ class Roster:
 
     def __init__(self, max_workers: int) -> None:
         self._max_workers = max_workers
-        self._limit = max_workers
+        self._limit: int | None = None  # if the machine has no more to give
         self._workers: dict[Worker, WorkerState] = {}
         self._next_worker = 1
         self.idle: dict[Worker, None] = {}
@@ -55,8 +55,10 @@ class Roster:
     @property
     def has_room(self) -> bool:
         """Whether there may be another worker: for as many as go, up to `max_workers` more."""
+        if self._limit is not None:
+            return len(self._workers) < self._limit  # those that go are not gone yet
         going = len(self._leaving) + len(self._successors)
-        return len(self._workers) - min(going, self._max_workers) < self._limit
+        return len(self._workers) - min(going, self._max_workers) < self._max_workers
 
     @property
     def may_run_more(self) -> bool:
@@ -81,7 +83,7 @@ class Roster:
     @property
     def is_as_full_as_can_be(self) -> bool:
         """Whether the machine has no more workers to give."""
-        return self._limit < self._max_workers and not self.has_room
+        return self._limit is not None and not self.has_room
 
     def add(self) -> Worker:
         """A new one, which starts."""
@@ -92,12 +94,12 @@ class Roster:
         return worker
 
     def is_full(self) -> None:
-        """No more can be had: those that there are will do."""
+        """No more can be had, until one has started: those that there are will do."""
         self._limit = len(self._workers)
 
     def started(self, worker: Worker, now: float) -> None:
         """It is ready, so more can be had."""
-        self._limit = self._max_workers
+        self._limit = None
         state = self._workers[worker]
         state.is_ready = True
         self.starting.pop(worker, None)
@@ -175,7 +177,8 @@ class Roster:
         """
         state = self._workers[worker]
         goes_anyway = not state.may_have_more or worker in self._successors
-        if goes_anyway or len(self._workers) >= self._limit + self._max_workers:
+        is_full = self._limit is not None or len(self._workers) >= 2 * self._max_workers
+        if goes_anyway or is_full:
             return None
         successor = self.add()
         self._successors[worker] = successor

@@ -291,8 +291,10 @@ class Scheduler(Generic[Cause]):
                 actions.append(self._jobs.fail(job, cause))
         if not (state.is_ready or state.is_killed or state.is_dismissed):
             actions += self._start_failed(cause)
-        elif not state.is_retired and not state.jobs:
-            self._staffing.has_died_idle(state.served, now - state.since)
+        elif not (state.is_retired or state.jobs) and self._staffing.has_died_idle(
+            state.served, now - state.since
+        ):
+            actions.append(ReportNoWorkers(cause))
         return actions + self._dispatch.next_actions(now)
 
     def worker_refused(self, worker: Worker, cause: Cause, now: float) -> list[Action[Cause]]:

@@ -116,14 +116,21 @@ class Staffing:
         if self._quiet_since is not None:
             self._quiet_since = now
 
-    def has_died_idle(self, served: int, idle_s: float) -> None:
-        """A worker has died that had ended so many jobs, and had been idle for so long."""
+    def has_died_idle(self, served: int, idle_s: float) -> bool:
+        """A worker has died that had ended so many jobs, and had been idle for so long.
+
+        Returns:
+            Whether workers are given up now.
+        """
         if idle_s > _LONG_IDLE_S:
             self._idle_deaths = 0
         elif not served:
             self._idle_deaths += 1
             if self._idle_deaths >= MAX_IDLE_DEATHS * self._max_workers:
+                self._idle_deaths = 0
                 self.give_up()
+                return True
+        return False
 
     def has_got_job(self, worker: Worker) -> list[Action[Any]]:
         """If it was its last one, its successor starts: it will be there in time."""
@@ -155,6 +162,8 @@ class Staffing:
         """When to call `tick`, on the clock of `now`; None: not before the next event."""
         if self._policy.idle_timeout_s is None or self.is_asleep:
             return None
+        if self._roster.staying > self._roster.ready:
+            return None  # whoever wants those that start shall see all of them ready
         due = self._quiet_due
         if self._roster.idle and self._roster.staying > self._policy.min_workers:
             longest = self._roster[next(iter(self._roster.idle))]
@@ -204,8 +213,6 @@ class Staffing:
         timeout_s = self._policy.idle_timeout_s
         if self._quiet_since is None or timeout_s is None or self._policy.min_workers:
             return None
-        if self._roster.staying > self._roster.ready:
-            return None  # whoever wants those that start shall see them ready
         return self._quiet_since + timeout_s
 
     @property

@@ -92,7 +92,7 @@ class Supervisor:
         elif kind is Kind.DUMP:
             pool.dump(message.id)
         elif kind is Kind.WARM_UP:
-            pool.warm_up()
+            pool.warm_up(message.id)
         elif kind is Kind.QUIESCE:
             pool.quiesce(keeps_fork_server=bool(message.flag))
         elif kind is Kind.RELOAD:

@@ -35,7 +35,7 @@ class Kind(IntEnum):
     SUBMIT = 2  # id: job; body: name and terms, see `submission`, then the payload of the call
     CANCEL = 3  # id: job
     CANCEL_QUEUED = 4
-    WARM_UP = 5
+    WARM_UP = 5  # id: any
     SHUTDOWN = 6  # flag: Shutdown
     DUMP = 7  # id: job
     QUIESCE = 8  # flag: whether the fork server stays
@@ -51,8 +51,8 @@ class Kind(IntEnum):
     LOG = 25  # id: job; body: the end of its output; before its RESULT or FAILED
     DUMPED = 26  # id: job; body: payload of a JobSnapshot
     IDLE_MEMORY = 27  # id: bytes that an idle worker takes
-    WARMTH = 28  # flag: whether all workers have started that were asked for
-    NO_WORKERS = 29  # body: payload of a Failure
+    WARMTH = 28  # id: of the last WARM_UP; flag: whether all workers are there that were asked for
+    NO_WORKERS = 29  # id: likewise; body: payload of a Failure
     PEEKED = 30  # id: that of PEEK; body: payload of a PoolPeek
 
     # supervisor -> fork server
@@ -71,7 +71,7 @@ class Kind(IntEnum):
     JOB = 60  # id: job; body: its environment, see `submission`, then the payload of the call
 
     # worker -> supervisor -> client
-    INITIALIZER_FAILED = 61  # flag: Outcome; body: payload
+    INITIALIZER_FAILED = 61  # id, to the client: likewise; flag: Outcome; body: payload
 
 
 class Level(IntEnum):

@@ -12,6 +12,7 @@ from compilepool.wire.messages import Message, ProtocolError
 
 _USAGE = struct.Struct("<dddQIIQH")  # the last: how many bytes of phases follow
 _MAX_PHASES = 64
+_LATEST_S = 1e12
 
 
 class Usage(NamedTuple):
@@ -68,7 +69,8 @@ def usage_of(message: Message) -> Usage:
         usage = _unpacked(message.body)
     except ValueError as error:
         raise ProtocolError(f"RESULT that does not tell what the job has used: {error}") from None
-    if not math.isfinite(usage.started + usage.ended + usage.cpu_s):
+    times = usage[:3]
+    if not all(0 <= each <= _LATEST_S for each in times):
         raise ProtocolError("RESULT with wrong times")
     return usage
 

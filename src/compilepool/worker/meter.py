@@ -11,6 +11,7 @@ from compilepool.wire.status import UsedBefore
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _STATM_SIZE = 256
+_LOOK_EVERY = 20  # jobs
 _NEGLIGIBLE = 1 << 20
 _RESET_PEAK = b"5"  # for /proc/PID/clear_refs, proc(5)
 
@@ -30,6 +31,7 @@ class Meter:
         self._own_cpu_s = self._children_cpu_s = 0.0
         self._peak = self._highest = self._children_peak = 0
         self._resident = self._anonymous = 0
+        self._shared = self._unlooked_jobs = 0
         self._read()
 
     def begin(self) -> UsedBefore:
@@ -68,9 +70,17 @@ class Meter:
         """
         with contextlib.suppress(OSError, ValueError, IndexError, KeyError):
             fields = os.pread(self._statm_fd, _STATM_SIZE, 0).split()
-            if (int(fields[1]) - int(fields[2])) * _PAGE > above:
+            anonymous = (int(fields[1]) - int(fields[2])) * _PAGE
+            self._unlooked_jobs += 1
+            if anonymous > above + self._shared or (
+                anonymous > above and self._unlooked_jobs >= _LOOK_EVERY
+            ):
                 memory = smaps_rollup()
                 own = memory["Private_Dirty"] + memory["Private_Clean"]
+                # It may grow by what is left of the limit before it must be looked at again, but
+                # for what it writes to of that which it shares.
+                self._shared = anonymous - own
+                self._unlooked_jobs = 0
                 return own if own > above else 0
         return 0
 
