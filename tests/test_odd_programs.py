@@ -379,3 +379,18 @@ except KeyboardInterrupt:
 """
     )
     assert (result.returncode, result.stdout, result.stderr) == (0, "interrupted\n", "")
+
+
+def test_workers_that_cannot_be_had_beside_their_predecessors_cost_no_job() -> None:
+    result = run(
+        """
+import resource, time
+from compilepool import CompilePool
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
+with CompilePool(12, max_jobs_per_worker=1) as pool:
+    futures = [pool.submit(time.sleep, 0.2) for _ in range(24)]
+    print([future.result(20) for future in futures] == [None] * 24, pool.stats().restarts)
+"""
+    )
+    assert result.stdout == "True Restarts(supervisor=0, fork_server=0, worker=0)\n"

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from compilepool import CompilePool, PreloadFailed
+from compilepool import CompileFuture, CompilePool, PreloadFailed
 from tests.conftest import kernel_objects
-from tests.processes import PATIENCE_S, children, descendants, pool_process, wait_until
+from tests.processes import (
+    PATIENCE_S,
+    children,
+    descendants,
+    is_alive,
+    pool_process,
+    wait_until,
+)
 
 START_METHODS = pytest.mark.parametrize("start_method", ["fork", "spawn"])
 JOBS = 10_000
@@ -237,3 +246,56 @@ def test_the_snapshots_age_starts_anew_with_reload() -> None:
         )
         after = pool.stats().snapshot_seconds
         assert after is not None
+
+
+def test_a_worker_that_is_wanted_while_its_fork_server_is_found_dead_comes_from_the_next() -> None:
+    """What is heard last of a worker makes it have its last job, so that a successor starts."""
+
+    def stop_supervisor() -> None:
+        server = os.getppid()
+        stat = Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()
+        os.kill(int(stat[1]), signal.SIGSTOP)
+
+    def is_stopped(pid: int) -> bool:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+    with CompilePool(1, max_jobs_per_worker=7) as pool:
+        futures: list[CompileFuture[Any]] = [pool.submit(abs, number) for number in range(4)]
+        futures.append(pool.submit(stop_supervisor))
+        futures += [pool.submit(abs, number) for number in range(6)]
+        assert wait_until(lambda: bool(children(os.getpid())))
+        (supervisor,) = children(os.getpid())
+        assert wait_until(lambda: is_stopped(supervisor))
+        (server,) = children(supervisor)
+        os.kill(server, signal.SIGKILL)
+        assert wait_until(lambda: not is_alive(server))
+        os.kill(supervisor, signal.SIGCONT)
+        # The one that stopped it may run again, and stop it again.
+        assert wait_until(lambda: all(each.done() for each in futures) or wake(supervisor))
+
+
+def wake(pid: int) -> bool:
+    os.kill(pid, signal.SIGCONT)
+    return False
+
+
+@START_METHODS
+def test_what_an_old_initializer_raises_does_not_break_a_pool_that_was_reloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start_method: str
+) -> None:
+    gate, started = tmp_path / "gate", tmp_path / "started"
+
+    def start() -> None:
+        try:
+            started.open("x").close()
+        except FileExistsError:
+            return
+        assert wait_until(gate.exists)
+        raise LookupError("of the old code")
+
+    with CompilePool(1, initializer=start, start_method=start_method) as pool:  # type: ignore[arg-type] # parametrized
+        pool.warm_up()
+        assert wait_until(started.exists)
+        pool.reload()
+        gate.touch()
+        assert pool.submit(abs, -1).result(PATIENCE_S) == 1

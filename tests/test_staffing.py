@@ -249,3 +249,23 @@ def test_reload_mends_a_broken_pool() -> None:
     scheduler.taken_back(1, [1], NOW)
     assert scheduler.reload(NOW)[0] == ReplaceForkServer()
     assert submit(scheduler, 2) == [StartWorker(2), SendJob(2, 2)]
+
+
+def test_where_the_machine_has_no_workers_to_give_they_are_not_asked_for_again_and_again() -> None:
+    scheduler = warm(2, min_workers=2)
+    refused = [action.worker for action in scheduler.reload(NOW) if isinstance(action, StartWorker)]
+    assert refused == [3, 4]
+    for worker in refused:
+        assert scheduler.worker_refused(worker, "no descriptors", NOW) == []
+    assert scheduler.worker_lost(1, [], "exit 0", NOW) == [StartWorker(5)]  # what it held is free
+    assert scheduler.worker_refused(5, "no descriptors", NOW) == []
+
+
+def test_no_worker_is_idle_for_too_long_while_others_start() -> None:
+    scheduler = pool(2, idle_timeout_s=IDLE_S)
+    scheduler.warm_up(NOW)
+    scheduler.worker_ready(1, NOW)
+    assert scheduler.next_tick() is None
+    scheduler.worker_ready(2, NOW + 2 * IDLE_S)
+    assert scheduler.is_warm
+    assert scheduler.tick(NOW + 2 * IDLE_S) == [EndWorker(1)]

@@ -156,6 +156,47 @@ def test_the_end_of_a_pool_is_logged_in_one_line_and_with_all_that_it_did(
     assert "ran  " in report
 
 
+def test_the_report_tells_of_deaths_also_when_the_supervisor_is_dead(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "compilepool")
+    pool = CompilePool(1)
+    pool.submit(fail, "exit").exception(PATIENCE_S)
+    assert wait_until(lambda: pool.stats().restarts.worker == 1)
+    os.kill(pool_process("supervisor"), signal.SIGKILL)
+    assert wait_until(lambda: pool.stats().restarts.supervisor == 1)
+    pool.shutdown()
+    (report,) = [
+        text for name, text in messages(caplog, logging.INFO) if name == "compilepool.observe.stats"
+    ]
+    assert "1 supervisors, 0 fork servers, 1 workers" in report
+
+
+def test_a_program_that_cannot_log_loses_no_job() -> None:
+    def refuse(_record: logging.LogRecord) -> bool:
+        raise LookupError("no log today")
+
+    logger = logging.getLogger("compilepool.observe.job_log")
+    logger.addFilter(refuse)
+    logger.setLevel(logging.INFO)
+    try:
+        with CompilePool(1) as pool:
+            error = pool.submit(fail, "raise").exception(PATIENCE_S)
+            assert isinstance(error, LookupError)
+            assert pool.stats().restarts.supervisor == 0
+    finally:
+        logger.removeFilter(refuse)
+        logger.setLevel(logging.NOTSET)
+
+
+def test_a_logger_of_one_module_hears_what_it_wants_to(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "compilepool")
+    caplog.set_level(logging.DEBUG, "compilepool.supervisor.crew")
+    with CompilePool(1) as pool:
+        pool.submit(abs, 1).result(PATIENCE_S)
+    assert {record.name for record in caplog.records} == {"compilepool.supervisor.crew"}
+
+
 def test_nothing_is_logged_of_a_pool_that_had_no_jobs(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "compilepool")
     with CompilePool(1) as pool:

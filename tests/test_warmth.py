@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from compilepool import CompilePool, PoolClosed, PreloadFailed, SupervisorDied, WorkerCrashed
+from compilepool.client.warmth import Warmth
 from tests.processes import PATIENCE_S, pool_process, pool_processes, wait_until
 
 START_METHODS = pytest.mark.parametrize("start_method", ["fork", "spawn"])
@@ -186,6 +187,31 @@ def test_waiting_ends_with_a_typed_error_when_supervisors_die_again_and_again(
             os.kill(before, signal.SIGKILL)
         waiter.join(PATIENCE_S)
         assert len(errors) == 1
+
+
+def test_wait_ready_ends_where_workers_die_soon_after_they_have_started() -> None:
+    def die_soon() -> None:
+        threading.Timer(0.001, os._exit, [3]).start()
+
+    def wait(pool: CompilePool) -> None:
+        while pool.wait_ready(PATIENCE_S):  # they may be there for a moment
+            pass
+
+    with CompilePool(2, initializer=die_soon) as pool:
+        with pytest.raises(WorkerCrashed, match="exited with code 3"):
+            wait(pool)
+
+
+def test_what_was_told_before_a_warm_up_does_not_answer_it() -> None:
+    warmth = Warmth()
+    first, told = warmth.expect()
+    second, again = warmth.expect()
+    assert again is told
+    warmth.told(first, is_warm=True)
+    warmth.failed(first, LookupError())
+    assert not told.done()
+    warmth.told(second, is_warm=True)
+    assert told.result(0)
 
 
 def test_a_callback_that_would_wait_for_itself_is_told_so() -> None:

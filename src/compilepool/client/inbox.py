@@ -151,6 +151,8 @@ class Inbox:
     def _no_workers(self, message: Message) -> None:
         if not lacks_descriptor(message):
             failure = Failure.of_payload(of_message(message))
+            if failure.cause is Cause.CRASH:  # soon after they have started
+                failure = failure._replace(cause=Cause.START)
             self._staff.warmth.failed(message.id, failures.error_of(failure, _WARM_UP))
 
     def _initializer_failed(self, message: Message) -> None:

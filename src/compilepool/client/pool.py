@@ -256,6 +256,7 @@ class CompilePool(Executor):
 
         Raises:
             PoolClosed: after `shutdown`.
+            RuntimeError: a callback of a future calls, which must not wait for the pool.
             PreloadFailed, WorkerCrashed, SupervisorDied, or what the initializer has raised: they
                 cannot start.
         """

@@ -68,7 +68,8 @@ class PoolStats:
         memory: what all processes take now.
         first_result_seconds: from the start of the pool's first process to the first result; None
             if there was none yet.
-        is_quiesced: whether the pool sleeps, with the supervisor as its only process.
+        is_quiesced: whether the pool sleeps: of its processes there are the supervisor, and with
+            `keep_warm` the fork server.
         quiesced_seconds: for how long it has in all.
         snapshot_seconds: how old the preload is that workers start with; None if there is none.
     """
