@@ -197,9 +197,9 @@ def test_wait_ready_ends_where_workers_die_soon_after_they_have_started() -> Non
         while pool.wait_ready(PATIENCE_S):  # they may be there for a moment
             pass
 
-    with CompilePool(2, initializer=die_soon) as pool:
-        with pytest.raises(WorkerCrashed, match="exited with code 3"):
-            wait(pool)
+    error = pytest.raises(WorkerCrashed, match="exited with code 3")
+    with CompilePool(2, initializer=die_soon) as pool, error:
+        wait(pool)
 
 
 def test_what_was_told_before_a_warm_up_does_not_answer_it() -> None:
