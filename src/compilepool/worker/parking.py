@@ -37,13 +37,14 @@ _main_stack: AlternateStack | None = None
 def report_crashes(crash_fd: int, *, park: bool) -> None:
     """From now on a crash writes a Python traceback to `crash_fd`; then it parks if `park`.
 
-    That holds for stack overflows, too, here and in threads; see `give_threads_a_stack`.
+    That holds for stack overflows, too, here and in Python threads that start later.
     `DUMP_SIGNAL` has tracebacks written to `crash_fd` as well.
     """
     global _main_stack  # noqa: PLW0603 - as long as the process lives
     _handle_fatal_signals(crash_fd, park=park)
     with contextlib.suppress(OSError):
         _main_stack = AlternateStack(_STACK_SIZE)
+    give_threads_a_stack()
     faulthandler.register(DUMP_SIGNAL, crash_fd, all_threads=True)
     # A job that enabled it for itself would have the traceback written elsewhere, and the
     # supervisor would not learn of the crash.
@@ -64,8 +65,9 @@ def _handle_fatal_signals(fd: int, *, park: bool) -> None:
         _enable(fd, all_threads=True)
 
 
+@functools.cache  # once, and in all that are forked later
 def give_threads_a_stack() -> None:
-    """Have Python threads that start from now on tell of a stack overflow. To be called once."""
+    """Have Python threads that start from now on tell of a stack overflow."""
     run: Any = threading.Thread._bootstrap  # type: ignore[attr-defined] # the same in 3.11 to 3.14
 
     @functools.wraps(run)
