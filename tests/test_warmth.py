@@ -214,6 +214,19 @@ def test_what_was_told_before_a_warm_up_does_not_answer_it() -> None:
     assert told.result(0)
 
 
+def test_a_pool_stays_warm_when_its_supervisor_dies_under_a_job(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    with CompilePool(3) as pool:
+        assert pool.wait_ready(PATIENCE_S)
+        future = pool.submit(lambda: wait_until(gate.exists))
+        assert wait_until(future.running)
+        os.kill(pool_process("supervisor"), signal.SIGKILL)
+        assert wait_until(lambda: pool.stats().restarts.supervisor == 1)
+        gate.touch()
+        assert future.result(PATIENCE_S)
+        assert wait_until(lambda: pool.stats().workers["idle"] == 3)
+
+
 def test_a_callback_that_would_wait_for_itself_is_told_so() -> None:
     raised: list[str] = []
 
