@@ -16,6 +16,7 @@ from compilepool.supervisor.actions import (
 )
 from compilepool.supervisor.scheduler import MAX_START_FAILURES, SHORT_JOB_S, Scheduler
 from compilepool.supervisor.staffing import MAX_IDLE_DEATHS, StaffingPolicy
+from compilepool.wire.messages import Readiness
 
 NOW = 100.0
 LATE = NOW + 2 * SHORT_JOB_S
@@ -32,8 +33,12 @@ def warm(max_workers: int, **policy: float) -> Scheduler[str]:
     scheduler.warm_up(NOW)
     for worker in range(1, max_workers + 1):
         scheduler.worker_ready(worker, NOW)
-    assert scheduler.is_warm
+    assert is_warm(scheduler)
     return scheduler
+
+
+def is_warm(scheduler: Scheduler[str]) -> bool:
+    return scheduler.readiness is Readiness.ALL
 
 
 def submit(scheduler: Scheduler[str], job: int, now: float = NOW) -> list[object]:
@@ -43,9 +48,9 @@ def submit(scheduler: Scheduler[str], job: int, now: float = NOW) -> list[object
 def test_a_warm_worker_that_dies_is_replaced_at_once() -> None:
     scheduler = warm(2)
     assert scheduler.worker_lost(1, [], "SIGKILL", NOW) == [StartWorker(3)]
-    assert not scheduler.is_warm
+    assert not is_warm(scheduler)
     scheduler.worker_ready(3, NOW)
-    assert scheduler.is_warm
+    assert is_warm(scheduler)
 
 
 def test_warm_workers_that_die_again_and_again_are_not_replaced_for_ever() -> None:
@@ -104,7 +109,7 @@ def test_a_job_wakes_the_pool_up_while_its_workers_are_still_leaving() -> None:
     assert scheduler.worker_lost(1, [], "exit 0", NOW) == []
     scheduler.worker_ready(2, NOW)
     assert scheduler.job_finished(2, 1, LATE) == []
-    assert scheduler.is_warm
+    assert is_warm(scheduler)
 
 
 def test_a_starting_worker_without_a_job_is_ended_by_quiesce_as_well() -> None:
@@ -267,5 +272,5 @@ def test_no_worker_is_idle_for_too_long_while_others_start() -> None:
     scheduler.worker_ready(1, NOW)
     assert scheduler.next_tick() is None
     scheduler.worker_ready(2, NOW + 2 * IDLE_S)
-    assert scheduler.is_warm
+    assert is_warm(scheduler)
     assert scheduler.tick(NOW + 2 * IDLE_S) == [EndWorker(1)]

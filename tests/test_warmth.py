@@ -11,6 +11,7 @@ import pytest
 
 from compilepool import CompilePool, PoolClosed, PreloadFailed, SupervisorDied, WorkerCrashed
 from compilepool.client.warmth import Warmth
+from compilepool.wire.messages import Readiness
 from tests.processes import PATIENCE_S, pool_process, pool_processes, wait_until
 
 START_METHODS = pytest.mark.parametrize("start_method", ["fork", "spawn"])
@@ -207,10 +208,10 @@ def test_what_was_told_before_a_warm_up_does_not_answer_it() -> None:
     first, told = warmth.expect()
     second, again = warmth.expect()
     assert again is told
-    warmth.told(first, is_warm=True)
+    warmth.told(first, Readiness.ALL)
     warmth.failed(first, LookupError())
     assert not told.done()
-    warmth.told(second, is_warm=True)
+    warmth.told(second, Readiness.ALL)
     assert told.result(0)
 
 

@@ -69,6 +69,7 @@ class PoolOptions:
     max_worker_memory: Size | None = None
     progress: bool | Progress = False
     trace: str | os.PathLike[str] | None = None
+    resubmit: bool = True
 
     def __post_init__(self) -> None:
         _raise_all([*self._problems()])
@@ -91,7 +92,7 @@ class PoolOptions:
             yield TypeError(f"initializer must be callable, not {self.initializer!r}")
         if isinstance(self.initargs, str | bytes) or not isinstance(self.initargs, Sequence):
             yield TypeError(f"initargs must be a tuple, not {self.initargs!r}")
-        for flag in ("capture", "native_tracebacks", "keep_crashes", "pin_workers"):
+        for flag in ("capture", "native_tracebacks", "keep_crashes", "pin_workers", "resubmit"):
             if not isinstance(getattr(self, flag), bool):
                 yield TypeError(f"{flag} must be True or False, not {getattr(self, flag)!r}")
         for path in ("log_dir", "trace"):

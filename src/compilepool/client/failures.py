@@ -184,10 +184,11 @@ def ended_with_pool(job: str) -> PoolClosed:
     return PoolClosed(f"job {job!r} was ended with its pool, before it had a result")
 
 
-def supervisor_died(job: str, exitcode: int | None) -> SupervisorDied:
+def supervisor_died(job: str, exitcode: int | None, *, was_resubmitted: bool) -> SupervisorDied:
     """The error for a job under which one supervisor too many has died."""
+    after = ", after the one before had died, too" if was_resubmitted else ""
     return SupervisorDied(
-        f"the supervisor {died(exitcode)} under job {job!r}, after the one before had died, too;"
+        f"the supervisor {died(exitcode)} under job {job!r}{after};"
         " find out what ends it, and submit the job again"
     )
 

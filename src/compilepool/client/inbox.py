@@ -18,7 +18,7 @@ from compilepool.client.staff import Staff
 from compilepool.errors import CompilePoolError, WorkerCrashed
 from compilepool.wire.channel import handle_each, refuse
 from compilepool.wire.failure import Cause, Failure, describe
-from compilepool.wire.messages import Kind, Message, ProtocolError, read_json
+from compilepool.wire.messages import Kind, Message, ProtocolError, Readiness, read_json
 from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
 from compilepool.wire.peek import PoolPeek
 from compilepool.wire.serializers import Serializer
@@ -107,7 +107,7 @@ class Inbox:
         elif message.fds:
             refuse(message, "with descriptors")
         elif kind is Kind.WARMTH:
-            self._staff.warmth.told(message.id, is_warm=bool(message.flag))
+            self._staff.warmth.told(message.id, Readiness(message.flag))
         elif kind is Kind.LOG:
             job = self._jobs.get(message.id)
             if job is not None:

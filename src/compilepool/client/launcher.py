@@ -134,6 +134,8 @@ class SupervisorProcess:
             theirs.close()
             os.close(lease)
         self.pidfd = os.pidfd_open(self.pid)
+        self.exitcode: int | None = None
+        self.is_buried = threading.Event()
 
     def send(self, message: Message) -> bool:
         """Send a message, waiting for room as long as the supervisor lives.
@@ -183,7 +185,9 @@ class SupervisorProcess:
         if not kernel.wait_dead(self.pidfd, patience_s):
             self.kill()
             kernel.wait_dead(self.pidfd, patience_s)
-        return kernel.reap(self.pidfd)
+        self.exitcode = kernel.reap(self.pidfd)
+        self.is_buried.set()
+        return self.exitcode
 
     def close(self) -> None:
         """Close the descriptors. They may be gone: some programs close all that they find."""

@@ -83,6 +83,8 @@ class CompilePool(Executor):
         trace: a file for a trace in Chrome's format, to be opened in https://ui.perfetto.dev: a
             track for each worker, with jobs and phases. It is whole JSON after each job, also when
             the program is killed.
+        resubmit: when the supervisor dies, what has not ended runs again under the next one, once.
+            False: it fails with `SupervisorDied`, for jobs that must not run twice.
 
     Raises:
         TypeError, ValueError: an argument is wrong; the message names all that are.
@@ -117,6 +119,7 @@ class CompilePool(Executor):
         max_worker_memory: int | str | None = None,
         progress: bool | Progress = False,
         trace: str | os.PathLike[str] | None = None,
+        resubmit: bool = True,
     ) -> None:
         options = PoolOptions(
             max_workers=max_workers,
@@ -141,6 +144,7 @@ class CompilePool(Executor):
             max_worker_memory=max_worker_memory,
             progress=progress,
             trace=trace,
+            resubmit=resubmit,
         )
         if not in_toplevel_process():
             raise NestedPoolError(
@@ -318,6 +322,15 @@ class CompilePool(Executor):
             cancel_futures: cancel the jobs that no worker has yet.
         """
         self._session.shutdown(wait=wait, cancel_futures=cancel_futures)
+
+    def kill_workers(self) -> None:
+        """Accept no more jobs, and end all processes at once, whatever they do.
+
+        As `ProcessPoolExecutor.kill_workers` of Python 3.14. Jobs that have not ended fail with
+        `PoolClosed`. Takes a second or two at most, if a process of the pool is stuck in the
+        kernel.
+        """
+        self._session.terminate()
 
     def __exit__(
         self,

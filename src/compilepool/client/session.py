@@ -33,7 +33,6 @@ from compilepool.wire.payloads import Payload
 from compilepool.wire.snapshot import JobSnapshot
 from compilepool.wire.submission import DEFAULT_TERMS, JobTerms, submit_message
 
-_MAX_SENDS = 2  # a job is sent again once
 _BURY_S = 5.0
 _TERMINATE_S = 0.5
 _KEEP_S = 10.0  # for crash folders that are being written
@@ -348,8 +347,10 @@ class Session:
             for id, job in self._jobs.items():
                 if self._is_terminated:
                     error = failures.ended_with_pool(job.name)
-                elif job.sends >= _MAX_SENDS:
-                    error = failures.supervisor_died(job.name, exitcode)
+                elif job.sends > self._options.resubmit:
+                    error = failures.supervisor_died(
+                        job.name, exitcode, was_resubmitted=self._options.resubmit
+                    )
                 else:
                     continue
                 self._jobs.pop(id)

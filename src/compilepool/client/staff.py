@@ -69,6 +69,19 @@ class Staff:
         """
         self._expect_warmth()
 
+    def first_worker(self) -> Future[bool]:
+        """Start everything that a job needs, and tell when the first job could run.
+
+        Returns:
+            The future of `Warmth.expect_first`.
+
+        Raises:
+            PoolClosed, CompilePoolError: it cannot be started.
+        """
+        first = self.warmth.expect_first()
+        self._expect_warmth()
+        return first
+
     def _expect_warmth(self) -> Future[bool]:
         with self._jobs.lock:
             self._start()

@@ -5,15 +5,23 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future
 
+from compilepool.wire.messages import Readiness
+
 
 class Warmth:
     """What is known of it. Futures end outside all locks, see `CompileFuture`."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self.is_warm = False
+        self._readiness = Readiness.NONE
         self._told: Future[bool] | None = None
+        self._told_first: Future[bool] | None = None
         self._number = 0
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether all workers have started that were asked for."""
+        return self._readiness is Readiness.ALL
 
     def expect(self) -> tuple[int, Future[bool]]:
         """A warm-up is about to be sent.
@@ -28,30 +36,52 @@ class Warmth:
                 self._told = Future()
             return self._number, self._told
 
-    def told(self, number: int, *, is_warm: bool) -> None:
+    def expect_first(self) -> Future[bool]:
+        """A warm-up is about to be sent, and who calls this waits for its first worker.
+
+        Returns:
+            True if there is one, or why there cannot be; False if that is not to be waited for any
+            more: the supervisor is gone, or workers are not wanted.
+        """
+        with self._lock:
+            if self._told_first is None:
+                self._told_first = Future()
+            return self._told_first
+
+    def told(self, number: int, readiness: Readiness) -> None:
         """The supervisor has told, after this warm-up had come."""
         is_of_last = number == self._number or (number == 0 and self._told is None)
         if not is_of_last:
             return  # what it knew before it heard of the last one
-        self.is_warm = is_warm
-        if is_warm and (told := self._take()):
+        self._readiness = readiness
+        if readiness is Readiness.NONE:
+            return
+        if first := self._take_first():
+            first.set_result(True)
+        if readiness is Readiness.ALL and (told := self._take()):
             told.set_result(True)
 
     def failed(self, number: int, error: BaseException) -> None:
         """Workers cannot be had, as was found after this warm-up had come."""
-        if number == self._number and (told := self._take()):
-            told.set_exception(error)
+        if number != self._number:
+            return
+        for told in (self._take_first(), self._take()):
+            if told:
+                told.set_exception(error)
 
     def quiesced(self) -> None:
         """Nobody wants workers any more."""
+        if first := self._take_first():
+            first.set_result(False)
         if told := self._take():
             told.cancel()
 
     def lost(self) -> None:
         """There is no supervisor any more."""
-        self.is_warm = False
-        if told := self._take():
-            told.set_result(False)
+        self._readiness = Readiness.NONE
+        for told in (self._take_first(), self._take()):
+            if told:
+                told.set_result(False)
 
     def abandon(self) -> None:
         """After a fork, in the child: the lock may be held for ever."""
@@ -60,4 +90,9 @@ class Warmth:
     def _take(self) -> Future[bool] | None:
         with self._lock:
             told, self._told = self._told, None
+            return told
+
+    def _take_first(self) -> Future[bool] | None:
+        with self._lock:
+            told, self._told_first = self._told_first, None
             return told

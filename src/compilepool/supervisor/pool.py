@@ -22,7 +22,14 @@ from compilepool.supervisor.tally import Tally
 from compilepool.wire.channel import refuse
 from compilepool.wire.config import PoolConfig
 from compilepool.wire.failure import Cause, Failure
-from compilepool.wire.messages import Kind, Level, Message, ProtocolError, log_message
+from compilepool.wire.messages import (
+    Kind,
+    Level,
+    Message,
+    ProtocolError,
+    Readiness,
+    log_message,
+)
 from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
 from compilepool.wire.submission import JobTerms, env_as_json
 from compilepool.wire.usage import NO_USAGE, replace_usage, usage_of, with_usage
@@ -68,7 +75,7 @@ class Pool:
         self._dumps = Dumps(lambda job: job not in self._jobs)
         self._memory = MemoryRoom()
         self._tally = Tally()
-        self._is_warm = False  # as far as was told
+        self._readiness = Readiness.NONE  # as far as was told
         self._warm_up = 0  # the client's number of the last one
         policy = StaffingPolicy(
             config.min_workers, config.idle_timeout_s, config.max_jobs_per_worker
@@ -144,7 +151,7 @@ class Pool:
 
     def warm_up(self, id: int) -> None:
         """Start all workers, and tell when they are there, as an answer to this warm-up."""
-        self._is_warm = False  # whoever asks wants one
+        self._readiness = Readiness.NONE  # whoever asks wants an answer
         self._warm_up = id
         self._perform(self.scheduler.warm_up(time.monotonic()))
 
@@ -171,9 +178,9 @@ class Pool:
     def _tell_warmth(self) -> None:
         """Tell whether the workers are there, if that has changed."""
         scheduler = self.scheduler
-        if scheduler.is_warm != self._is_warm:
-            self._is_warm = scheduler.is_warm
-            self._client.send(Message(Kind.WARMTH, self._warm_up, self._is_warm))
+        if scheduler.readiness != self._readiness:
+            self._readiness = scheduler.readiness
+            self._client.send(Message(Kind.WARMTH, self._warm_up, self._readiness))
         is_asleep = scheduler.is_asleep and not self._crew.fork_servers.some_leave
         if self._tally.note_sleep(time.monotonic(), is_asleep=is_asleep):
             if is_asleep:

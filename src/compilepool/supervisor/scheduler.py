@@ -30,6 +30,7 @@ from compilepool.supervisor.job_table import JobTable
 from compilepool.supervisor.roster import Roster
 from compilepool.supervisor.staffing import Staffing, StaffingPolicy
 from compilepool.supervisor.states import JobState, WorkerState
+from compilepool.wire.messages import Readiness
 
 SHORT_JOB_S = 0.005
 """Seconds. Beyond it a round trip to the supervisor is no part of a job's time worth saving."""
@@ -77,9 +78,9 @@ class Scheduler(Generic[Cause]):
         return max(0, len(self._jobs) - self._workers.busy)
 
     @property
-    def is_warm(self) -> bool:
-        """Whether all workers have started that were asked for, and there is one at least."""
-        return self._staffing.is_warm
+    def readiness(self) -> Readiness:
+        """Whether the workers have started that were asked for, of which there is one at least."""
+        return self._staffing.readiness
 
     @property
     def recycled(self) -> int:

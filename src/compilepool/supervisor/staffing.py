@@ -13,6 +13,7 @@ from compilepool.supervisor.actions import (
     Worker,
 )
 from compilepool.supervisor.roster import Roster
+from compilepool.wire.messages import Readiness
 
 MAX_IDLE_DEATHS = 5
 """So many workers for each that there may be, that die in a row, soon, and before they have ended a
@@ -70,14 +71,15 @@ class Staffing:
         return max(self._warm, self._policy.min_workers)
 
     @property
-    def is_warm(self) -> bool:
-        """Whether all workers have started that were asked for, and there is one at least."""
-        if self.is_asleep:
-            return False
+    def readiness(self) -> Readiness:
+        """Whether the workers have started that were asked for, of which there is one at least."""
+        if self.is_asleep or not self._roster.ready:
+            return Readiness.NONE
         wanted = max(1, self._warm, self._policy.min_workers)
-        return self._roster.ready >= wanted or (
-            self._roster.is_as_full_as_can_be and self._roster.ready == self._roster.staying > 0
+        are_all = self._roster.ready >= wanted or (
+            self._roster.is_as_full_as_can_be and self._roster.ready == self._roster.staying
         )
+        return Readiness.ALL if are_all else Readiness.SOME
 
     def wake(self) -> None:
         """There is a job."""

@@ -51,7 +51,7 @@ class Kind(IntEnum):
     LOG = 25  # id: job; body: the end of its output; before its RESULT or FAILED
     DUMPED = 26  # id: job; body: payload of a JobSnapshot
     IDLE_MEMORY = 27  # id: bytes that an idle worker takes
-    WARMTH = 28  # id: of the last WARM_UP; flag: whether all workers are there that were asked for
+    WARMTH = 28  # id: of the last WARM_UP; flag: Readiness
     NO_WORKERS = 29  # id: likewise; body: payload of a Failure
     PEEKED = 30  # id: that of PEEK; body: payload of a PoolPeek
 
@@ -72,6 +72,14 @@ class Kind(IntEnum):
 
     # worker -> supervisor -> client
     INITIALIZER_FAILED = 61  # id, to the client: likewise; flag: Outcome; body: payload
+
+
+class Readiness(IntEnum):
+    """Whether the workers are there that were asked for."""
+
+    NONE = 0
+    SOME = 1
+    ALL = 2
 
 
 class Level(IntEnum):
