@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from compilepool.client.cpus import usable_cpus
 from compilepool.client.pool_env import environment_of_pool
 from compilepool.options import PoolOptions
 from compilepool.units import bytes_of
@@ -47,12 +46,11 @@ class Snapshot:
         config: the rest, with the pool's options.
     """
 
-    def __init__(self, options: PoolOptions) -> None:
+    def __init__(self, options: PoolOptions, max_workers: int) -> None:
         try:
             cwd = os.getcwd()
         except OSError:
             cwd = ""
-        max_workers = usable_cpus() if options.max_workers is None else options.max_workers
         self.env = environment_of_pool(os.environ, options.env, max_workers)
         self.config = PoolConfig(
             max_workers=max_workers,

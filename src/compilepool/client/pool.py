@@ -267,6 +267,11 @@ class CompilePool(Executor):
         return self._session.staff.wait_ready(timeout)
 
     @property
+    def max_workers(self) -> int:
+        """How many jobs may run at once."""
+        return self._session.max_workers
+
+    @property
     def ready(self) -> bool:
         """Whether all workers that were asked for have started, and there is one at least."""
         return self._session.staff.warmth.is_warm

@@ -18,7 +18,7 @@ from compilepool.observe.look import Look, RunningJob
 from compilepool.observe.memory import memory_of_pool
 from compilepool.observe.stats import Memory, PoolStats, Restarts
 from compilepool.wire.messages import Kind, Message
-from compilepool.wire.peek import PoolPeek
+from compilepool.wire.peek import PoolPeek, WorkerPeek
 
 _MAX_TRIES = 2
 _PEEK_S = 2.0
@@ -156,6 +156,15 @@ class Staff:
             [job for job, _ in running],
             lambda: self._memory(peek),
         )
+
+    def workers_of(self, futures: Collection[Future[Any]]) -> dict[Future[Any], WorkerPeek]:
+        """The workers that have the jobs of these futures, of those that run."""
+        found: dict[Future[Any], WorkerPeek] = {}
+        for worker in self.peek().workers:
+            job = self._jobs.get(worker.job)
+            if job is not None and job.future in futures:
+                found[job.future] = worker
+        return found
 
     def running_among(self, futures: Collection[Future[Any]]) -> list[RunningJob]:
         """Those of the jobs of these futures that run."""

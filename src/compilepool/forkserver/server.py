@@ -27,7 +27,13 @@ from compilepool.wire.orders import WorkerOrders
 from compilepool.wire.payloads import of_message
 from compilepool.wire.spawn import FIRST_FD, process_command, spawn
 from compilepool.wire.worker_fds import WorkerFds
-from compilepool.worker.bootstrap import apply_config, bootstrap, flush_output, prepare
+from compilepool.worker.bootstrap import (
+    apply_config,
+    bootstrap,
+    exit_in_order,
+    flush_output,
+    prepare,
+)
 from compilepool.worker.main import work
 from compilepool.worker.preload import preload
 
@@ -173,14 +179,22 @@ class ForkServer:
 
 
 def main() -> GoOn | None:
-    """Run the fork server of this process.
+    """Run the fork server of this process. Then it exits, unless it has become a worker.
 
     Arguments: the supervisor's pid, the soft limit of open files. Descriptors: the supervisor's
     socket, the pidfds of supervisor and client, the crash file.
 
     Returns:
-        As `ForkServer.serve`.
+        In a forked worker, what it has to do.
     """
+    go_on = _run()
+    if go_on is None:
+        # To take apart all that was preloaded would take longer than all else at the end.
+        exit_in_order()
+    return go_on
+
+
+def _run() -> GoOn | None:
     supervisor_pid, fd_limit = (int(argument) for argument in sys.argv[1:])
     watched = (FIRST_FD + 1, FIRST_FD + 2)
     crash_fd = FIRST_FD + 3
@@ -220,6 +234,9 @@ def main() -> GoOn | None:
 def _prepare(channel: Channel, config: PoolConfig) -> bool:
     """Preload, and see to it that workers can be forked. False: this process is of no use."""
     culprit = ""
+    # What is garbage after the imports is little, and shared: to look for it costs more time than
+    # it is worth, up to a seventh of an import of torch.
+    gc.disable()
     with quiet_blas():
         for module in config.preload:
             if not preload(module, channel):
@@ -240,7 +257,7 @@ def _prepare(channel: Channel, config: PoolConfig) -> bool:
         return False
     prepare()
     flush_output()  # or each worker would print again what the preload has printed
-    gc.collect()
     kernel.trim_heap()
+    gc.enable()
     gc.freeze()  # no collection of a worker touches, and so copies, what it shares with this one
     return True

@@ -1,0 +1,63 @@
+"""What torch calls at the end of its import: its entry point group "torch.backends".
+
+See https://docs.pytorch.org/tutorials/unstable/python_extension_autoload.html
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+import warnings
+from typing import Any
+
+from compilepool.integrations.torch.names import ENABLE, OPTIONS
+
+
+def autoload() -> None:
+    """`install`, if the environment says so; else nothing. Never raises.
+
+    Programs import torch in processes that compile nothing: launchers, data loaders. There, the
+    pool starts when Inductor asks for it.
+    """
+    wanted = os.environ.get(ENABLE, "")
+    if wanted in ("", "0"):
+        return
+    from compilepool.worker.identity import in_toplevel_process
+
+    if not in_toplevel_process():
+        return
+    try:
+        if wanted != "1":
+            raise ValueError(f"{ENABLE} must be 1 or 0, not {wanted!r}")
+        options = _options()
+        from compilepool.integrations.torch import _install
+
+        _install(options.pop("on_crash", "raise"), options, is_early=_may_compile())
+    except Exception as error:  # noqa: BLE001 - the program can do without
+        warnings.warn(
+            f"compilepool is not used: {error}. Inductor goes on with its own pool",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def _options() -> dict[str, Any]:
+    text = os.environ.get(OPTIONS, "") or "{}"
+    try:
+        options = json.loads(text)
+    except ValueError:
+        options = None
+    if not isinstance(options, dict):
+        raise ValueError(f"{OPTIONS} must be a JSON object, not {text!r}")
+    return options
+
+
+def _may_compile() -> bool:
+    is_child = multiprocessing.parent_process() is not None
+    is_told_not_to = os.environ.get("TORCH_WARM_POOL", "1") != "1"
+    is_launcher = any(
+        name in sys.orig_argv for name in ("torch.distributed.run", "torch.distributed.launch")
+    ) or os.path.basename(sys.argv[0] if sys.argv else "") in ("torchrun", "torchrun.exe")
+    return not (is_child or is_told_not_to or is_launcher)

@@ -1,0 +1,212 @@
+"""`SubprocPool`, as torch/_inductor/compile_worker/subproc_pool.py has it, on a `CompilePool`.
+
+Its exceptions, its kinds and its pickler are those of the installed torch, as is every other name
+of that module, so that `except` and `isinstance` of torch's own code work.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Any, Literal, Never, ParamSpec, TypeAlias, TypeVar
+
+from torch._inductor import config
+from torch._inductor.compile_worker import subproc_pool as _reference
+from torch._inductor.compile_worker.subproc_pool import (
+    SubprocException,
+    SubprocKind,
+    SubprocPickler,
+)
+
+from compilepool.client.pool import CompilePool
+from compilepool.errors import PoolClosed
+from compilepool.integrations.torch.kernel_future import KernelFuture
+from compilepool.integrations.torch.kernel_names import kernel_name
+from compilepool.integrations.torch.pool_for_torch import CompilerEnv, make_pool
+from compilepool.integrations.torch.sidecar import Sidecar
+from compilepool.integrations.torch.status_reports import StatusReports
+from compilepool.integrations.torch.wait_counters import WaitCounters
+from compilepool.integrations.torch.worker.jobs import compile_kernel
+from compilepool.integrations.torch.worker_log import WorkerLog, output_env
+from compilepool.timer import Timer
+
+__all__ = [
+    "AnyPool",
+    "SubprocException",
+    "SubprocKind",
+    "SubprocPickler",
+    "SubprocPool",
+    "TestException",
+    "raise_testexc",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+OnCrash: TypeAlias = Literal["raise", "in_process"]
+
+
+class SubprocPool:
+    """What `torch._inductor.async_compile` makes to compile in.
+
+    Differs from the reference, for the better: a job that crashes its worker fails alone, with a
+    report; when the sidecar dies, the next job starts another.
+
+    Args:
+        nprocs: how many jobs may run at once.
+        pickler: pickles jobs and results; None: pickle, and cloudpickle for what that cannot do.
+        kind: how workers are started.
+        quiesce: whether the workers go when there was no job for
+            `torch._inductor.config.quiesce_async_compile_time` seconds, until there is one.
+        pool: the pool, started before; None: a new one, whose jobs fail when the sidecar dies, as
+            the reference's do.
+        env: the variables that `pool` was started with.
+        on_crash: "in_process": a kernel whose worker crashed is compiled in this process, when its
+            result is asked for.
+    """
+
+    def __init__(
+        self,
+        nprocs: int,
+        pickler: SubprocPickler | None = None,
+        kind: SubprocKind = SubprocKind.FORK,
+        quiesce: bool = False,
+        *,
+        pool: CompilePool | None = None,
+        env: CompilerEnv | None = None,
+        on_crash: OnCrash = "raise",
+    ) -> None:
+        self.pickler = pickler or SubprocPickler()
+        self.kind = kind
+        output = output_env()
+        self._log = WorkerLog(output)
+        self._env = env or CompilerEnv()
+        if pool is None:
+            pool = make_pool(
+                nprocs,
+                start_method=kind.value,
+                serializer=pickler,
+                env=output,
+                resubmit=False,
+            )
+        self.pool = pool
+        self._on_crash = on_crash
+        self._lock = threading.Lock()
+        self._first_worker: Future[bool] | None = None
+        self._process: Sidecar | None = None
+        self.running = True
+        self._counters = WaitCounters()
+        self._status_reports = StatusReports(pool)
+        self.timer = Timer(config.quiesce_async_compile_time, self.quiesce) if quiesce else None
+        self.wakeup()
+
+    def submit(self, job_fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run a job.
+
+        Returns:
+            Its future. A failure of any kind is a `SubprocException` there; its attribute `error`
+            is what the `CompilePool` has raised, or the job.
+
+        Raises:
+            RuntimeError: the pool was shut down.
+            SerializationError: the job cannot be pickled.
+        """
+        if _is_readiness_check(job_fn):
+            return self._ready()
+        name = kernel_name(job_fn, args)
+        here = functools.partial(job_fn, *args, **kwargs)
+        call: functools.partial[Any] = here
+        if getattr(job_fn, "__name__", "") == "_worker_compile_triton":
+            call = functools.partial(compile_kernel, *here.args, **here.keywords)
+        job = self.pool.options(name=name, env=self._env.changes()).submit(call)
+        self._counters.job_submitted(job)
+        self._status_reports.job_submitted(job)
+        job.add_done_callback(self._log.job_ended)
+        if self.timer:
+            job.add_done_callback(self._job_ended)
+        # Last: who waits for this one shall find everything else done.
+        is_run_here = name is not None and self._on_crash == "in_process"
+        return KernelFuture(job, here if is_run_here else None)
+
+    def quiesce(self) -> None:
+        """Let jobs end, and then the workers. The next job, or `wakeup`, brings them back soon."""
+        self.pool.quiesce(keep_warm=True)
+        self._counters.quiesced()
+
+    def wakeup(self) -> None:
+        """Start the workers."""
+        self._first_worker = self.pool._session.staff.first_worker()
+        if self.timer:
+            self.timer.record_call()  # they go again if there is no job at all
+
+    def shutdown(self, wait: bool = True) -> None:
+        """End everything, jobs included. May be called twice.
+
+        Args:
+            wait: return only when all processes are gone; it takes a moment, whatever they do.
+        """
+        with self._lock:
+            if not self.running:
+                return
+            self.running = False
+        if self.timer:
+            self.timer.quit()
+        self._counters.closed()
+        self._status_reports.close()
+        if wait:
+            self.pool.kill_workers()
+        else:
+            self.pool._session.terminate(wait=False)
+        self._log.close()
+
+    @property
+    def process(self) -> Sidecar:
+        """The sidecar, the supervisor of the pool: another one, if it had died before the last job.
+
+        Raises:
+            PoolClosed: there is none, after `shutdown`.
+        """
+        supervisor = self.pool._session._supervisor
+        if supervisor is not None and (not self._process or self._process.pid != supervisor.pid):
+            self._process = Sidecar(supervisor)
+        if self._process is None:
+            raise PoolClosed("this pool has no sidecar any more: it was shut down")
+        return self._process
+
+    def _ready(self) -> Future[Any]:
+        """Inductor asks, by a job that does nothing, whether there is a worker."""
+        if self._first_worker is None:
+            self.wakeup()
+        assert self._first_worker is not None
+        return self._first_worker
+
+    def _job_ended(self, _job: object) -> None:
+        if self.timer:
+            self.timer.record_call()
+
+
+AnyPool: TypeAlias = ProcessPoolExecutor | SubprocPool
+
+
+class TestException(_reference.TestException):  # type: ignore[misc] # torch is not typed
+    """For tests of the pool, which may look for either of the two names."""
+
+    __test__ = False  # it is no test of pytest's
+
+    def __str__(self) -> str:
+        return f"in place of {_reference.__name__}.TestException"
+
+
+def raise_testexc() -> Never:
+    """For tests of the pool: a job that raises."""
+    raise TestException
+
+
+def _is_readiness_check(function: Callable[..., object]) -> bool:
+    return getattr(function, "__qualname__", "") == "AsyncCompile._get_ready"
+
+
+def __getattr__(name: str) -> object:
+    return getattr(_reference, name)

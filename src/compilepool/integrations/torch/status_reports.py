@@ -1,0 +1,115 @@
+"""Jobs that take long, in torch's structured trace."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from concurrent.futures import Future
+from typing import Any
+
+from torch._guards import CompileContext
+from torch._inductor import config
+from torch._logging import trace_structured
+
+from compilepool.client.future import CompileFuture
+from compilepool.client.pool import CompilePool
+from compilepool.wire.peek import WorkerPeek
+
+_log = logging.getLogger(__name__)
+
+
+class StatusReports:
+    """Every so often, an artifact for each job that has taken longer than that.
+
+    As the sidecar's watchdog of torch 2.14 and later: where torch's config has
+    `compile_worker_watchdog_interval_seconds`, and it is not 0. There is a thread while there are
+    jobs.
+
+    Args:
+        pool: the pool of the jobs.
+    """
+
+    def __init__(self, pool: CompilePool) -> None:
+        self._pool = pool
+        self._interval_s = float(getattr(config, "compile_worker_watchdog_interval_seconds", 0))
+        self._condition = threading.Condition()
+        self._jobs: dict[CompileFuture[Any], Any] = {}
+        self._has_thread = False
+
+    def job_submitted(self, job: CompileFuture[Any]) -> None:
+        """There is one more; called by whoever compiles."""
+        if self._interval_s <= 0:
+            return
+        compile_id = CompileContext.current_compile_id()
+        with self._condition:
+            self._jobs[job] = compile_id
+            if not self._has_thread:
+                self._has_thread = True
+                thread = threading.Thread(target=self._run, name="compilepool status", daemon=True)
+                thread.start()
+        job.add_done_callback(self._job_ended)
+
+    def close(self) -> None:
+        """There are no more jobs."""
+        with self._condition:
+            self._jobs.clear()
+            self._condition.notify_all()
+
+    def _job_ended(self, job: Future[Any]) -> None:
+        assert isinstance(job, CompileFuture)
+        with self._condition:
+            self._jobs.pop(job, None)
+            if not self._jobs:
+                self._condition.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                has_ended = self._condition.wait_for(lambda: not self._jobs, self._interval_s)
+                if has_ended:
+                    self._has_thread = False
+                    return
+                jobs = dict(self._jobs)
+            try:
+                self._report(jobs)
+            except Exception:  # noqa: BLE001 - a report is no reason to stop reporting
+                _log.warning("no report of jobs that take long", exc_info=True)
+
+    def _report(self, jobs: dict[CompileFuture[Any], Any]) -> None:
+        now = time.time()
+        slow = {
+            job: now - job.record.queued
+            for job in jobs
+            if now - job.record.queued >= self._interval_s
+        }
+        if not slow:
+            return
+        workers = self._pool._session.staff.workers_of(slow)
+        for job, elapsed_s in slow.items():
+            status = {"job_id": job.name, "elapsed_s": round(elapsed_s, 1)}
+            _trace(status | _phase(workers.get(job)), jobs[job])
+
+
+def _phase(worker: WorkerPeek | None) -> dict[str, Any]:
+    if worker is None:
+        return {"phase": "queued"}
+    phase, since = "running", worker.since
+    if worker.phase:
+        phase, since = worker.phase, worker.phase_since
+    seconds = round(time.monotonic() - since, 1)
+    return {"phase": phase, "phase_elapsed_s": seconds, "worker_pid": worker.pid}
+
+
+def _trace(status: dict[str, Any], compile_id: Any) -> None:
+    record = {**status, "compile_id": str(compile_id) if compile_id else None}
+    trace_structured(
+        "artifact",
+        metadata_fn=lambda: {"name": "compile_worker_status", "encoding": "json"},
+        payload_fn=lambda: json.dumps(record),
+        compile_id=compile_id,
+        expect_trace_id=False,
+        suppress_context=True,
+        record_logging_overhead=False,
+    )

@@ -1,0 +1,69 @@
+"""torch's wait counters of a pool, as torch/_inductor/compile_worker/subproc_pool.py has them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from torch.monitor import _WaitCounter
+
+_PREFIX = "pytorch.wait_counter.subproc_pool."
+
+
+class WaitCounters:
+    """Count while the pool is there (running), for each job (job), from the first job until it has
+    ended, after the start and after each time that the pool was quiet (first_job), and while it is
+    quiet (quiesced).
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = _begin("running")
+        self._quiesced: Any = None
+        self._is_first_job = True
+
+    def job_submitted(self, future: Future[Any]) -> None:
+        """There is a job, which ends when its future does."""
+        counters = [_begin("job")]
+        with self._lock:
+            _end(self._quiesced)
+            self._is_first_job |= self._quiesced is not None
+            self._quiesced = None
+            if self._is_first_job:
+                counters.append(_begin("first_job"))
+            self._is_first_job = False
+        future.add_done_callback(_end_all(counters))
+
+    def quiesced(self) -> None:
+        """The pool is quiet until the next job."""
+        with self._lock:
+            if self._quiesced is None:
+                self._quiesced = _begin("quiesced")
+
+    def closed(self) -> None:
+        """There is no pool any more."""
+        with self._lock:
+            _end(self._running)
+            _end(self._quiesced)
+            self._running = self._quiesced = None
+
+
+def _begin(name: str) -> Any:
+    tracker = _WaitCounter(_PREFIX + name).guard()
+    tracker.__enter__()
+    return tracker
+
+
+def _end(tracker: Any) -> None:
+    if tracker is not None:
+        tracker.__exit__()
+
+
+def _end_all(trackers: list[Any]) -> Callable[[object], None]:
+    def end(_future: object) -> None:
+        for tracker in trackers:
+            tracker.__exit__()
+
+    return end

@@ -1,0 +1,1 @@
+"""What runs in the fork server and the workers of a pool for PyTorch."""

@@ -1,0 +1,32 @@
+"""The preload module of a pool for PyTorch: what a kernel needs, loaded once, in the fork server.
+
+As the reference does (torch/_inductor/compile_worker/__main__.py), but for what opens a GPU there:
+it looks at the devices before it forks (`caching_device_properties`). Kernels bring what they need
+to know of the device in their source, so here nobody looks, in the workers neither.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from compilepool.integrations.torch.worker.output import redirect_output
+
+redirect_output()  # before torch, which has things to say when it is imported
+
+
+def _load() -> None:
+    from compilepool.integrations.torch.worker import hooks
+
+    # It hashes Triton's library, of 500 MB, mostly without the GIL.
+    triton_key = threading.Thread(target=hooks.find_triton_key())
+    triton_key.start()
+    import torch._inductor.codecache
+    import torch._inductor.runtime.compile_tasks
+    import torch._inductor.runtime.triton_heuristics
+
+    torch._inductor.codecache.torch_key()
+    hooks.be_a_worker()
+    triton_key.join()  # a process that has threads cannot be forked
+
+
+_load()
