@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import importlib.util
 import signal
 from collections.abc import Iterator
@@ -18,6 +19,13 @@ _WRONG_USE = 2
 _INTERRUPTED = 130  # as a shell reports a death by SIGINT
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+
+class OnCrash(enum.StrEnum):
+    """The values of `compilepool.integrations.torch.install`'s `on_crash`."""
+
+    RAISE = "raise"
+    IN_PROCESS = "in_process"
 
 
 def _show_version(wanted: bool) -> None:
@@ -139,6 +147,58 @@ def _replay(folder: str, gdb: bool) -> bool:
         typer.echo(str(error), err=True)
         return False
     except (OSError, ValueError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(_WRONG_USE) from None
+
+
+@app.command(context_settings={"allow_interspersed_args": False})
+def run(
+    command: Annotated[
+        list[str], typer.Argument(metavar="-- PROGRAM [ARGUMENT]...", help="What to run.")
+    ],
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            "-j",
+            min=1,
+            help="How many kernels are compiled at once.",
+            show_default="as torch has it",
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="For how long a kernel may compile, in seconds.")
+    ] = None,
+    memory_limit: Annotated[
+        str | None, typer.Option(help="How much memory a kernel may take, such as 8GiB.")
+    ] = None,
+    on_crash: Annotated[
+        OnCrash, typer.Option(help="What becomes of a kernel whose worker crashed.")
+    ] = OnCrash.RAISE,
+    progress: Annotated[
+        bool, typer.Option("--progress", help="Show what is being compiled.")
+    ] = False,
+    trace: Annotated[
+        Path | None, typer.Option(help="A file for a trace, for https://ui.perfetto.dev.")
+    ] = None,
+) -> None:
+    """Run a program whose torch.compile compiles in a compilepool: no change to it is needed.
+
+    As `COMPILEPOOL_TORCH=1 PROGRAM`, with options for the pool.
+    """
+    from compilepool.cli.run import run_program
+
+    options = {
+        "max_workers": workers,
+        "timeout": timeout,
+        "memory_limit": memory_limit,
+        "on_crash": on_crash.value,
+        "progress": progress or None,
+        "trace": None if trace is None else str(trace.absolute()),
+    }
+    try:
+        run_program(command, options)
+    except (OSError, ValueError, TypeError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(_WRONG_USE) from None
 
