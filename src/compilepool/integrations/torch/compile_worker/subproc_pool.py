@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Any, Literal, Never, ParamSpec, TypeAlias, TypeVar
 
+import torch
 from torch._inductor import config
 from torch._inductor.compile_worker import subproc_pool as _reference
 from torch._inductor.compile_worker.subproc_pool import (
@@ -119,7 +120,8 @@ class SubprocPool:
         here = functools.partial(job_fn, *args, **kwargs)
         call: functools.partial[Any] = here
         if getattr(job_fn, "__name__", "") == "_worker_compile_triton":
-            call = functools.partial(compile_kernel, *here.args, **here.keywords)
+            has_cuda = torch.cuda.is_available()
+            call = functools.partial(compile_kernel, has_cuda, *here.args, **here.keywords)
         job = self.pool.options(name=name, env=self._env.changes()).submit(call)
         self._counters.job_submitted(job)
         self._status_reports.job_submitted(job)

@@ -15,14 +15,16 @@ redirect_output()  # before torch, which has things to say when it is imported
 
 
 def _load() -> None:
-    from compilepool.integrations.torch.worker import hooks
+    from compilepool.integrations.torch.worker import gpu, hooks
 
     # It hashes Triton's library, of 500 MB, mostly without the GIL.
     triton_key = threading.Thread(target=hooks.find_triton_key())
     triton_key.start()
-    import torch._inductor.codecache
-    import torch._inductor.runtime.compile_tasks
-    import torch._inductor.runtime.triton_heuristics
+    with gpu.cuda_said_to_be(False):  # nothing that a worker does goes by that
+        import torch._inductor.codecache
+        import torch._inductor.runtime.benchmarking
+        import torch._inductor.runtime.compile_tasks
+        import torch._inductor.runtime.triton_heuristics
 
     torch._inductor.codecache.torch_key()
     hooks.be_a_worker()
