@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
 import resource
 import signal
@@ -15,6 +16,9 @@ from hypothesis import HealthCheck, settings
 
 from tests.processes import command_line, pids_with_environment, wait_until
 from tests.zoo import build
+
+# Its tests are for `make test-torch`.
+collect_ignore = [] if importlib.util.find_spec("torch") else ["pytorch"]
 
 MARK = "COMPILEPOOL_TEST"
 KERNEL_OBJECTS = ("socket:", "anon_inode:", "/memfd:", "pipe:")

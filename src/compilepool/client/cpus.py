@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 
+from compilepool.options import PoolOptions
 from compilepool.wire.cgroups import ReadFile, cgroup_directories, read_file
 
 
@@ -16,6 +17,11 @@ def usable_cpus() -> int:
     count = len(os.sched_getaffinity(0))
     quota = cgroup_quota()
     return count if quota is None else max(1, min(count, math.ceil(quota)))
+
+
+def workers_of(options: PoolOptions) -> int:
+    """How many workers a pool may have that has these options."""
+    return usable_cpus() if options.max_workers is None else options.max_workers
 
 
 def cgroup_quota(read: ReadFile = read_file) -> float | None:

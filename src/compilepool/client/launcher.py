@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from compilepool.client.cpus import workers_of
 from compilepool.client.pool_env import environment_of_pool
 from compilepool.options import PoolOptions
 from compilepool.units import bytes_of
@@ -46,11 +47,12 @@ class Snapshot:
         config: the rest, with the pool's options.
     """
 
-    def __init__(self, options: PoolOptions, max_workers: int) -> None:
+    def __init__(self, options: PoolOptions) -> None:
         try:
             cwd = os.getcwd()
         except OSError:
             cwd = ""
+        max_workers = workers_of(options)
         self.env = environment_of_pool(os.environ, options.env, max_workers)
         self.config = PoolConfig(
             max_workers=max_workers,

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from compilepool.client import failures
-from compilepool.client.cpus import usable_cpus
+from compilepool.client.cpus import workers_of
 from compilepool.client.crash_keeper import CrashKeeper
 from compilepool.client.dump import Dumps
 from compilepool.client.endings import end_with_process
@@ -63,7 +63,7 @@ class Session:
         startup: Payload | None = None,
     ) -> None:
         self._options = options
-        self.max_workers = options.max_workers or usable_cpus()
+        self.max_workers = workers_of(options)
         self._observers = Observers(options, self._look)
         try:
             self._startup = pack_startup(options) if startup is None else startup
@@ -241,7 +241,7 @@ class Session:
 
     def _start_supervisor(self) -> None:
         if self._snapshot is None:
-            self._snapshot = Snapshot(self._options, self.max_workers)
+            self._snapshot = Snapshot(self._options)
         if self._options.keep_crashes and self._inbox.keeper is None:
             self._inbox.keeper = CrashKeeper(self._snapshot, self._startup, self._inbox.end_failed)
         config = self._snapshot.config.payload()

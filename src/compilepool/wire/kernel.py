@@ -185,11 +185,11 @@ def kill_child(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def wait_dead(pidfd: int, timeout_s: float | None) -> bool:
+def wait_dead(pidfd: int, timeout_s: float) -> bool:
     """Wait until the process behind `pidfd` is dead (maybe not reaped); False on timeout."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(None if timeout_s is None else max(0.0, timeout_s) * 1000))
+    return bool(poll.poll(max(0.0, timeout_s) * 1000))
 
 
 def reap(pidfd: int) -> int | None:

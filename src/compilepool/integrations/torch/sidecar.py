@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import weakref
 
 from compilepool.client.launcher import SupervisorProcess
 from compilepool.wire import kernel
-
-_BURY_S = 5.0
 
 
 class Sidecar:
@@ -23,19 +19,14 @@ class Sidecar:
     def __init__(self, supervisor: SupervisorProcess) -> None:
         self._supervisor = supervisor
         self.pid = supervisor.pid
-        # Of our own: the pool closes its one when it has reaped the process.
-        self._pidfd = os.dup(supervisor.pidfd)
-        weakref.finalize(self, os.close, self._pidfd)
 
     @property
     def returncode(self) -> int | None:
-        """The exit code, negated signal number if a signal killed it; None until that is known."""
+        """The exit code, negated signal number if a signal killed it; None if it lives."""
         return self._supervisor.exitcode
 
     def poll(self) -> int | None:
         """The same."""
-        if kernel.wait_dead(self._pidfd, 0):
-            self._supervisor.is_buried.wait(_BURY_S)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int | None:
@@ -47,18 +38,15 @@ class Sidecar:
         Raises:
             subprocess.TimeoutExpired: it lives on.
         """
-        if not kernel.wait_dead(self._pidfd, timeout):
+        if not self._supervisor.is_buried.wait(timeout):
             raise subprocess.TimeoutExpired(["compilepool supervisor"], timeout or 0.0)
-        return self.poll()
-
-    def send_signal(self, number: int) -> None:
-        """Send it a signal, unless it has ended."""
-        kernel.send_signal(self._pidfd, number)
+        return self.returncode
 
     def kill(self) -> None:
-        """Kill it; all that it has started ends with it."""
-        self.send_signal(signal.SIGKILL)
+        """Kill it, unless it has ended; all that it has started ends with it."""
+        self._supervisor.kill()
 
     def terminate(self) -> None:
-        """Send it SIGTERM."""
-        self.send_signal(signal.SIGTERM)
+        """Send it SIGTERM, unless it has ended."""
+        if (pidfd := self._supervisor.pidfd) >= 0:
+            kernel.send_signal(pidfd, signal.SIGTERM)
