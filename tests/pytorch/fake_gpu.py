@@ -16,6 +16,7 @@ from torch._dynamo.device_interface import CudaInterface
 from torch._guards import TracingContext, tracing
 from torch._inductor.compile_fx import compile_fx
 from torch._inductor.fx_passes import joint_graph
+from torch._inductor.runtime import triton_helpers
 from torch._inductor.runtime.triton_heuristics import CachingAutotuner
 from torch._subclasses import FakeTensorMode
 from torch.utils import _triton
@@ -78,6 +79,7 @@ def plug_in() -> None:
         check.cache_clear()
     # These two want to run something on it.
     _say(CachingAutotuner, _make_launchers=None, _dynamic_scale_rblock=None)
+    _say(triton_helpers, set_driver_to_gpu=None)
     _say(joint_graph, lazy_init=None)
     torch._inductor.config.pattern_matcher = False
 
