@@ -5,9 +5,8 @@ For machines without one. Nothing can be launched, so what is compiled is never 
 
 from __future__ import annotations
 
-import contextlib
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from torch._inductor.fx_passes import joint_graph
 from torch._inductor.runtime import triton_helpers
 from torch._inductor.runtime.triton_heuristics import CachingAutotuner
 from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
@@ -86,16 +86,15 @@ def plug_in() -> None:
 
 def compile_for(function: Callable[..., Any], *shapes: Sequence[int]) -> None:
     """Have Inductor compile a function of tensors of these shapes, for the GPU."""
-    with _fake_tensors() as make:
-        inputs = [make(shape) for shape in shapes]
-        compile_fx(torch.fx.symbolic_trace(function), inputs)
-
-
-@contextlib.contextmanager
-def _fake_tensors() -> Iterator[Callable[[Sequence[int]], torch.Tensor]]:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode, tracing(TracingContext(mode)):
-        yield lambda shape: torch.randn(*shape, device="cuda")
+        # Autograd would start a thread for the GPU, so it is the CPU that is traced.
+        graph = make_fx(function)(*(torch.randn(*shape) for shape in shapes))
+        for node in graph.graph.nodes:
+            if "device" in node.kwargs:
+                node.kwargs = {**node.kwargs, "device": torch.device("cuda", 0)}
+        graph.recompile()
+        compile_fx(graph, [torch.randn(*shape, device="cuda") for shape in shapes])
 
 
 def _say(owner: Any, **answers: object) -> None:
