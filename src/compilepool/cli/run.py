@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any, NoReturn
 
 from compilepool.client.pool import CompilePool
-from compilepool.integrations.torch.names import ENABLE, OPTIONS
+from compilepool.integrations.torch.names import ENABLE, OPTIONS, PROGRAM_PID
 
 
 def run_program(command: Sequence[str], options: Mapping[str, Any]) -> NoReturn:
@@ -30,11 +31,17 @@ def run_program(command: Sequence[str], options: Mapping[str, Any]) -> NoReturn:
             "torch would not find compilepool, which is not installed, but only on sys.path;"
             " install it with pip"
         )
-    env = {**os.environ, ENABLE: "1", OPTIONS: json.dumps(given)}
+    settings = {ENABLE: "1", OPTIONS: json.dumps(given), PROGRAM_PID: str(os.getpid())}
+    env = {**os.environ, **settings}
     if env.get("TORCH_DEVICE_BACKEND_AUTOLOAD", "1") != "1":
         raise ValueError(
             "TORCH_DEVICE_BACKEND_AUTOLOAD=0 keeps torch from finding compilepool; unset it"
         )
+    for number in (
+        signal.SIGPIPE,
+        signal.SIGXFSZ,
+    ):  # Python ignores them, programs do not expect it
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execvpe(command[0], list(command), env)
     except OSError as error:

@@ -9,17 +9,35 @@ at the top of a program, before torch is imported if that can be; or, with no ch
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from compilepool.client.pool import CompilePool
+    from compilepool.integrations.torch.inductor import Takeover
     from compilepool.integrations.torch.installation import Installation
 
 __all__ = ["current_pool", "install", "uninstall"]
 
-_lock = threading.RLock()
-_installation: Installation | None = None
+
+class _Installed:
+    """What is installed in this process. `install` may be called by any thread."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.installation: Installation | None = None
+        self.takeover: Takeover | None = None
+
+    def after_fork(self) -> None:
+        """In the child: whoever had the locks is not there."""
+        self.lock = threading.RLock()
+        if self.installation is not None:
+            self.installation.after_fork()
+
+
+_installed = _Installed()
+os.register_at_fork(after_in_child=_installed.after_fork)
 
 
 def install(*, on_crash: Literal["raise", "in_process"] = "raise", **pool_options: Any) -> None:
@@ -29,6 +47,8 @@ def install(*, on_crash: Literal["raise", "in_process"] = "raise", **pool_option
     `torch._inductor.config.compile_threads` says, and goes to sleep when Inductor's config says.
     The pool that Inductor may have started is ended when its jobs have ended. If a pool was
     installed before, this one takes its place.
+
+    If Inductor's `compile_threads` is 1, it compiles by itself, whatever `max_workers` is.
 
     A job that fails raises `torch._inductor.exc.InductorError` as before; its text names the kernel
     and has the pool's report.
@@ -40,7 +60,7 @@ def install(*, on_crash: Literal["raise", "in_process"] = "raise", **pool_option
             for each kernel.
 
     Raises:
-        TypeError, ValueError, UnsupportedPlatform, OSError: as `CompilePool`.
+        TypeError, ValueError, OSError, CompilePoolError: as `CompilePool`.
         ImportError: there is no torch.
         UnsupportedTorch: this torch has no place for the pool. (If Inductor is not imported yet,
             that is a RuntimeWarning, when it is.)
@@ -50,22 +70,34 @@ def install(*, on_crash: Literal["raise", "in_process"] = "raise", **pool_option
 
 def uninstall() -> None:
     """Have Inductor use its own pool again. Waits for the jobs that ours has, and ends it."""
-    global _installation
-    with _lock:
-        installation, _installation = _installation, None
-        if installation is not None:
-            installation.uninstall()
+    with _installed.lock:
+        installation, _installed.installation = _installed.installation, None
+        takeover, _installed.takeover = _installed.takeover, None
+        if takeover is not None:
+            takeover.undo()
+    if installation is not None:
+        installation.end()
 
 
 def current_pool() -> CompilePool | None:
     """The pool that Inductor compiles in, for `stats` and `dump`; None if there is none now."""
-    return None if _installation is None else _installation.pool
+    installation = _installed.installation
+    return None if installation is None else installation.pool
 
 
 def _install(on_crash: str, pool_options: dict[str, Any], *, is_early: bool) -> None:
-    global _installation  # noqa: PLW0603 - likewise
+    from compilepool.integrations.torch.inductor import Takeover
     from compilepool.integrations.torch.installation import Installation
 
-    with _lock:
-        uninstall()
-        _installation = Installation(on_crash, pool_options, is_early=is_early)
+    new = Installation(on_crash, pool_options, is_early=is_early)
+    with _installed.lock:
+        try:
+            if _installed.takeover is None:
+                _installed.takeover = Takeover(new)
+            _installed.takeover.source = new
+        except BaseException:
+            new.end()
+            raise
+        old, _installed.installation = _installed.installation, new
+    if old is not None:
+        old.end()

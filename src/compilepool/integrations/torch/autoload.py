@@ -12,7 +12,7 @@ import sys
 import warnings
 from typing import Any
 
-from compilepool.integrations.torch.names import ENABLE, OPTIONS
+from compilepool.integrations.torch.names import ENABLE, OPTIONS, PROGRAM_PID
 
 
 def autoload() -> None:
@@ -24,9 +24,11 @@ def autoload() -> None:
     wanted = os.environ.get(ENABLE, "")
     if wanted in ("", "0"):
         return
+    from compilepool.wire.spawn import script_command
     from compilepool.worker.identity import in_toplevel_process
 
-    if not in_toplevel_process():
+    is_fork_server = script_command([], "wire/entry.py")[-1] in sys.orig_argv
+    if is_fork_server or not in_toplevel_process():
         return
     try:
         if wanted != "1":
@@ -51,11 +53,18 @@ def _options() -> dict[str, Any]:
         options = None
     if not isinstance(options, dict):
         raise ValueError(f"{OPTIONS} must be a JSON object, not {text!r}")
+    if options.get("trace") and os.environ.get(PROGRAM_PID, pid := str(os.getpid())) != pid:
+        options["trace"] = f"{options['trace']}.{pid}"  # the program itself has the other
     return options
 
 
 def _may_compile() -> bool:
-    is_child = multiprocessing.parent_process() is not None
+    # A child that is being spawned does not know its parent yet when it imports torch.
+    is_child = multiprocessing.parent_process() is not None or any(
+        word in argument
+        for word in ("--multiprocessing-fork", "multiprocessing.forkserver")
+        for argument in sys.orig_argv
+    )
     is_told_not_to = os.environ.get("TORCH_WARM_POOL", "1") != "1"
     is_launcher = any(
         name in sys.orig_argv for name in ("torch.distributed.run", "torch.distributed.launch")

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 import sys
 import threading
-import warnings
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from compilepool.client.cpus import usable_cpus
 from compilepool.client.pool import CompilePool
-from compilepool.integrations.torch.inductor import ASYNC_COMPILE, Takeover, UnsupportedTorch
-from compilepool.integrations.torch.pool_for_torch import CompilerEnv, make_pool
-from compilepool.integrations.torch.when_imported import WhenImported
+from compilepool.integrations.torch.pool_for_torch import EnvSnapshot, make_pool
 
 if TYPE_CHECKING:
     from compilepool.integrations.torch.compile_worker.subproc_pool import SubprocPool
@@ -24,11 +18,9 @@ OnCrash = Literal["raise", "in_process"]
 
 _MAX_THREADS = 32  # as Inductor (`decide_compile_threads`)
 
-_log = logging.getLogger(__name__)
-
 
 class Installation:
-    """Makes the pool, hands it to Inductor, and makes another one when Inductor has shut it down.
+    """Makes the pool, and another one when Inductor has shut it down.
 
     Args:
         on_crash: see `install`.
@@ -37,7 +29,6 @@ class Installation:
 
     Raises:
         What `CompilePool` raises; ValueError: `on_crash` is wrong; ImportError: there is no torch.
-        UnsupportedTorch: torch has been imported, and has no place for the pool.
     """
 
     def __init__(self, on_crash: str, pool_options: dict[str, Any], *, is_early: bool) -> None:
@@ -50,19 +41,15 @@ class Installation:
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._early: CompilePool | None = None
-        self._early_env: CompilerEnv | None = None  # of its processes; None: it is not started
+        self._early_env: EnvSnapshot | None = None
         self._pool: SubprocPool | None = None
-        self._takeover: Takeover | None = None
-        self._hook: WhenImported | None = None
-        module = sys.modules.get(ASYNC_COMPILE)
-        if module is not None:
-            self._takeover = Takeover(module, self.process_pool, self.forget_pool)
-        self._early = self._make_pool()  # now, so that wrong options are told now
-        if is_early and self._early.max_workers > 1:
-            self._early_env = CompilerEnv()
+        if is_early and _compile_threads() > 1:
+            self._early_env = EnvSnapshot()
+            self._early = self._make_pool()
             self._early.warm_up()
-        if module is None:
-            self._hook = WhenImported(ASYNC_COMPILE, self._take_over)
+        else:
+            # So that wrong options are told now. Without a trace: it would be begun.
+            self._make_pool(trace=None)
 
     @property
     def pool(self) -> CompilePool | None:
@@ -71,13 +58,9 @@ class Installation:
             return self._pool.pool
         return self._early
 
-    def uninstall(self) -> None:
-        """Put everything back, and end the pool when its jobs have ended."""
+    def end(self) -> None:
+        """End the pool when its jobs have ended."""
         with self._lock:
-            if self._hook is not None:
-                self._hook.cancel()
-            if self._takeover is not None:
-                self._takeover.undo()
             pool, self._pool = self._pool, None
             early, self._early = self._early, None
         if early is not None:
@@ -86,23 +69,23 @@ class Installation:
             pool.pool.shutdown()
             pool.shutdown()
 
+    def after_fork(self) -> None:
+        """In a child that was forked: the pool is the parent's, and so is whoever has the lock."""
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._early = self._pool = None
+
     # What Inductor calls
 
     def process_pool(self) -> SubprocPool:
         """The pool: in place of `AsyncCompile.process_pool`."""
-        if self._pid != os.getpid():
-            self.forget_pool()
         with self._lock:
             if self._pool is None or not self._pool.running:
                 self._pool = self._start()
             return self._pool
 
     def forget_pool(self) -> None:
-        """Inductor has shut the pool down, or this is a forked child: the next one is another."""
-        if self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._lock = threading.RLock()  # whoever had it is not in this process
-            self._early = None
+        """Inductor has shut the pool down: the next one is another."""
         self._pool = None
 
     # Under the lock
@@ -115,11 +98,12 @@ class Installation:
 
         pool, self._early = self._early, None
         env, self._early_env = self._early_env, None
-        if pool is not None and pool.max_workers != self._threads:
+        is_usable = pool and self._is_of_right_size(pool) and env and not env.is_outdated
+        if pool is not None and not is_usable:
             pool.kill_workers()
             pool = None
         if pool is None:
-            pool, env = self._make_pool(), None
+            env, pool = EnvSnapshot(), self._make_pool()
         wants_quiesce = config.quiesce_async_compile_pool and "idle_timeout" not in self._options
         subproc_pool = SubprocPool(
             pool.max_workers,
@@ -131,39 +115,36 @@ class Installation:
         torch._inductor.async_compile._pool_set.add(subproc_pool)
         return subproc_pool
 
-    def _make_pool(self) -> CompilePool:
-        options = {"start_method": _start_method(), **self._options}
-        return make_pool(**{"max_workers": self._threads, **options})
+    def _make_pool(self, **different: Any) -> CompilePool:
+        options = {"start_method": _start_method(), **self._options, **different}
+        if options.get("max_workers") is None:
+            options["max_workers"] = _compile_threads()
+        if "torch._inductor.config" in sys.modules:
+            from compilepool.integrations.torch.worker_log import output_env
 
-    @property
-    def _threads(self) -> int:
-        """How many workers there are to be."""
-        wanted = self._options.get("max_workers")
-        return _compile_threads() if wanted is None else wanted
+            options["env"] = {**output_env(), **(options.get("env") or {})}
+        return make_pool(**options)
 
-    def _take_over(self, module: ModuleType) -> None:
-        """Inductor has just been imported, maybe long after `install`."""
-        with self._lock:
-            try:
-                self._takeover = Takeover(module, self.process_pool, self.forget_pool)
-            except UnsupportedTorch as error:
-                warnings.warn(f"{error}. Inductor goes on with its own", RuntimeWarning, 2)
-                self.uninstall()
+    def _is_of_right_size(self, pool: CompilePool) -> bool:
+        return self._options.get("max_workers") is not None or (
+            pool.max_workers == _compile_threads()
+        )
 
 
 def _compile_threads() -> int:
-    """How many workers Inductor wants, also before it is imported."""
-    module = sys.modules.get(ASYNC_COMPILE)
-    if module is not None:
-        return int(module.get_compile_threads())
+    """How many workers Inductor wants, also before it is imported; 1: it compiles by itself."""
+    config = sys.modules.get("torch._inductor.config")
+    if config is not None and getattr(config, "compile_threads", None):
+        return max(1, int(config.compile_threads))
     text = os.environ.get("TORCHINDUCTOR_COMPILE_THREADS", "")
-    return int(text) if text.isdecimal() else min(_MAX_THREADS, usable_cpus())
+    if text:
+        return max(1, int(text)) if text.isdecimal() else 1
+    return min(_MAX_THREADS, len(os.sched_getaffinity(0)))  # as `torch._utils.cpu_count`
 
 
 def _start_method() -> str:
     """torch knows "subprocess", "fork" and "spawn", of which only the last is of the workers."""
     config = sys.modules.get("torch._inductor.config")
     wanted = os.environ.get("TORCHINDUCTOR_WORKER_START", "")
-    if config is not None:
-        wanted = config.worker_start_method
+    wanted = getattr(config, "worker_start_method", wanted)
     return "spawn" if wanted == "spawn" else "fork"

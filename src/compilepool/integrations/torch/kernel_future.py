@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import threading
 from collections.abc import Callable
@@ -37,7 +38,16 @@ class KernelFailed(SubprocException):  # type: ignore[misc] # torch is not typed
         return KernelFailed(self.details, name, self.error)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return KernelFailed, (self.details, self.name, self.error)
+        error = self.error
+        try:
+            pickle.dumps(error)
+        except Exception:  # noqa: BLE001 - what a job has raised may be anything
+            error = RuntimeError(self.details)
+        return KernelFailed, (self.details, self.name, error)
+
+
+class WorkersUnavailable(RuntimeError):
+    """No worker could be started: what Inductor waits for, it can do without."""
 
 
 class KernelFuture(Future[Any]):
@@ -52,6 +62,7 @@ class KernelFuture(Future[Any]):
     def __init__(self, job: CompileFuture[Any], run_here: Callable[[], Any] | None = None) -> None:
         super().__init__()
         self._job = job
+        self._pid = os.getpid()
         self._run_here = run_here
         self._lock = threading.Lock()
         self._here: Future[Any] | None = None
@@ -71,6 +82,8 @@ class KernelFuture(Future[Any]):
         Args:
             timeout: how long to wait for the worker, in seconds; None: until the job has ended.
         """
+        if self._pid != os.getpid() and not self.done():
+            return self._job.result(timeout)  # it has ended, since it belongs to another process
         try:
             return super().result(timeout)
         except KernelFailed as failure:
@@ -94,11 +107,14 @@ class KernelFuture(Future[Any]):
                 first_line = str(failure.error).partition("\n")[0]
                 _log.warning("compiling %s in this process: %s", failure.name, first_line)
                 self._here = Future()
+                env = dict(os.environ)
                 try:
                     # By way of pickle, as from a worker: Inductor expects what that leaves.
                     self._here.set_result(pickle.loads(pickle.dumps(run_here())))
                 except BaseException as error:  # noqa: BLE001 - it is the outcome
                     self._here.set_exception(error)
+                finally:
+                    _restore(env)  # the job sets variables as they were when it was submitted
         return self._here.result()
 
     def _job_ended(self, job: Future[Any]) -> None:
@@ -116,7 +132,35 @@ class KernelFuture(Future[Any]):
             self.set_exception(KernelFailed(_details(error), self._job.name, error))
 
 
+def _restore(env: dict[str, str]) -> None:
+    for name in os.environ.keys() - env.keys():
+        del os.environ[name]
+    os.environ.update(env)
+
+
 def _details(error: BaseException) -> str:
     """The traceback in the worker, of what a job has raised; else the report."""
     cause = error.__cause__
     return cause.text if isinstance(cause, RemoteTraceback) else str(error)
+
+
+def ready_future(first_worker: Future[bool]) -> Future[str]:
+    """What Inductor's question for a worker is answered by, from `Staff.first_worker`.
+
+    Returns:
+        "ready" when there is one, or when it is not to be waited for any more; or
+        `WorkersUnavailable`, which Inductor knows to handle, with why there cannot be any.
+    """
+    ready: Future[str] = Future()
+
+    def tell(first: Future[bool]) -> None:
+        error = first.exception()
+        if error is None:
+            ready.set_result("ready")
+        else:
+            unavailable = WorkersUnavailable(str(error))
+            unavailable.__cause__ = error
+            ready.set_exception(unavailable)
+
+    first_worker.add_done_callback(tell)
+    return ready

@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from compilepool.client.pool import CompilePool
-from compilepool.integrations.torch.names import ENABLE, OPTIONS
+from compilepool.integrations.torch.names import ENABLE
 
 PRELOAD = "compilepool.integrations.torch.worker.preload"
 
-_PREFIXES = ("TORCHINDUCTOR_", "TRITON_")
-_NAMES = ("CUDA_HOME", "LD_LIBRARY_PATH")
-_NOT_IN_WORKERS: dict[str, str | None] = {"TORCH_WARM_POOL": "0", ENABLE: None, OPTIONS: None}
-"""No process of a pool starts a pool: neither Inductor's own nor, by autoload, one of ours."""
+_NOT_IN_WORKERS: dict[str, str | None] = {"TORCH_WARM_POOL": "0", ENABLE: None}
+"""No process of a pool, and nothing that jobs start, starts a pool: Inductor's own or ours."""
+
+_READ_ONCE = "TORCHINDUCTOR_"
+_SENT_WITH_EACH_KERNEL = ("TORCHINDUCTOR_CACHE_DIR",)
 
 
 def make_pool(
@@ -47,27 +48,31 @@ def make_pool(
     )
 
 
-class CompilerEnv:
-    """The variables that compilers go by, as they were when a pool started.
+class EnvSnapshot:
+    """The environment as it was when a pool started, to tell its jobs what has changed since.
 
-    Programs change them while it runs, and expect that the next kernel is compiled accordingly.
+    Programs set variables while they run, and expect that the next kernel is compiled accordingly.
     """
 
     def __init__(self) -> None:
-        self._then = _compiler_env()
+        self._then = dict(os.environ)
 
     def changes(self) -> dict[str, str | None]:
         """What is different now; None: unset."""
-        now = _compiler_env()
+        now = dict(os.environ)
         if now == self._then:
             return {}
         unset: dict[str, str | None] = {name: None for name in self._then if name not in now}
-        return unset | {name: value for name, value in now.items() if self._then.get(name) != value}
+        changed = {name: value for name, value in now.items() if self._then.get(name) != value}
+        changes = unset | changed
+        for name in _NOT_IN_WORKERS:
+            changes.pop(name, None)
+        return changes
 
-
-def _compiler_env() -> dict[str, str]:
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith(_PREFIXES) or name in _NAMES
-    }
+    @property
+    def is_outdated(self) -> bool:
+        """Whether Inductor's config would be another if it were read now."""
+        return any(
+            name.startswith(_READ_ONCE) and name not in _SENT_WITH_EACH_KERNEL
+            for name in self.changes()
+        )

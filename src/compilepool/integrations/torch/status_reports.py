@@ -17,6 +17,9 @@ from compilepool.client.future import CompileFuture
 from compilepool.client.pool import CompilePool
 from compilepool.wire.peek import WorkerPeek
 
+_PHASES = {"cache look-up": "querying_cache", "compile": "compiling", "ptxas": "compiling"}
+"""torch's words for what ours say; readers of its trace know them."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -88,7 +91,7 @@ class StatusReports:
             return
         workers = self._pool._session.staff.workers_of(slow)
         for job, elapsed_s in slow.items():
-            status = {"job_id": job.name, "elapsed_s": round(elapsed_s, 1)}
+            status = {"job_id": id(job), "name": job.name, "elapsed_s": round(elapsed_s, 1)}
             _trace(status | _phase(workers.get(job)), jobs[job])
 
 
@@ -97,7 +100,7 @@ def _phase(worker: WorkerPeek | None) -> dict[str, Any]:
         return {"phase": "queued"}
     phase, since = "running", worker.since
     if worker.phase:
-        phase, since = worker.phase, worker.phase_since
+        phase, since = _PHASES.get(worker.phase, "running"), worker.phase_since
     seconds = round(time.monotonic() - since, 1)
     return {"phase": phase, "phase_elapsed_s": seconds, "worker_pid": worker.pid}
 

@@ -23,6 +23,7 @@ class WaitCounters:
         self._running = _begin("running")
         self._quiesced: Any = None
         self._is_first_job = True
+        self._is_closed = False
 
     def job_submitted(self, future: Future[Any]) -> None:
         """There is a job, which ends when its future does."""
@@ -39,12 +40,13 @@ class WaitCounters:
     def quiesced(self) -> None:
         """The pool is quiet until the next job."""
         with self._lock:
-            if self._quiesced is None:
+            if self._quiesced is None and not self._is_closed:
                 self._quiesced = _begin("quiesced")
 
     def closed(self) -> None:
         """There is no pool any more."""
         with self._lock:
+            self._is_closed = True
             _end(self._running)
             _end(self._quiesced)
             self._running = self._quiesced = None

@@ -20,25 +20,26 @@ class WhenImported(importlib.abc.MetaPathFinder):
 
     def __init__(self, name: str, call: Callable[[ModuleType], None]) -> None:
         self._name = name
-        self._call = call
+        self._call: Callable[[ModuleType], None] | None = call
         sys.meta_path.insert(0, self)
 
     def cancel(self) -> None:
-        """Do not call."""
-        if self in sys.meta_path:
-            sys.meta_path.remove(self)
+        """Do not call, also if the module is being imported just now."""
+        self._call = None
+        # Not in place: another thread may be at it.
+        sys.meta_path = [finder for finder in sys.meta_path if finder is not self]
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """The spec of the module, with a loader that calls; None for any other."""
-        if fullname != self._name:
+        if fullname != self._name or self not in sys.meta_path:
             return None
-        for finder in sys.meta_path:
+        for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
             find_spec = getattr(finder, "find_spec", None)
-            if finder is self or find_spec is None:
-                continue
-            spec: importlib.machinery.ModuleSpec | None = find_spec(fullname, path, target)
+            spec: importlib.machinery.ModuleSpec | None = (
+                None if find_spec is None else find_spec(fullname, path, target)
+            )
             if spec is not None:
                 if spec.loader is not None:
                     spec.loader = _CallingLoader(spec.loader, self._loaded)
@@ -46,16 +47,21 @@ class WhenImported(importlib.abc.MetaPathFinder):
         return None
 
     def _loaded(self, module: ModuleType) -> None:
+        call = self._call
         self.cancel()
-        self._call(module)
+        if call is not None:
+            call(module)
 
 
 class _CallingLoader(importlib.abc.Loader):
-    """A loader that calls when it has loaded a module; otherwise as `loader`."""
+    """A loader that calls when it has loaded a module; otherwise as `loader`, in everything."""
 
     def __init__(self, loader: Any, call: Callable[[ModuleType], None]) -> None:
         self._loader = loader
         self._call = call
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
         """As `loader` does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -29,19 +30,21 @@ class WorkerLog:
 
     Args:
         env: the environment that the processes of the pool have.
+        is_new: whether the file is begun anew, as by the reference; else they may be in it already.
 
     Raises:
         OSError: the file cannot be written.
     """
 
-    def __init__(self, env: dict[str, str | None]) -> None:
+    def __init__(self, env: dict[str, str | None], *, is_new: bool) -> None:
         path = output_path({name: value for name, value in env.items() if value is not None})
+        self._lock = threading.Lock()
         self._write: Callable[[str], object] = _to_terminal
         self._fd = -1
         if path:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            if path != os.devnull:
-                flags |= os.O_TRUNC  # as the reference, which opens it anew
+            if is_new and path != os.devnull:
+                flags |= os.O_TRUNC
             self._fd = os.open(path, flags, 0o666)
             self._write = self._to_file
 
@@ -49,14 +52,16 @@ class WorkerLog:
         """To be called when a job's future is done."""
         assert isinstance(job, CompileFuture)
         if text := job.record.log:
-            with contextlib.suppress(OSError, ValueError):  # a full disk is no reason to fail a job
+            # A full disk is no reason to fail a job.
+            with self._lock, contextlib.suppress(OSError, ValueError):
                 self._write(f"--- {job.name}\n{text.rstrip()}\n")
 
     def close(self) -> None:
         """There are no more jobs. May be called twice."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
+        with self._lock:
+            fd, self._fd = self._fd, -1
             self._write = _nowhere
+        if fd >= 0:
             os.close(fd)
 
     def _to_file(self, text: str) -> None:

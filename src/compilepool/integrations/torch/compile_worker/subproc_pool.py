@@ -23,9 +23,9 @@ from torch._inductor.compile_worker.subproc_pool import (
 
 from compilepool.client.pool import CompilePool
 from compilepool.errors import PoolClosed
-from compilepool.integrations.torch.kernel_future import KernelFuture
+from compilepool.integrations.torch.kernel_future import KernelFuture, ready_future
 from compilepool.integrations.torch.kernel_names import kernel_name
-from compilepool.integrations.torch.pool_for_torch import CompilerEnv, make_pool
+from compilepool.integrations.torch.pool_for_torch import EnvSnapshot, make_pool
 from compilepool.integrations.torch.sidecar import Sidecar
 from compilepool.integrations.torch.status_reports import StatusReports
 from compilepool.integrations.torch.wait_counters import WaitCounters
@@ -76,32 +76,30 @@ class SubprocPool:
         quiesce: bool = False,
         *,
         pool: CompilePool | None = None,
-        env: CompilerEnv | None = None,
+        env: EnvSnapshot | None = None,
         on_crash: OnCrash = "raise",
     ) -> None:
         self.pickler = pickler or SubprocPickler()
         self.kind = kind
         output = output_env()
-        self._log = WorkerLog(output)
-        self._env = env or CompilerEnv()
-        if pool is None:
-            pool = make_pool(
-                nprocs,
-                start_method=kind.value,
-                serializer=pickler,
-                env=output,
-                resubmit=False,
-            )
-        self.pool = pool
+        self._env = env or EnvSnapshot()
+        self.pool = pool or make_pool(
+            nprocs, start_method=kind.value, serializer=pickler, env=output, resubmit=False
+        )
+        self._log = WorkerLog(output, is_new=pool is None)
         self._on_crash = on_crash
         self._lock = threading.Lock()
-        self._first_worker: Future[bool] | None = None
+        self._ready: Future[str] | None = None
         self._process: Sidecar | None = None
         self.running = True
         self._counters = WaitCounters()
-        self._status_reports = StatusReports(pool)
+        self._status_reports = StatusReports(self.pool)
         self.timer = Timer(config.quiesce_async_compile_time, self.quiesce) if quiesce else None
-        self.wakeup()
+        try:
+            self.wakeup()
+        except BaseException:
+            self.shutdown()
+            raise
 
     def submit(self, job_fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run a job.
@@ -115,7 +113,7 @@ class SubprocPool:
             SerializationError: the job cannot be pickled.
         """
         if _is_readiness_check(job_fn):
-            return self._ready()
+            return self._readiness()
         name = kernel_name(job_fn, args)
         here = functools.partial(job_fn, *args, **kwargs)
         call: functools.partial[Any] = here
@@ -134,12 +132,13 @@ class SubprocPool:
 
     def quiesce(self) -> None:
         """Let jobs end, and then the workers. The next job, or `wakeup`, brings them back soon."""
-        self.pool.quiesce(keep_warm=True)
-        self._counters.quiesced()
+        if self.running:
+            self.pool.quiesce(keep_warm=True)
+            self._counters.quiesced()
 
     def wakeup(self) -> None:
         """Start the workers."""
-        self._first_worker = self.pool._session.staff.first_worker()
+        self._ready = ready_future(self.pool._session.staff.first_worker())
         if self.timer:
             self.timer.record_call()  # they go again if there is no job at all
 
@@ -177,12 +176,12 @@ class SubprocPool:
             raise PoolClosed("this pool has no sidecar any more: it was shut down")
         return self._process
 
-    def _ready(self) -> Future[Any]:
+    def _readiness(self) -> Future[Any]:
         """Inductor asks, by a job that does nothing, whether there is a worker."""
-        if self._first_worker is None:
+        if self._ready is None:
             self.wakeup()
-        assert self._first_worker is not None
-        return self._first_worker
+        assert self._ready is not None
+        return self._ready
 
     def _job_ended(self, _job: object) -> None:
         if self.timer:

@@ -50,7 +50,8 @@ class _QueueStats:
     @property
     def max_queue_depth(self) -> int:
         """The most jobs that waited at once, of those that were begun and have ended."""
-        steps = [(start, 1) for start, _ in self.waits] + [(end, -1) for _, end in self.waits]
+        waits = [(start, end) for start, end in self.waits if start < end]
+        steps = [(start, 1) for start, _ in waits] + [(end, -1) for _, end in waits]
         depth = most = 0
         for _, step in sorted(steps):
             depth += step

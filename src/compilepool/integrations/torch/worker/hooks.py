@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -28,8 +29,7 @@ def be_a_worker() -> None:
 def find_triton_key() -> Callable[[], object]:
     """What computes the hash of Triton itself, which every compilation needs, and keeps it.
 
-    It imports nothing, so it can be called while another thread does. Where it is, depends on the
-    version of Triton (torch/_inductor/runtime/triton_compat.py).
+    Where it is, depends on the version of Triton (torch/_inductor/runtime/triton_compat.py).
     """
     for name in ("triton.runtime.cache", "triton.compiler.compiler"):
         with contextlib.suppress(ImportError):
@@ -77,6 +77,7 @@ def _report(owner: type, method: str, phase: str, then: str = "") -> None:
     original: Callable[..., Any] | None = getattr(owner, method, None)
     if original is None:
         return
+    is_static = isinstance(inspect.getattr_static(owner, method), staticmethod)
 
     @functools.wraps(original)
     def reporting(*args: Any, **kwargs: Any) -> Any:
@@ -86,4 +87,4 @@ def _report(owner: type, method: str, phase: str, then: str = "") -> None:
             compilepool.report_phase(then)
         return result
 
-    setattr(owner, method, reporting)
+    setattr(owner, method, staticmethod(reporting) if is_static else reporting)

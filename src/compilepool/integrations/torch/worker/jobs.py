@@ -11,7 +11,7 @@ from compilepool.integrations.torch.worker.hooks import CACHE_LOOKUP
 
 
 def compile_kernel(is_cuda_available: bool, load_kernel: Callable[[], Any], *args: Any) -> Any:
-    """Compile a Triton kernel, and touch no GPU.
+    """Compile a Triton kernel, and open no GPU, unless the kernel asks Triton which one there is.
 
     Args:
         is_cuda_available: what `torch.cuda.is_available` says in the process that wants the kernel.
