@@ -3,14 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-torch lint bench bench-torch clean
 
 demo: $(VENV)/.demo
 	$(BIN)/compilepool demo
 
 test: $(VENV)/.dev lint
 	tools/fetch_cpython_tests.sh $(BIN)/python
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=tests/pytorch
+
+# Needs no GPU. Where there is torch for CPUs only, that will do.
+test-torch: $(VENV)/.torch
+	$(BIN)/python -m pytest tests/pytorch
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -24,6 +28,11 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/reports.py
 	$(BIN)/python benchmarks/limits.py
 	$(BIN)/python benchmarks/warm.py
+
+# Also `python benchmarks/gpt_gpu.py`, where there is a GPU.
+bench-torch: $(VENV)/.torch
+	$(BIN)/python benchmarks/warm.py --torch
+	$(BIN)/python benchmarks/inductor_kernels.py
 
 clean:
 	rm -rf $(VENV) .cache compilepool-demo compilepool-demo-trace.json
@@ -41,4 +50,9 @@ $(VENV)/.demo: $(VENV)/.made pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+# This version goes with the Triton of the demo.
+$(VENV)/.torch: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
 	touch $@
