@@ -194,6 +194,8 @@ def test_a_worker_that_ignores_sigterm_does_not_hold_up_the_shutdown(tmp_path: P
     family = [pool.process.pid, *descendants(pool.process.pid)]
     pool.shutdown()
     assert not any(is_alive(pid) for pid in family)
+    assert pool.process.pid == family[0]
+    assert pool.process.wait(PATIENCE_S) == 0
     for future in (deaf, busy):
         with pytest.raises(RuntimeError):
             future.result(0)

@@ -12,7 +12,14 @@ from collections.abc import Mapping, Sequence
 FIRST_FD = 3
 """The number that the first of the handed-on descriptors has in the new process."""
 
+_ENTRY = "wire/entry.py"
+
 PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def is_pool_process() -> bool:
+    """Whether this process was started by a pool, as one of its own, or was forked from such."""
+    return os.path.join(PACKAGE_ROOT, "compilepool", _ENTRY) in sys.orig_argv
 
 
 def process_command(flags: Sequence[str], module: str) -> list[str]:
@@ -21,7 +28,7 @@ def process_command(flags: Sequence[str], module: str) -> list[str]:
     Raises:
         OSError: there is no interpreter to run it, or no file.
     """
-    return [*script_command(flags, "wire/entry.py"), module]
+    return [*script_command(flags, _ENTRY), module]
 
 
 def script_command(flags: Sequence[str], script: str) -> list[str]:

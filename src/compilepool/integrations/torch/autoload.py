@@ -24,11 +24,10 @@ def autoload() -> None:
     wanted = os.environ.get(ENABLE, "")
     if wanted in ("", "0"):
         return
-    from compilepool.wire.spawn import script_command
+    from compilepool.wire.spawn import is_pool_process
     from compilepool.worker.identity import in_toplevel_process
 
-    is_fork_server = script_command([], "wire/entry.py")[-1] in sys.orig_argv
-    if is_fork_server or not in_toplevel_process():
+    if is_pool_process() or not in_toplevel_process():
         return
     try:
         if wanted != "1":

@@ -97,6 +97,7 @@ class SubprocPool:
         self.timer = Timer(config.quiesce_async_compile_time, self.quiesce) if quiesce else None
         try:
             self.wakeup()
+            self._process = self.process
         except BaseException:
             self.shutdown()
             raise

@@ -10,8 +10,7 @@ from __future__ import annotations
 import threading
 
 from compilepool.integrations.torch.worker.output import redirect_output
-
-redirect_output()  # before torch, which has things to say when it is imported
+from compilepool.wire.spawn import is_pool_process
 
 
 def _load() -> None:
@@ -31,4 +30,6 @@ def _load() -> None:
     triton_key.join()  # a process that has threads cannot be forked
 
 
-_load()
+if is_pool_process():  # else nobody wants what this does
+    redirect_output()  # before torch, which has things to say when it is imported
+    _load()
