@@ -15,7 +15,7 @@ from typing import Literal
 
 import pytest
 
-from compilepool import CompileFuture, CompilePool, NestedPoolError, PoolClosed
+from compilepool import CompileFuture, CompilePool, NestedPoolError, PoolClosed, SupervisorDied
 from tests.processes import PATIENCE_S, children, pool_processes, wait_until
 from tests.programs.running import Doomed, Program, family_of
 
@@ -450,3 +450,36 @@ def assert_quiet(program: Program) -> None:
     assert program.stderr() == ""
     assert program.rest() == ""
     assert not children(program.pid)
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+def test_kill_workers_ends_all_at_once(
+    start_method: Literal["fork", "spawn"], tmp_path: Path
+) -> None:
+    pool = CompilePool(1, start_method=start_method)
+    gate = Gate(tmp_path / "gate")
+    running = pool.submit(run_until, gate.path)
+    waiting = pool.submit(max, 1, 2)
+    gate.is_reached()
+    pool.kill_workers()
+    assert not children(os.getpid())
+    for future in (running, waiting):
+        with pytest.raises(PoolClosed):
+            future.result(0)
+    with pytest.raises(PoolClosed):
+        pool.submit(max, 1, 2)
+    pool.kill_workers()
+    pool.shutdown()
+    gate.open()
+
+
+def test_a_job_that_must_not_run_twice_fails_with_its_supervisor(tmp_path: Path) -> None:
+    with CompilePool(1, resubmit=False) as pool:
+        gate = Gate(tmp_path / "gate")
+        running = pool.submit(run_until, gate.path)
+        gate.is_reached()
+        os.kill(pool_processes("supervisor")[0], signal.SIGKILL)
+        with pytest.raises(SupervisorDied, match="under job 'run_until'; find out what ends it"):
+            running.result(PATIENCE_S)
+        gate.open()
+        assert pool.submit(max, 1, 2).result(PATIENCE_S) == 2

@@ -274,3 +274,15 @@ def test_no_worker_is_idle_for_too_long_while_others_start() -> None:
     scheduler.worker_ready(2, NOW + 2 * IDLE_S)
     assert is_warm(scheduler)
     assert scheduler.tick(NOW + 2 * IDLE_S) == [EndWorker(1)]
+
+
+def test_a_pool_is_partly_ready_from_its_first_worker_on() -> None:
+    scheduler = pool(2)
+    assert scheduler.readiness is Readiness.NONE
+    scheduler.warm_up(NOW)
+    scheduler.worker_ready(1, NOW)
+    assert scheduler.readiness.name == "SOME"
+    scheduler.worker_ready(2, NOW)
+    assert scheduler.readiness.name == "ALL"
+    scheduler.quiesce(NOW, keeps_fork_server=True)
+    assert scheduler.readiness.name == "NONE"

@@ -253,3 +253,57 @@ def test_a_pool_that_is_closed_cannot_be_warmed_up() -> None:
     pool.reload()
     assert not pool.ready
     assert pool.stats().submitted == 0
+
+
+def test_the_first_worker_is_told_before_all_are_there() -> None:
+    warmth = Warmth()
+    first = warmth.expect_first()
+    number, all_of_them = warmth.expect()
+    warmth.told(number, Readiness.NONE)
+    assert not first.done()
+    warmth.told(number, Readiness.SOME)
+    assert first.result(0)
+    assert not all_of_them.done()
+    assert not warmth.is_warm
+    warmth.told(number, Readiness.ALL)
+    assert all_of_them.result(0)
+    assert warmth.is_warm
+
+
+def test_who_waits_for_the_first_worker_is_told_if_that_is_in_vain() -> None:
+    warmth = Warmth()
+    for end in (warmth.lost, warmth.quiesced):
+        first = warmth.expect_first()
+        end()
+        assert not first.result(0)
+    first = warmth.expect_first()
+    number, _ = warmth.expect()
+    warmth.failed(number, LookupError())
+    with pytest.raises(LookupError):
+        first.result(0)
+
+
+def test_a_job_can_run_when_the_first_worker_is_told(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+
+    def let_one_in() -> None:
+        if mkdir(tmp_path / "first"):
+            return
+        wait_until(gate.exists)
+
+    with CompilePool(2, initializer=let_one_in) as pool:
+        first = pool._session.staff.first_worker()
+        assert first.result(PATIENCE_S)
+        assert not pool.ready
+        assert pool.submit(max, 1, 2).result(PATIENCE_S) == 2
+        gate.touch()
+        assert pool.wait_ready(PATIENCE_S)
+
+
+def mkdir(path: Path) -> bool:
+    """Whether it was this call that has made the folder."""
+    try:
+        path.mkdir()
+    except FileExistsError:
+        return False
+    return True

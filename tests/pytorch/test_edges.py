@@ -172,6 +172,22 @@ def test_only_the_program_itself_writes_the_trace(tmp_path: Path) -> None:
     assert trace.name.removeprefix("trace.json.").isdecimal()
 
 
+def test_a_pool_that_nobody_asks_for_goes_to_sleep(tmp_path: Path) -> None:
+    run_program(
+        """
+        from compilepool.integrations.torch import installation
+        from tests.processes import descendants, wait_until
+        installation._UNUSED_S = 0.1
+        integration.install()
+        assert wait_until(lambda: integration.current_pool().stats().is_quiesced)
+        assert wait_until(lambda: len(descendants(os.getpid())) == 1)
+        from torch._inductor.async_compile import AsyncCompile
+        assert AsyncCompile.process_pool().submit(max, 1, 2).result(60) == 2
+        """,
+        tmp_path,
+    )
+
+
 def nap(gate: Path) -> None:
     while not gate.exists():
         time.sleep(0.01)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from compilepool.client.pool import CompilePool
 from compilepool.integrations.torch.pool_for_torch import EnvSnapshot, make_pool
+from compilepool.timer import Timer
 
 if TYPE_CHECKING:
     from compilepool.integrations.torch.compile_worker.subproc_pool import SubprocPool
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 OnCrash = Literal["raise", "in_process"]
 
 _MAX_THREADS = 32  # as Inductor (`decide_compile_threads`)
+_UNUSED_S = 600.0
+"""After so many seconds a pool that Inductor has not asked for sleeps: nobody compiles here."""
 
 
 class Installation:
@@ -39,14 +42,16 @@ class Installation:
         self._on_crash: OnCrash = cast(OnCrash, on_crash)
         self._options = pool_options
         self._lock = threading.RLock()
-        self._pid = os.getpid()
         self._early: CompilePool | None = None
         self._early_env: EnvSnapshot | None = None
+        self._unused: Timer | None = None
         self._pool: SubprocPool | None = None
         if is_early and _compile_threads() > 1:
             self._early_env = EnvSnapshot()
             self._early = self._make_pool()
             self._early.warm_up()
+            self._unused = Timer(_UNUSED_S, self._early.quiesce)
+            self._unused.record_call()
         else:
             # So that wrong options are told now. Without a trace: it would be begun.
             self._make_pool(trace=None)
@@ -62,7 +67,7 @@ class Installation:
         """End the pool when its jobs have ended."""
         with self._lock:
             pool, self._pool = self._pool, None
-            early, self._early = self._early, None
+            early = self._take_early()
         if early is not None:
             early.kill_workers()
         if pool is not None:
@@ -71,9 +76,8 @@ class Installation:
 
     def after_fork(self) -> None:
         """In a child that was forked: the pool is the parent's, and so is whoever has the lock."""
-        self._pid = os.getpid()
         self._lock = threading.RLock()
-        self._early = self._pool = None
+        self._early = self._pool = self._unused = None
 
     # What Inductor calls
 
@@ -96,8 +100,7 @@ class Installation:
 
         from compilepool.integrations.torch.compile_worker.subproc_pool import SubprocPool
 
-        pool, self._early = self._early, None
-        env, self._early_env = self._early_env, None
+        pool, env = self._take_early(), self._early_env
         is_usable = pool and self._is_of_right_size(pool) and env and not env.is_outdated
         if pool is not None and not is_usable:
             pool.kill_workers()
@@ -114,6 +117,12 @@ class Installation:
         )
         torch._inductor.async_compile._pool_set.add(subproc_pool)
         return subproc_pool
+
+    def _take_early(self) -> CompilePool | None:
+        if self._unused is not None:
+            self._unused.quit()
+        pool, self._early = self._early, None
+        return pool
 
     def _make_pool(self, **different: Any) -> CompilePool:
         options = {"start_method": _start_method(), **self._options, **different}
