@@ -15,7 +15,7 @@ in seconds, median, least and most of RUNS (3; of the last mode, one):
 - exit: from the end of the step until the process is gone.
 
 Then, with ours: a kernel whose compiler crashes, as torch reports it; whether any process of the
-pool has opened the GPU; and what is left when the program is killed in the middle of compiling.
+pool has opened the GPU; and what is left when the program is killed a second after its workers came.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from tests.processes import descendants, pids_with_environment
 
 STARTED = "COMPILEPOOL_BENCHMARK_STARTED"
 MARK = "COMPILEPOOL_BENCHMARK_MARK"
@@ -164,18 +168,6 @@ def gpu_files(pid: int) -> list[str]:
     return found
 
 
-def descendants(pid: int) -> list[int]:
-    found, ahead = [], [pid]
-    while ahead:
-        parent = ahead.pop()
-        with contextlib.suppress(OSError):
-            for task in os.listdir(f"/proc/{parent}/task"):
-                children = Path(f"/proc/{parent}/task/{task}/children").read_text().split()
-                found += [int(child) for child in children]
-                ahead += [int(child) for child in children]
-    return found
-
-
 def show_crash() -> None:
     with start("crash") as child:
         output, _ = child.communicate()
@@ -185,33 +177,23 @@ def show_crash() -> None:
 
 
 def show_left_over() -> None:
-    mark = uuid.uuid4().hex
-    with start("compilepool", **{MARK: mark}) as child:
-        while len(processes_with(mark)) < 6:  # the program, supervisor, fork server, workers
+    value = uuid.uuid4().hex
+    mark = f"{MARK}={value}"
+    with start("compilepool", **{MARK: value}) as child:
+        while len(pids_with_environment(mark)) < 6:  # the program, the pool's two, and workers
             if child.poll() is not None:
                 raise SystemExit("it ended too soon")
             time.sleep(0.01)
         time.sleep(1)
-        before = len(processes_with(mark))
+        before = len(pids_with_environment(mark))
         child.send_signal(signal.SIGKILL)
         killed = time.monotonic()
-        while (left := processes_with(mark)) and time.monotonic() < killed + LEFT_S:
+        while (left := pids_with_environment(mark)) and time.monotonic() < killed + LEFT_S:
             time.sleep(0.001)
         took = time.monotonic() - killed
     print(f"SIGKILL of the program: of {before} processes, {len(left)} are left after {took:.3f} s")
     if left:
         raise SystemExit("something is left")
-
-
-def processes_with(mark: str) -> list[int]:
-    """Those that have the mark in their environment, but for zombies."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError):
-                if mark.encode() in Path("/proc", name, "environ").read_bytes():
-                    found.append(int(name))
-    return found
 
 
 # In the process that compiles
