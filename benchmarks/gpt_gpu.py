@@ -15,7 +15,8 @@ in seconds, median, least and most of RUNS (3; of the last mode, one):
 - exit: from the end of the step until the process is gone.
 
 Then, with ours: a kernel whose compiler crashes, as torch reports it; whether any process of the
-pool has opened the GPU; and what is left when the program is killed a second after its workers came.
+pool has opened the GPU; and what is left when the program is killed, a second after its workers
+have come.
 """
 
 from __future__ import annotations

@@ -205,10 +205,9 @@ def test_jobs_that_take_long_are_in_the_structured_trace(
 
     settings = SimpleNamespace(compile_worker_watchdog_interval_seconds=0.05)
     monkeypatch.setattr(status_reports, "config", settings)
-    monkeypatch.setattr(status_reports, "trace_structured", trace_structured)
     gate = tmp_path / "gate"
     with CompilePool(1) as pool:
-        reports = status_reports.StatusReports(pool)
+        reports = status_reports.StatusReports(pool, trace_structured)
         running, waiting = (pool.options(name=n).submit(nap, gate) for n in ("runs", "waits"))
         reports.job_submitted(running)
         reports.job_submitted(waiting)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
 from torch._guards import CompileContext
 from torch._inductor import config
-from torch._logging import trace_structured
 
 from compilepool.client.future import CompileFuture
 from compilepool.client.pool import CompilePool
 from compilepool.wire.peek import WorkerPeek
+
+_INTERVAL = "TORCHINDUCTOR_COMPILE_WORKER_WATCHDOG_INTERVAL"
 
 _PHASES = {"cache look-up": "querying_cache", "compile": "compiling", "ptxas": "compiling"}
 """torch's words for what ours say; readers of its trace know them."""
@@ -26,17 +29,17 @@ _log = logging.getLogger(__name__)
 class StatusReports:
     """Every so often, an artifact for each job that has taken longer than that.
 
-    As the sidecar's watchdog of torch 2.14 and later: where torch's config has
-    `compile_worker_watchdog_interval_seconds`, and it is not 0. There is a thread while there are
-    jobs.
+    As the sidecar's watchdog of torch 2.14 and later. There is a thread while there are jobs.
 
     Args:
         pool: the pool of the jobs.
+        trace: torch's `trace_structured`.
     """
 
-    def __init__(self, pool: CompilePool) -> None:
+    def __init__(self, pool: CompilePool, trace: Callable[..., None]) -> None:
         self._pool = pool
-        self._interval_s = float(getattr(config, "compile_worker_watchdog_interval_seconds", 0))
+        self._trace = trace
+        self._interval_s = _interval_s()
         self._condition = threading.Condition()
         self._jobs: dict[CompileFuture[Any], Any] = {}
         self._has_thread = False
@@ -92,7 +95,28 @@ class StatusReports:
         workers = self._pool._session.staff.workers_of(slow)
         for job, elapsed_s in slow.items():
             status = {"job_id": id(job), "name": job.name, "elapsed_s": round(elapsed_s, 1)}
-            _trace(status | _phase(workers.get(job)), jobs[job])
+            self._report_job(status | _phase(workers.get(job)), jobs[job])
+
+    def _report_job(self, status: dict[str, Any], compile_id: Any) -> None:
+        record = {**status, "compile_id": str(compile_id) if compile_id else None}
+        self._trace(
+            "artifact",
+            metadata_fn=lambda: {"name": "compile_worker_status", "encoding": "json"},
+            payload_fn=lambda: json.dumps(record),
+            compile_id=compile_id,
+            expect_trace_id=False,
+            suppress_context=True,
+            record_logging_overhead=False,
+        )
+
+
+def _interval_s() -> float:
+    """How often, as torch's config says; 0: never, as where it says nothing.
+
+    The variable has precedence: torch's sidecar reads it when it starts.
+    """
+    configured = getattr(config, "compile_worker_watchdog_interval_seconds", None)
+    return 0.0 if configured is None else float(os.environ.get(_INTERVAL, configured))
 
 
 def _phase(worker: WorkerPeek | None) -> dict[str, Any]:
@@ -103,16 +127,3 @@ def _phase(worker: WorkerPeek | None) -> dict[str, Any]:
         phase, since = _PHASES.get(worker.phase, "running"), worker.phase_since
     seconds = round(time.monotonic() - since, 1)
     return {"phase": phase, "phase_elapsed_s": seconds, "worker_pid": worker.pid}
-
-
-def _trace(status: dict[str, Any], compile_id: Any) -> None:
-    record = {**status, "compile_id": str(compile_id) if compile_id else None}
-    trace_structured(
-        "artifact",
-        metadata_fn=lambda: {"name": "compile_worker_status", "encoding": "json"},
-        payload_fn=lambda: json.dumps(record),
-        compile_id=compile_id,
-        expect_trace_id=False,
-        suppress_context=True,
-        record_logging_overhead=False,
-    )

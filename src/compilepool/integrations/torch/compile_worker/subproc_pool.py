@@ -20,6 +20,7 @@ from torch._inductor.compile_worker.subproc_pool import (
     SubprocKind,
     SubprocPickler,
 )
+from torch._logging import trace_structured
 
 from compilepool.client.pool import CompilePool
 from compilepool.errors import PoolClosed
@@ -93,7 +94,7 @@ class SubprocPool:
         self._process: Sidecar | None = None
         self.running = True
         self._counters = WaitCounters()
-        self._status_reports = StatusReports(self.pool)
+        self._status_reports = StatusReports(self.pool, _trace)
         self.timer = Timer(config.quiesce_async_compile_time, self.quiesce) if quiesce else None
         try:
             self.wakeup()
@@ -204,6 +205,10 @@ class TestException(_reference.TestException):  # type: ignore[misc] # torch is 
 def raise_testexc() -> Never:
     """For tests of the pool: a job that raises."""
     raise TestException
+
+
+def _trace(*args: Any, **of: Any) -> None:
+    trace_structured(*args, **of)  # looked up when it is needed: tests replace it here
 
 
 def _is_readiness_check(function: Callable[..., object]) -> bool:
