@@ -17,7 +17,7 @@ from torch._inductor.compile_fx import compile_fx
 from torch._inductor.fx_passes import joint_graph
 from torch._inductor.runtime import triton_helpers
 from torch._inductor.runtime.triton_heuristics import CachingAutotuner
-from torch._subclasses import FakeTensorMode
+from torch._subclasses import FakeTensorMode, fake_tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _triton
 from triton.backends.compiler import GPUTarget
@@ -77,7 +77,8 @@ def plug_in() -> None:
     _say(CudaInterface.Worker, get_device_properties=_PROPERTIES, current_device=0)
     for check in (_triton.has_triton, _triton.has_triton_package):
         check.cache_clear()
-    # These two want to run something on it.
+    # All of these want to run something on it.
+    _say(fake_tensor, init_gpu_context=None)
     _say(CachingAutotuner, _make_launchers=None, _dynamic_scale_rblock=None)
     _say(triton_helpers, set_driver_to_gpu=None)
     _say(joint_graph, lazy_init=None)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch._inductor import config
 
 from tests.processes import descendants, pids_with_environment, wait_until
 from tests.pytorch.inductor_program import FAKE_GPU, PATIENCE_S, program_env, run_program
@@ -128,6 +129,9 @@ def test_time_and_memory_of_a_kernel_can_be_limited(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.skipif(
+    not hasattr(config, "compile_worker_wait_timeout"), reason="this torch has no such setting"
+)
 def test_inductors_own_timeout_holds(tmp_path: Path) -> None:
     run_program(
         """
