@@ -8,7 +8,6 @@ import os
 import pickle
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -39,13 +38,13 @@ PATIENCE_WITH_TORCH_S = 3 * PATIENCE_S
 def ignore_sigterm_and_hang() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:
-        time.sleep(60)
+        signal.pause()
 
 
 def touch_and_hang(path: Path) -> None:
     path.touch()
     while True:
-        time.sleep(60)
+        signal.pause()
 
 
 def say(text: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -189,8 +188,7 @@ def test_a_pool_that_nobody_asks_for_goes_to_sleep(tmp_path: Path) -> None:
 
 
 def nap(gate: Path) -> None:
-    while not gate.exists():
-        time.sleep(0.01)
+    wait_until(gate.exists)
 
 
 def test_jobs_that_take_long_are_in_the_structured_trace(

@@ -37,11 +37,8 @@ def run_program(command: Sequence[str], options: Mapping[str, Any]) -> NoReturn:
         raise ValueError(
             "TORCH_DEVICE_BACKEND_AUTOLOAD=0 keeps torch from finding compilepool; unset it"
         )
-    for number in (
-        signal.SIGPIPE,
-        signal.SIGXFSZ,
-    ):  # Python ignores them, programs do not expect it
-        signal.signal(number, signal.SIG_DFL)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)  # Python ignores them, and programs do not expect it
     try:
         os.execvpe(command[0], list(command), env)
     except OSError as error:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from compilepool.client.pool import CompilePool
     from compilepool.integrations.torch.inductor import Takeover
     from compilepool.integrations.torch.installation import Installation
+    from compilepool.integrations.torch.pool_for_torch import OnCrash
 
 __all__ = ["current_pool", "install", "uninstall"]
 
@@ -40,7 +41,7 @@ _installed = _Installed()
 os.register_at_fork(after_in_child=_installed.after_fork)
 
 
-def install(*, on_crash: Literal["raise", "in_process"] = "raise", **pool_options: Any) -> None:
+def install(*, on_crash: OnCrash = "raise", **pool_options: Any) -> None:
     """Have TorchInductor compile in a `CompilePool`, from now on, and in forked children, too.
 
     The pool starts now, and imports torch while this process does. It has as many workers as

@@ -16,7 +16,7 @@ from compilepool.integrations.torch.names import ENABLE, OPTIONS, PROGRAM_PID
 
 
 def autoload() -> None:
-    """`install`, if the environment says so; else nothing. Never raises.
+    """`install`, if the environment says so; else nothing. What goes wrong is a warning.
 
     Programs import torch in processes that compile nothing: launchers, data loaders. There, the
     pool starts when Inductor asks for it.

@@ -6,16 +6,14 @@ import importlib.util
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from compilepool.client.pool import CompilePool
-from compilepool.integrations.torch.pool_for_torch import EnvSnapshot, make_pool
+from compilepool.integrations.torch.pool_for_torch import EnvSnapshot, OnCrash, make_pool
 from compilepool.timer import Timer
 
 if TYPE_CHECKING:
     from compilepool.integrations.torch.compile_worker.subproc_pool import SubprocPool
-
-OnCrash = Literal["raise", "in_process"]
 
 _MAX_THREADS = 32  # as Inductor (`decide_compile_threads`)
 _UNUSED_S = 600.0

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from compilepool.client.pool import CompilePool
 from compilepool.integrations.torch.names import ENABLE
+
+OnCrash: TypeAlias = Literal["raise", "in_process"]
+"""What becomes of a kernel whose worker crashed: see `install`."""
 
 PRELOAD = "compilepool.integrations.torch.worker.preload"
 

@@ -10,7 +10,7 @@ import functools
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
-from typing import Any, Literal, Never, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Never, ParamSpec, TypeAlias, TypeVar
 
 import torch
 from torch._inductor import config
@@ -26,7 +26,7 @@ from compilepool.client.pool import CompilePool
 from compilepool.errors import PoolClosed
 from compilepool.integrations.torch.kernel_future import KernelFuture, ready_future
 from compilepool.integrations.torch.kernel_names import kernel_name
-from compilepool.integrations.torch.pool_for_torch import EnvSnapshot, make_pool
+from compilepool.integrations.torch.pool_for_torch import EnvSnapshot, OnCrash, make_pool
 from compilepool.integrations.torch.sidecar import Sidecar
 from compilepool.integrations.torch.status_reports import StatusReports
 from compilepool.integrations.torch.wait_counters import WaitCounters
@@ -46,8 +46,6 @@ __all__ = [
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-OnCrash: TypeAlias = Literal["raise", "in_process"]
 
 
 class SubprocPool:
