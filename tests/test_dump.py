@@ -27,13 +27,13 @@ def pool() -> Iterator[CompilePool]:
         raise KeyboardInterrupt
 
 
-def dumped(pool: CompilePool, future: CompileFuture[Any], text: str) -> JobDump:
-    """The first dump of a job in which `text` stands: the job has got that far."""
+def dumped(pool: CompilePool, future: CompileFuture[Any], *texts: str) -> JobDump:
+    """The first dump of a job in which all `texts` stand: the job has got that far."""
     dumps: list[JobDump] = []
 
     def has_got_there() -> bool:
         dumps.append(pool.dump(future))
-        return text in str(dumps[-1])
+        return all(text in str(dumps[-1]) for text in texts)
 
     assert wait_until(has_got_there), dumps[-1]
     return dumps[-1]
@@ -98,7 +98,8 @@ def test_a_deadlock_of_python_threads_is_seen_on_both_sides(pool: CompilePool) -
 
 def test_a_deadlock_in_c_is_seen(pool: CompilePool, zoo: str) -> None:
     future = pool.submit(call, zoo, "deadlock")
-    dump = dumped(pool, future, "deadlock (libzoo.so")
+    # It has entered `deadlock`, but may run for a moment before it sleeps there.
+    dump = dumped(pool, future, "deadlock (libzoo.so", "(sleeping)")
     assert "(sleeping)" in dump.native_traceback.splitlines()[0]
     assert future.cancel()
 
