@@ -1,0 +1,34 @@
+"""The kernels of `compilepool demo` that take long, compiled by Triton on two workers.
+
+The client has imported Triton, as programs have that compile with it; so has the fork server of
+those that can be told what to preload.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+from benchmarks.figures._compiling import METRICS, compile_in
+from benchmarks.metric import Figure, Scale, Value
+from benchmarks.peers import make
+
+KERNELS = 24
+PRELOAD = ("compilepool.cli.demo_kernels", "compilepool.cli.demo_compile")
+
+FIGURE = Figure("24 Triton kernels", METRICS, rounds=3)
+
+
+def missing() -> str:
+    return "" if importlib.util.find_spec("triton") else "triton is not installed"
+
+
+def measure(peer: str, scale: Scale) -> dict[str, Value]:
+    import compilepool.cli.demo_kernels  # noqa: F401
+    from compilepool.cli.demo_compile import compile_variant
+    from compilepool.cli.demo_variants import VARIANTS
+
+    # The longest last job decides when all are done, so the large ones go first.
+    variants = VARIANTS[: -KERNELS - 1 : -1] if not scale.quick else VARIANTS[1:5]
+    calls = [(compile_variant, variant) for variant in variants]
+    warm_up = (compile_variant, VARIANTS[0])
+    return compile_in(lambda: make(peer, 2, PRELOAD), calls, warm_up)

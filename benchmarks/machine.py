@@ -1,0 +1,50 @@
+"""On what a run was made."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+import psutil
+
+LIBRARIES = ("compilepool", "loky", "pebble", "numpy", "triton", "torch")
+
+
+def facts() -> dict[str, str]:
+    """What a reader needs to compare it with another, in words."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "cpu": _cpu_model(),
+        "cpus": str(len(os.sched_getaffinity(0))),
+        "memory": f"{psutil.virtual_memory().total / 1e9:.0f} GB",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "huge pages": _huge_pages(),
+        "python": platform.python_version(),
+        **{name: version for name in LIBRARIES if (version := _version(name))},
+    }
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _huge_pages() -> str:
+    """With `always`, a big client has few page tables, and is forked sooner."""
+    try:
+        text = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    except OSError:
+        return "unknown"
+    return text.partition("[")[2].partition("]")[0]
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
