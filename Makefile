@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-torch lint bench bench-torch clean
+.PHONY: demo test test-torch lint bench bench-more bench-torch clean
 
 demo: $(VENV)/.demo
 	$(BIN)/compilepool demo
@@ -22,8 +22,14 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev
-	$(BIN)/python benchmarks/crash.py
+# Other pools beside ours; where there is torch, PyTorch's, too. Some 15 minutes.
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks --out docs/benchmarks.json
+	$(BIN)/python -m benchmarks.plot docs/benchmarks.json docs/benchmarks.svg
+	$(BIN)/python -m benchmarks.readme docs/benchmarks.json README.md
+
+# More of ours alone.
+bench-more: $(VENV)/.dev
 	$(BIN)/python benchmarks/orphans.py
 	$(BIN)/python benchmarks/reports.py
 	$(BIN)/python benchmarks/limits.py
@@ -32,7 +38,7 @@ bench: $(VENV)/.dev
 # Also `python benchmarks/gpt_gpu.py`, where there is a GPU.
 bench-torch: $(VENV)/.torch
 	$(BIN)/python benchmarks/warm.py --torch
-	$(BIN)/python benchmarks/inductor_kernels.py
+	$(MAKE) bench
 
 clean:
 	rm -rf $(VENV) .cache compilepool-demo compilepool-demo-trace.json
@@ -50,6 +56,10 @@ $(VENV)/.demo: $(VENV)/.made pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.dev pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
 	touch $@
 
 # This version goes with the Triton of the demo.

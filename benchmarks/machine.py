@@ -22,6 +22,7 @@ def facts() -> dict[str, str]:
         "memory": f"{psutil.virtual_memory().total / 1e9:.0f} GB",
         "kernel": f"{platform.system()} {platform.release()}",
         "huge pages": _huge_pages(),
+        "load before": f"{os.getloadavg()[0]:.1f}",
         "python": platform.python_version(),
         **{name: version for name in LIBRARIES if (version := _version(name))},
     }

@@ -32,12 +32,14 @@ class Metric:
         unit: its unit.
         more_is_better: of throughputs and shares.
         headline: whether it stands in the README and in the plot.
+        is_setting: it is what was measured with, and none is better.
     """
 
     label: str
     unit: str
     more_is_better: bool = False
     headline: bool = False
+    is_setting: bool = False
 
 
 @dataclass(frozen=True)

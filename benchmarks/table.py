@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-BEST = "compilepool"
+OURS = "compilepool"
 """Whom ratios are to."""
 
 
@@ -18,14 +18,14 @@ def number(value: float) -> str:
     return f"{value:.2f}"
 
 
-def rows(results: dict[str, Any], headlines: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What each row is of, and each peer's summary of it."""
+def rows(results: dict[str, Any], headlines: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Each row's figure, what it is of, and each peer's summary of it."""
     for figure in results["figures"].values():
         for key, metric in figure["metrics"].items():
             cells = {peer: each.get(key) for peer, each in figure["summary"].items()}
             if any(cells.values()) and (metric["headline"] or not headlines):
                 unit = f", {metric['unit']}" if metric["unit"] else ""
-                yield metric["label"] + unit, cells
+                yield figure["title"], metric["label"] + unit, cells
 
 
 def peers_of(results: dict[str, Any]) -> list[str]:
@@ -53,10 +53,11 @@ def show(results: dict[str, Any]) -> None:
 
     peers = peers_of(results)
     table = Table(title="median, least…most", show_lines=True)
-    table.add_column("")
+    table.add_column("", ratio=2)
     for peer in peers:
-        table.add_column(peer, justify="right")
-    for label, cells in rows(results, headlines=False):
-        table.add_row(label, *(cell(cells.get(peer), spread=True) for peer in peers))
+        table.add_column(peer, justify="right", ratio=1)
+    for title, label, cells in rows(results, headlines=False):
+        row = (cell(cells.get(peer), spread=True) for peer in peers)
+        table.add_row(f"[bold]{title}[/]\n{label}", *row)
     Console().print(table)
     print(", ".join(f"{name}: {fact}" for name, fact in results["machine"].items()))

@@ -21,8 +21,10 @@ BOUND_S = 5.0
 FIGURE = Figure(
     "The client is killed",
     {
-        "idle_ms": Metric("to the last process's end, idle pool", "ms", headline=True),
-        "busy_ms": Metric("the same, jobs running that have children", "ms", headline=True),
+        "idle_ms": Metric("idle pool: to the last process's end", "ms", headline=True),
+        "busy_ms": Metric(
+            "jobs running that have children: to the last process's end", "ms", headline=True
+        ),
     },
     rounds=3,
 )

@@ -16,11 +16,11 @@ from benchmarks.peers import make
 FIGURE = Figure(
     "A job segfaults",
     {
-        "error_ms": Metric("its submit to its error", "ms"),
-        "next_ms": Metric("from there to the next job's result", "ms", headline=True),
-        "full_ms": Metric("from there until both workers answer", "ms", headline=True),
+        "error_ms": Metric("submit to its error", "ms", headline=True),
+        "next_ms": Metric("its error to the next job's result", "ms", headline=True),
+        "full_ms": Metric("its error until both workers answer", "ms", headline=True),
         "survives": Metric("the pool goes on", "", headline=True),
-        "lost": Metric("other jobs lost, of 16", "jobs", headline=True),
+        "lost": Metric("other jobs lost, of 16", "", headline=True),
     },
 )
 

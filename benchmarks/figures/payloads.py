@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import cache, lru_cache
+from importlib.util import find_spec
 from statistics import median
 from typing import Any
 
@@ -74,7 +75,7 @@ def measure(peer: str, scale: Scale) -> dict[str, Value]:
     pool = make(peer, 2)
     all_answer(pool, 2)
     values: dict[str, Value] = {}
-    for kind in KINDS:
+    for kind in KINDS if find_spec("numpy") else ["bytes"]:
         for size, calls in CALLS.items():
             if scale.quick and size > MIB:
                 continue

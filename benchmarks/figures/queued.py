@@ -15,7 +15,9 @@ FIGURE = Figure(
     "100,000 queued jobs",
     {
         "client_b": Metric("memory of a queued job in the client", "bytes", headline=True),
-        "elsewhere_b": Metric("memory of it in all other processes", "bytes", headline=True),
+        "elsewhere_b": Metric(
+            "memory of a queued job in all other processes", "bytes", headline=True
+        ),
         "first_us": Metric("a submit, of the first 10,000", "µs"),
         "last_us": Metric("a submit, of the last 10,000", "µs", headline=True),
     },

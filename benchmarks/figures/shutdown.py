@@ -8,7 +8,9 @@ from benchmarks.jobs import all_answer
 from benchmarks.metric import Figure, Metric, Scale, Value
 from benchmarks.peers import make
 
-FIGURE = Figure("Shutdown", {"idle_ms": Metric("shutdown of an idle pool", "ms", headline=True)})
+FIGURE = Figure(
+    "Shutdown", {"idle_ms": Metric("idle pool, until all is gone", "ms", headline=True)}
+)
 
 
 def measure(peer: str, scale: Scale) -> dict[str, Value]:
