@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import figures, peers, suite, table
 from benchmarks.metric import Scale
 
 
-def names(known: tuple[str, ...]) -> object:
+def names(known: tuple[str, ...]) -> Callable[[str], list[str]]:
     """An argument's type: names, with commas between, of those known."""
 
     def parse(text: str) -> list[str]:
@@ -41,6 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without ending what runs
     results = suite.run(options.figures, options.peers, rounds, scale, say)
     table.show(results)
     if options.out:

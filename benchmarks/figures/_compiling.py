@@ -67,7 +67,7 @@ def compile_in(make: Callable[[], Any], calls: Sequence[Call], warm_up: Call) ->
 def _all(pool: Any, calls: Sequence[Call]) -> float:
     """The CPU time of all."""
     futures = [pool.submit(run_timed, *call) for call in calls]
-    return sum(future.result(WAIT_S) for future in futures)
+    return sum(float(future.result(WAIT_S)) for future in futures)
 
 
 def meet_and_run(folder: str, count: int, function: Callable[..., Any], *args: Any) -> None:

@@ -26,7 +26,7 @@ FIGURE = Figure(
             "jobs running that have children: to the last process's end", "ms", headline=True
         ),
     },
-    rounds=3,
+    rounds=2,
 )
 
 PROGRAM = """\

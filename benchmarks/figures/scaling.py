@@ -23,7 +23,7 @@ FIGURE = Figure(
         )
         for workers in WORKERS
     },
-    rounds=3,
+    rounds=2,
 )
 
 
