@@ -38,7 +38,7 @@ from compilepool.wire.serializers import dump_payload
 from compilepool.wire.spawn import process_command, spawn
 from compilepool.wire.status import make_status
 from compilepool.wire.submission import DEFAULT_TERMS, JobTerms, job_message, submit_message
-from compilepool.wire.usage import NO_USAGE, Usage, with_usage
+from compilepool.wire.usage import NO_USAGE, Usage, lost_result, result_message
 from compilepool.wire.worker_fds import WorkerFds
 from tests.conftest import MARK
 from tests.processes import (
@@ -189,7 +189,7 @@ def test_a_job_that_lost_its_descriptor_on_the_way_is_ended_and_nobody_dropped()
     with supervisor() as process:
         configure(process, small_config())
         process.channel.send(Message(Kind.SUBMIT, 5, 0, Form.MEMFD))
-        lost = with_usage(Message(Kind.RESULT, 5, 0, Form.MEMFD), NO_USAGE)
+        lost = lost_result(5, NO_USAGE)
         assert process.channel.receive() == [lost]
         process.channel.send(Message(Kind.SHUTDOWN))
         assert process.bury(PATIENCE_S) == 0
@@ -200,7 +200,7 @@ def send_result_without_descriptor() -> None:
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
-                lost = with_usage(Message(Kind.RESULT, 1, 0, Form.MEMFD), NO_USAGE)
+                lost = lost_result(1, NO_USAGE)
                 os.write(int(name), encode(lost))
     signal.pause()
 
@@ -333,6 +333,12 @@ def hang_up_as_worker() -> None:
     with workers_socket() as channel:
         channel.shutdown(socket.SHUT_RDWR)
     signal.pause()
+
+
+def with_usage(message: Message, usage: Usage) -> Message:
+    """A RESULT that tells it, with whatever payload."""
+    head = result_message(0, 0, Payload(Form.INLINE), usage).body
+    return message._replace(body=head + message.body)
 
 
 def inline(kind: Kind, id: int = 0, flag: int = 0) -> bytes:

@@ -45,7 +45,7 @@ def test_a_record_tells_when_where_and_how_often_a_job_ran(pool: CompilePool) ->
     slack = 0.01  # between two readings of two clocks
     times = [before, record.queued, record.started + slack, record.ended + slack, after + 2 * slack]
     assert times == sorted(times)
-    assert record.wall_seconds == record.ended - record.started
+    assert record.wall_seconds == pytest.approx(record.ended - record.started, abs=1e-6)
     assert record.queue_seconds == pytest.approx(record.started - record.queued)
     assert (record.worker_pid, record.attempts) == (pid, 1)
 

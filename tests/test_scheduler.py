@@ -31,17 +31,19 @@ from compilepool.supervisor.actions import (
     StartWorker,
     TakeBack,
 )
-from compilepool.supervisor.scheduler import MAX_RERUNS, MAX_START_FAILURES, SHORT_JOB_S, Scheduler
+from compilepool.supervisor.dispatch import MAX_AHEAD, SHORT_JOB_S
+from compilepool.supervisor.scheduler import MAX_RERUNS, MAX_START_FAILURES, Scheduler
 from compilepool.supervisor.staffing import MAX_IDLE_DEATHS, StaffingPolicy
+from tests.settling import Settling
 
 NOW = 100.0
 SOON = NOW + SHORT_JOB_S / 10
 LATE = NOW + SHORT_JOB_S * 2
 
 
-def with_ready_workers(count: int, max_workers: int | None = None) -> Scheduler[str]:
+def with_ready_workers(count: int, max_workers: int | None = None) -> Settling:
     """A scheduler whose workers 1 to `count` are ready and idle."""
-    scheduler: Scheduler[str] = Scheduler(count if max_workers is None else max_workers)
+    scheduler: Settling = Settling(count if max_workers is None else max_workers)
     for job in range(-count, 0):
         scheduler.submit(job, NOW, may_go_ahead=False)
     for worker in range(1, count + 1):
@@ -51,7 +53,7 @@ def with_ready_workers(count: int, max_workers: int | None = None) -> Scheduler[
     return scheduler
 
 
-def with_a_job_ahead() -> Scheduler[str]:
+def with_a_job_ahead() -> Settling:
     """Its only worker runs job 1, and has job 2 in its socket."""
     scheduler = with_ready_workers(1)
     scheduler.submit(0, NOW, may_go_ahead=True)
@@ -61,7 +63,7 @@ def with_a_job_ahead() -> Scheduler[str]:
     return scheduler
 
 
-def crash(scheduler: Scheduler[str], worker: int, unread: Sequence[int]) -> list[Action[str]]:
+def crash(scheduler: Settling, worker: int, unread: Sequence[int]) -> list[Action[str]]:
     """A worker crashes, and its unread jobs are taken back when the scheduler wants them.
 
     Returns:
@@ -79,7 +81,7 @@ def crash(scheduler: Scheduler[str], worker: int, unread: Sequence[int]) -> list
     return wanted
 
 
-def with_a_crashing_worker() -> Scheduler[str]:
+def with_a_crashing_worker() -> Settling:
     """Its worker 1 crashes with job 1, worker 2 starts in its place with job 2, and job 3 waits."""
     scheduler = with_ready_workers(1)
     for job in (1, 2, 3):
@@ -89,7 +91,7 @@ def with_a_crashing_worker() -> Scheduler[str]:
 
 
 def test_a_worker_is_started_only_for_a_job_and_has_it_at_once() -> None:
-    scheduler: Scheduler[str] = Scheduler(2)
+    scheduler: Settling = Settling(2)
     assert scheduler.submit(1, NOW, may_go_ahead=True) == [StartWorker(1), SendJob(1, 1)]
     assert scheduler.submit(2, NOW, may_go_ahead=True) == [StartWorker(2), SendJob(2, 2)]
     assert scheduler.submit(3, NOW, may_go_ahead=True) == []
@@ -115,8 +117,33 @@ def test_warm_up_starts_all_workers_that_there_are_not_yet() -> None:
 def test_a_job_goes_ahead_to_a_busy_worker_while_jobs_are_short() -> None:
     scheduler = with_a_job_ahead()
     assert scheduler.jobs_of(1) == [1, 2]
-    assert scheduler.submit(3, NOW, may_go_ahead=True) == []  # two are enough
-    assert scheduler.job_finished(1, 1, SOON) == [SendJob(1, 3)]
+    for job in range(3, MAX_AHEAD + 2):
+        assert scheduler.submit(job, NOW, may_go_ahead=True) == [SendJob(1, job)]
+    last = MAX_AHEAD + 2
+    assert scheduler.submit(last, NOW, may_go_ahead=True) == []  # so many are enough
+    assert scheduler.job_finished(1, 1, SOON) == [SendJob(1, last)]
+
+
+def test_the_longer_jobs_take_the_fewer_go_ahead() -> None:
+    scheduler = with_ready_workers(1)
+    scheduler.submit(0, NOW, may_go_ahead=True)
+    scheduler.job_finished(1, 0, NOW + SHORT_JOB_S / 2.5)
+    for job in (1, 2, 3):
+        assert scheduler.submit(job, NOW, may_go_ahead=True) == [SendJob(1, job)]
+    assert scheduler.submit(4, NOW, may_go_ahead=True) == []
+
+
+def test_jobs_go_ahead_to_all_busy_workers_alike() -> None:
+    scheduler = with_ready_workers(2)
+    scheduler.submit(0, NOW, may_go_ahead=True)
+    scheduler.job_finished(2, 0, SOON)
+    unsettled: Scheduler[str] = scheduler
+    for job in range(1, 7):
+        Scheduler.submit(unsettled, job, may_go_ahead=True)
+    assert scheduler.settle(NOW) == [
+        *(SendJob(2, 1), SendJob(1, 2)),
+        *(SendJob(2, 3), SendJob(1, 4), SendJob(2, 5), SendJob(1, 6)),
+    ]
 
 
 def test_no_job_goes_ahead_after_a_long_one() -> None:
@@ -204,13 +231,13 @@ def test_a_job_sent_to_a_worker_that_was_dead_already_runs_elsewhere() -> None:
 
 
 def test_a_job_whose_worker_dies_while_starting_gets_another_worker() -> None:
-    scheduler: Scheduler[str] = Scheduler(1)
+    scheduler: Settling = Settling(1)
     scheduler.submit(1, NOW, may_go_ahead=False)
     assert scheduler.worker_lost(1, [1], "exit 9", NOW) == [StartWorker(2), SendJob(2, 1)]
 
 
 def test_five_start_failures_in_a_row_fail_what_waits_and_later_jobs_try_again() -> None:
-    scheduler: Scheduler[str] = Scheduler(1)
+    scheduler: Settling = Settling(1)
     scheduler.submit(1, NOW, may_go_ahead=False)
     scheduler.submit(2, NOW, may_go_ahead=False)
     for worker in range(1, MAX_START_FAILURES):
@@ -239,7 +266,7 @@ def test_where_the_machine_has_no_more_workers_to_give_those_that_there_are_do_a
 
 
 def test_the_only_worker_that_cannot_be_started_fails_what_waits_after_five_times() -> None:
-    scheduler: Scheduler[str] = Scheduler(3)
+    scheduler: Settling = Settling(3)
     assert scheduler.submit(1, NOW, may_go_ahead=False) == [StartWorker(1), SendJob(1, 1)]
     for worker in range(1, MAX_START_FAILURES):
         next_one = [StartWorker(worker + 1), SendJob(worker + 1, 1)]
@@ -251,7 +278,7 @@ def test_the_only_worker_that_cannot_be_started_fails_what_waits_after_five_time
 
 
 def test_a_worker_that_starts_makes_earlier_start_failures_forgotten() -> None:
-    scheduler: Scheduler[str] = Scheduler(1)
+    scheduler: Settling = Settling(1)
     scheduler.submit(1, NOW, may_go_ahead=False)
     for worker in range(1, MAX_START_FAILURES):
         scheduler.worker_lost(worker, [1], "exit 9", NOW)
@@ -293,7 +320,7 @@ def test_the_fork_servers_death_runs_jobs_once_more_in_their_order() -> None:
 
 
 def test_the_fork_servers_death_puts_what_ran_first_first() -> None:
-    scheduler: Scheduler[str] = Scheduler(2)
+    scheduler: Settling = Settling(2)
     for job in (1, 2, 3):
         scheduler.submit(job, NOW, may_go_ahead=False)
     scheduler.worker_ready(1, NOW)
@@ -303,7 +330,7 @@ def test_the_fork_servers_death_puts_what_ran_first_first() -> None:
 
 
 def test_fork_servers_that_die_again_and_again_fail_what_waits() -> None:
-    scheduler: Scheduler[str] = Scheduler(1)
+    scheduler: Settling = Settling(1)
     scheduler.submit(1, NOW, may_go_ahead=False)
     for worker in range(1, MAX_START_FAILURES):
         scheduler.fork_server_lost({worker: [1]}, "SIGKILL", "no worker", NOW)
@@ -408,9 +435,9 @@ def test_a_cancelled_job_does_not_run_again() -> None:
     assert actions == [ReportCancelled(1)]
 
 
-def with_expectations(max_workers: int, expected: dict[int, int]) -> Scheduler[str]:
+def with_expectations(max_workers: int, expected: dict[int, int]) -> Settling:
     """A scheduler that knows what jobs will take."""
-    return Scheduler(max_workers, expected.__getitem__)
+    return Settling(max_workers, expected.__getitem__)
 
 
 def test_a_job_waits_until_there_is_memory_for_it() -> None:
@@ -488,7 +515,7 @@ def test_200_jobs_of_4_gib_on_a_machine_with_20_are_five_at_once() -> None:
 
 def test_cancelling_a_job_that_is_not_running_kills_nothing() -> None:
     scheduler = with_a_job_ahead()
-    scheduler.submit(3, NOW, may_go_ahead=True)
+    scheduler.submit(3, NOW, may_go_ahead=False)
     assert scheduler.cancel(3, NOW) == [ReportCancelled(3)]
     assert scheduler.cancel(2, NOW) == [TakeBack(1)]
     assert scheduler.taken_back(1, [2], NOW) == [ReportCancelled(2)]
@@ -533,15 +560,15 @@ def test_a_job_that_is_lost_twice_with_its_fork_server_fails_unless_cancelled() 
 
 def test_cancel_queued_cancels_the_jobs_that_no_worker_has() -> None:
     scheduler = with_a_job_ahead()
-    scheduler.submit(3, NOW, may_go_ahead=True)
-    scheduler.submit(4, NOW, may_go_ahead=True)
+    scheduler.submit(3, NOW, may_go_ahead=False)
+    scheduler.submit(4, NOW, may_go_ahead=False)
     assert scheduler.cancel_queued(NOW) == [ReportCancelled(3), ReportCancelled(4)]
     assert scheduler.jobs_of(1) == [1, 2]
 
 
 def test_a_job_has_a_worker_from_when_it_is_sent_until_it_is_taken_back() -> None:
     scheduler = with_a_job_ahead()
-    scheduler.submit(3, NOW, may_go_ahead=True)
+    scheduler.submit(3, NOW, may_go_ahead=False)
     assert [scheduler.worker_of(job) for job in (1, 2, 3)] == [1, 1, None]
     scheduler.tick(LATE)
     scheduler.taken_back(1, [2], LATE)
@@ -612,7 +639,7 @@ def test_no_more_than_twice_as_many_workers_live_however_many_crash() -> None:
 
 
 def test_a_worker_that_crashes_while_starting_keeps_its_place_but_not_its_job() -> None:
-    scheduler: Scheduler[str] = Scheduler(2)
+    scheduler: Settling = Settling(2)
     scheduler.submit(1, NOW, may_go_ahead=False)
     assert crash(scheduler, 1, [1]) == [StartWorker(2), SendJob(2, 1)]
     assert scheduler.submit(2, NOW, may_go_ahead=False) == []
@@ -620,7 +647,7 @@ def test_a_worker_that_crashes_while_starting_keeps_its_place_but_not_its_job() 
 
 
 def test_five_crashes_while_starting_in_a_row_fail_what_waits() -> None:
-    scheduler: Scheduler[str] = Scheduler(1)
+    scheduler: Settling = Settling(1)
     scheduler.submit(1, NOW, may_go_ahead=False)
     for worker in range(1, MAX_START_FAILURES):
         assert crash(scheduler, worker, [1]) == []
@@ -632,7 +659,7 @@ def test_five_crashes_while_starting_in_a_row_fail_what_waits() -> None:
 
 
 def test_a_worker_that_crashes_and_says_that_it_is_ready_is_no_start_failure() -> None:
-    scheduler: Scheduler[str] = Scheduler(1)
+    scheduler: Settling = Settling(1)
     scheduler.submit(1, NOW, may_go_ahead=False)
     for worker in range(1, MAX_START_FAILURES + 1):
         assert crash(scheduler, worker, [1]) == []
@@ -642,7 +669,7 @@ def test_a_worker_that_crashes_and_says_that_it_is_ready_is_no_start_failure() -
 
 
 def test_a_job_begun_by_a_worker_that_crashes_before_it_is_heard_of_stays_with_it() -> None:
-    scheduler: Scheduler[str] = Scheduler(1)
+    scheduler: Settling = Settling(1)
     scheduler.submit(1, NOW, may_go_ahead=False)
     assert crash(scheduler, 1, []) == []
     assert scheduler.worker_ready(1, NOW) == []
@@ -725,7 +752,7 @@ def test_a_worker_cannot_end_a_job_that_it_does_not_run(job: int) -> None:
 
 
 def test_a_starting_worker_cannot_end_a_job() -> None:
-    scheduler: Scheduler[str] = Scheduler(1)
+    scheduler: Settling = Settling(1)
     scheduler.submit(1, NOW, may_go_ahead=False)
     with pytest.raises(ValueError, match="does not run"):
         scheduler.job_finished(1, 1, NOW)
@@ -933,7 +960,7 @@ class Pool(RuleBasedStateMachine):
         assert job not in self.ends
         self.ends[job] = how
 
-    def hear_one(self, worker: int) -> None:
+    def hear_one(self, worker: int, *, settle: bool = True) -> None:
         process = self.processes[worker]
         word = process.said.popleft()
         process.known_since = self.now
@@ -947,6 +974,8 @@ class Pool(RuleBasedStateMachine):
             )
             self.end(word, "result")
             self.perform(actions)
+            if settle:
+                self.perform(self.scheduler.settle(self.now))
 
     def hear_crash(self, worker: int) -> None:
         process = self.processes[worker]
@@ -1056,11 +1085,11 @@ class Pool(RuleBasedStateMachine):
             self.retries[job] = retries
             self.expected[job] = expected
             self.allowed_runs[job] = 1 + MAX_RERUNS + retries
-            actions = self.scheduler.submit(
-                job, self.now, may_go_ahead=may_go_ahead, priority=priority, retries=retries
+            self.scheduler.submit(
+                job, may_go_ahead=may_go_ahead, priority=priority, retries=retries
             )
             self.was_told_to_quiesce = False
-            self.perform(actions)
+        self.perform(self.scheduler.settle(self.now))
 
     @precondition(lambda self: self.scheduler.unfinished)
     @rule(pick=st.integers(0, 30))
@@ -1205,7 +1234,8 @@ class Pool(RuleBasedStateMachine):
     @rule()
     def hear_all(self) -> None:
         while talking := self.talking():
-            self.hear_one(talking[0])
+            self.hear_one(talking[0], settle=False)
+        self.perform(self.scheduler.settle(self.now))
 
     @precondition(lambda self: self.crashed_unheard())
     @rule(pick=st.integers(0, 5))
@@ -1335,7 +1365,7 @@ class Pool(RuleBasedStateMachine):
     def jobs_sent_are_where_the_scheduler_thinks(self) -> None:
         for worker, process in self.processes.items():
             jobs = self.scheduler.jobs_of(worker)
-            assert len(jobs) <= 2
+            assert len(jobs) <= 1 + MAX_AHEAD
             ended = [word for word in process.said if word != READY]
             running = [] if process.running is None else [process.running]
             assert jobs == [*ended, *running, *process.socket]

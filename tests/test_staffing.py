@@ -14,20 +14,22 @@ from compilepool.supervisor.actions import (
     StartWorker,
     TakeBack,
 )
-from compilepool.supervisor.scheduler import MAX_START_FAILURES, SHORT_JOB_S, Scheduler
+from compilepool.supervisor.dispatch import SHORT_JOB_S
+from compilepool.supervisor.scheduler import MAX_START_FAILURES
 from compilepool.supervisor.staffing import MAX_IDLE_DEATHS, StaffingPolicy
 from compilepool.wire.messages import Readiness
+from tests.settling import Settling
 
 NOW = 100.0
 LATE = NOW + 2 * SHORT_JOB_S
 IDLE_S = 10.0
 
 
-def pool(max_workers: int, **policy: float) -> Scheduler[str]:
-    return Scheduler(max_workers, staffing=StaffingPolicy(**policy))  # type: ignore[arg-type] # by name
+def pool(max_workers: int, **policy: float) -> Settling:
+    return Settling(max_workers, staffing=StaffingPolicy(**policy))  # type: ignore[arg-type] # by name
 
 
-def warm(max_workers: int, **policy: float) -> Scheduler[str]:
+def warm(max_workers: int, **policy: float) -> Settling:
     """All its workers are ready, and idle."""
     scheduler = pool(max_workers, **policy)
     scheduler.warm_up(NOW)
@@ -37,11 +39,11 @@ def warm(max_workers: int, **policy: float) -> Scheduler[str]:
     return scheduler
 
 
-def is_warm(scheduler: Scheduler[str]) -> bool:
+def is_warm(scheduler: Settling) -> bool:
     return scheduler.readiness is Readiness.ALL
 
 
-def submit(scheduler: Scheduler[str], job: int, now: float = NOW) -> list[object]:
+def submit(scheduler: Settling, job: int, now: float = NOW) -> list[object]:
     return list(scheduler.submit(job, now, may_go_ahead=False))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from typing import Any
 
 from compilepool.client.crash_place import crash_place
@@ -19,10 +20,10 @@ from compilepool.errors import (
     WorkerCrashed,
 )
 from compilepool.wire.failure import CRASH_HEAD, Cause, Failure, describe
-from compilepool.wire.messages import Outcome, ProtocolError
+from compilepool.wire.messages import Form, Outcome, ProtocolError
 from compilepool.wire.native_report import NativeReport, native_traceback
 from compilepool.wire.payloads import Payload, Unpacked
-from compilepool.wire.serializers import Serializer, load
+from compilepool.wire.serializers import Serializer, load, load_payload
 from compilepool.wire.text import printable
 
 
@@ -118,10 +119,15 @@ def resolve(
     Raises:
         ProtocolError: the payload is malformed.
     """
+    if outcome == Outcome.RETURNED and payload.form is Form.INLINE:
+        try:
+            return load_payload(payload, serializer), None
+        except BaseException as error:  # noqa: BLE001 - runs the user's code
+            return None, _not_loaded("the result", job, error, "")
     with Unpacked(payload) as unpacked:
         if outcome == Outcome.RETURNED:
             try:
-                return load(unpacked.stream, unpacked.buffers, serializer), None
+                return load(unpacked, serializer), None
             except BaseException as error:  # noqa: BLE001 - runs the user's code
                 return None, _not_loaded("the result", job, error, "")
         head = _head(bytes(unpacked.stream))
@@ -135,7 +141,7 @@ def _exception(
 ) -> BaseException:
     stream, *buffers = sections
     try:
-        exception = load(memoryview(stream), buffers, None)
+        exception = pickle.loads(stream, buffers=buffers)
         if not isinstance(exception, BaseException):
             raise TypeError(f"it unpickled as a {type(exception).__name__}")
     except BaseException as error:  # noqa: BLE001 - runs the user's code

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures._base import CANCELLED, PENDING, RUNNING
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from compilepool.client.record import JobRecord
 
@@ -54,7 +54,7 @@ class CompileFuture(Future[T]):
     # which a finalizer may run that takes the session's.
 
     def _mark_running(self) -> None:
-        """The job runs, unless it has ended meanwhile."""
+        """The job has begun, unless it has ended meanwhile."""
         with self._condition:
             if self._state == PENDING:
                 self._state = RUNNING
@@ -67,18 +67,16 @@ class CompileFuture(Future[T]):
         self._let_go(self._invoke_callbacks)  # type: ignore[attr-defined] # typeshed lacks it
 
     def _end_with_result(self, result: T) -> None:
-        self._mark_running()
-        self._let_go(lambda: self.set_result(result))
+        self._let_go(self.set_result, result)
 
     def _end_with_error(self, error: BaseException) -> None:
-        self._mark_running()
-        self._let_go(lambda: self.set_exception(error))
+        self._let_go(self.set_exception, error)
 
-    def _let_go(self, end: Callable[[], None]) -> None:
+    def _let_go(self, end: Callable[..., None], *outcome: Any) -> None:
         self._cancel_job = _ended  # a future that is kept does not keep its pool
         self._staff = None
         try:
-            end()
+            end(*outcome)
         except BaseException:  # noqa: BLE001 - it is logged
             # Of a callback. As with its `Exception`s, which never get here: they are logged.
             _log.exception("a callback of a future raised")

@@ -41,6 +41,7 @@ class Inbox:
         dumps: who is told what jobs do.
         staff: who is told how the processes are.
         send: sends a message to the supervisor; called under the lock of `jobs`.
+        send_held: sends it the jobs that were held back because it had enough of them.
     """
 
     def __init__(
@@ -50,9 +51,11 @@ class Inbox:
         dumps: Dumps,
         staff: Staff,
         send: Callable[[Message], object],
+        send_held: Callable[[], None],
     ) -> None:
         self._jobs = jobs
         self._send = send
+        self._send_held = send_held
         self._serializer = serializer
         self._dumps = dumps
         self._staff = staff
@@ -79,12 +82,19 @@ class Inbox:
         # Some other process may hold a copy of the supervisor's socket, and so hide its end.
         poll.register(supervisor.pidfd, select.POLLIN)
         while True:
+            # What was held back while the messages below were handled, which nothing else may wake
+            # us up for.
+            self._send_held()
             is_dead = any(fd == supervisor.pidfd for fd, _ in poll.poll())
+            self._send_held()  # before all else: workers may wait for it
             while messages := supervisor.channel.receive(wait=False):
                 handle_each(messages, self._handle)
                 del messages  # a result must not live on here
-            if messages is None or is_dead:
-                return
+                if not is_dead:
+                    break  # is there more? `poll` tells
+            else:
+                if messages is None or is_dead:
+                    return
 
     def _handle(self, message: Message) -> None:
         """Handle a message, and take over its descriptors. Raises `ProtocolError`."""
@@ -129,13 +139,14 @@ class Inbox:
             refuse(message, "from a supervisor")
 
     def _ended(self, message: Message) -> None:
-        usage, message = _read_usage(message)
-        payload = None if lacks_descriptor(message) else of_message(message)
-        job = self._jobs.pop(message.id)
+        usage, payload_at = _read_usage(message)
+        payload = None if lacks_descriptor(message) else of_message(message, payload_at)
+        job = self._jobs.pop(message.id, close=False)
         if job is not None:
             if usage.started:
                 self.poisoned.has_run(job.terms.key)
             self._resolve(job, usage, message.flag, payload)
+            job.payload.close()  # last: it takes its time to free a large one
         elif payload is not None:
             payload.close()
 
@@ -220,7 +231,7 @@ class Inbox:
             job.end_with_result(result)
 
 
-def _read_usage(message: Message) -> tuple[Usage, Message]:
+def _read_usage(message: Message) -> tuple[Usage, int]:
     try:
         return read_usage(message)
     except ProtocolError as error:

@@ -58,7 +58,7 @@ class Job:
         self.is_told = False
 
     def tell_submitted(self) -> None:
-        """It was accepted. Under the table's lock, so that nobody hears of its end before."""
+        """It is about to be sent: before, so that nobody hears of its end first."""
         self.is_told = True
         for observer in self._observers:
             observer.submitted(self._id, self.name)
@@ -104,8 +104,10 @@ class JobTable:
     Calls are kept until the job ends, to be sent again if the supervisor dies. Of large ones only
     so many are kept as descriptors, of which a program has few; the others as bytes.
 
-    `lock` guards the table and all state of the session; futures get their results, and so run
-    their callbacks, outside it. Reentrant, because a signal handler or a finalizer may submit.
+    `lock` guards all state of the session; futures get their results, and so run their callbacks,
+    outside it. Reentrant, because a signal handler or a finalizer may submit. Taking a job needs no
+    lock (one operation on a dict is atomic), so that who submits and who reads results do not wait
+    for each other.
 
     Args:
         observers: who is told of all jobs.
@@ -153,30 +155,22 @@ class JobTable:
 
     def pop_waiting(self, key: str) -> list[tuple[int, Job]]:
         """Take the jobs of a key from the table that are not known to run, to end them."""
-        with self.lock:
-            found = [
-                (id, job)
-                for id, job in self._jobs.items()
-                if job.terms.key == key and not job.is_running
-            ]
-            for id, _ in found:
-                self.pop(id)
-            return found
+        waiting = [id for id, job in self.items() if job.terms.key == key and not job.is_running]
+        return [(id, job) for id in waiting if (job := self.pop(id)) is not None]
 
     def pop(self, id: int, *, close: bool = True) -> Job | None:
         """Take the job from the table, to end it; None if somebody has. Closes its payload."""
-        with self.lock:
-            job = self._jobs.pop(id, None)
-            if job is not None:
-                self._held_fds -= job.payload.fd >= 0
-                if close:
-                    job.payload.close()
-            return job
+        job = self._jobs.pop(id, None)
+        if job is not None and job.payload.fd >= 0:
+            with self.lock:
+                self._held_fds -= 1
+            if close:
+                job.payload.close()
+        return job
 
     def id_of(self, future: CompileFuture[Any]) -> int | None:
         """The job of a future; None if it has ended, or is none of this pool's."""
-        with self.lock:
-            return next((id for id, job in self._jobs.items() if job.future is future), None)
+        return next((id for id, job in self.items() if job.future is future), None)
 
     def name_of(self, future: CompileFuture[Any]) -> str | None:
         """The name of a future's job, ended or not; None if it is none of this pool's."""

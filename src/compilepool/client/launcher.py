@@ -23,8 +23,11 @@ from compilepool.wire import kernel
 from compilepool.wire.channel import Channel
 from compilepool.wire.config import PoolConfig
 from compilepool.wire.libdw import find_libdw
-from compilepool.wire.messages import Kind, Message, Shutdown
+from compilepool.wire.messages import MAX_PACKET, Kind, Message, Shutdown, encode
 from compilepool.wire.spawn import process_command, spawn
+
+MAX_HELD = 32
+"""So many messages wait to be sent with others, at most."""
 
 _IN_FLIGHT_S = 5.0
 
@@ -136,6 +139,33 @@ class SupervisorProcess:
         self.pidfd = os.pidfd_open(self.pid)
         self.exitcode: int | None = None
         self.is_buried = threading.Event()
+        self._held: list[bytes] = []
+        self._held_size = 0
+
+    def hold(self, message: Message) -> bool:
+        """Send a message, which has no descriptors, with those before or after it; as `send`.
+
+        Who calls this has `flush` called before long.
+        """
+        packet = encode(message)
+        is_alive = self._held_size + len(packet) <= MAX_PACKET or self.flush()
+        self._held.append(packet)
+        self._held_size += len(packet)
+        return is_alive and (len(self._held) < MAX_HELD or self.flush())
+
+    @property
+    def has_held(self) -> bool:
+        """Whether there is anything to `flush`. Any thread."""
+        return bool(self._held)
+
+    def flush(self) -> bool:
+        """Send what is held; as `send`."""
+        if not self._held:
+            return True
+        packet = b"".join(self._held)
+        self._held.clear()
+        self._held_size = 0
+        return self._send_packet(packet, ())
 
     def send(self, message: Message) -> bool:
         """Send a message, waiting for room as long as the supervisor lives.
@@ -146,9 +176,12 @@ class SupervisorProcess:
         Raises:
             OSError: the program has too many descriptors in flight, unix(7), or has closed ours.
         """
+        return self.flush() and self._send_packet(encode(message), message.fds)
+
+    def _send_packet(self, packet: bytes, fds: tuple[int, ...]) -> bool:
         deadline = 0.0
         try:
-            while not self.channel.send(message, wait=False):
+            while not self.channel.send_packet(packet, fds, wait=False):
                 poll = select.poll()
                 poll.register(self.channel.fileno(), select.POLLOUT)
                 # Its end does not wake us where some other process has a copy of its socket.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from typing import NamedTuple
 
@@ -23,7 +22,6 @@ class Phase(NamedTuple):
     seconds: float
 
 
-@dataclasses.dataclass
 class JobRecord:
     """What is known of a job; it is complete when the job's future is done.
 
@@ -45,42 +43,66 @@ class JobRecord:
             output, if it is captured.
     """
 
-    queued: float = 0.0
-    started: float | None = None
-    ended: float | None = None
-    cpu_seconds: float = 0.0
-    peak_memory: int = 0
-    worker_pid: int = 0
-    attempts: int = 0
-    phases: tuple[Phase, ...] = ()
-    log: str = ""
-    _usage: Usage = dataclasses.field(default=NO_USAGE, init=False, repr=False, compare=False)
+    __slots__ = ("_clock", "_usage", "log", "queued")
+
+    def __init__(self) -> None:
+        self.queued = 0.0
+        self.log = ""
+        self._usage = NO_USAGE
+        self._clock = 0.0  # what `time.monotonic()` lacks to `time.time()`
+
+    @property
+    def started(self) -> float | None:
+        return self._clock + self._usage.started if self._usage.started else None
+
+    @property
+    def ended(self) -> float | None:
+        return self._clock + self._usage.ended if self._usage.started else None
+
+    @property
+    def cpu_seconds(self) -> float:
+        return self._usage.cpu_s
+
+    @property
+    def peak_memory(self) -> int:
+        return self._usage.peak_bytes
+
+    @property
+    def worker_pid(self) -> int:
+        return self._usage.pid
+
+    @property
+    def attempts(self) -> int:
+        return self._usage.attempts if self._usage.started else 0
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        usage = self._usage
+        # What a thread of an earlier job has reported since is none of this one's.
+        known = [each for each in phases_of_text(usage.phases) if each[1] >= usage.started]
+        ends = [since for _, since in [*known, ("", usage.ended)][1:]]
+        return tuple(
+            Phase(name, self._clock + since, max(0.0, end - since))
+            for (name, since), end in zip(known, ends, strict=True)
+        )
 
     @property
     def wall_seconds(self) -> float:
         """For how long it ran, in seconds; 0 if it did not."""
-        return 0.0 if self.started is None or self.ended is None else self.ended - self.started
+        return self._usage.ended - self._usage.started
 
     @property
     def queue_seconds(self) -> float:
         """For how long it waited, in seconds; 0 if it was not begun."""
         return 0.0 if self.started is None else max(0.0, self.started - self.queued)
 
+    def __repr__(self) -> str:
+        names = ("queued", "started", "ended", "cpu_seconds", "peak_memory", "worker_pid")
+        known = [f"{name}={getattr(self, name)!r}" for name in (*names, "attempts", "phases")]
+        return f"JobRecord({', '.join(known)})"
+
     def _note(self, usage: Usage) -> None:
-        """What the supervisor tells."""
-        if not usage.started:
-            return
-        self._usage = usage
-        now = time.time() - time.monotonic()
-        self.started, self.ended = now + usage.started, now + usage.ended
-        self.cpu_seconds = usage.cpu_s
-        self.peak_memory = usage.peak_bytes
-        self.worker_pid = usage.pid
-        self.attempts = usage.attempts
-        # What a thread of an earlier job has reported since is none of this one's.
-        known = [each for each in phases_of_text(usage.phases) if each[1] >= usage.started]
-        ends = [since for _, since in [*known, ("", usage.ended)][1:]]
-        self.phases = tuple(
-            Phase(name, now + since, max(0.0, end - since))
-            for (name, since), end in zip(known, ends, strict=True)
-        )
+        """What the supervisor tells. What a job has used that was not begun is nothing."""
+        if usage.started:
+            self._clock = time.time() - time.monotonic()
+            self._usage = usage

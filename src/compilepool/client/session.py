@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from typing import Any
+from typing import Any, Literal
 
 from compilepool.client import failures
 from compilepool.client.cpus import workers_of
@@ -19,7 +19,7 @@ from compilepool.client.endings import end_with_process
 from compilepool.client.future import CompileFuture
 from compilepool.client.inbox import Inbox
 from compilepool.client.jobs import Job, JobTable
-from compilepool.client.launcher import Snapshot, SupervisorProcess, end_within_bound
+from compilepool.client.launcher import MAX_HELD, Snapshot, SupervisorProcess, end_within_bound
 from compilepool.client.observers import Observers
 from compilepool.client.packing import not_sent, pack_call, pack_startup
 from compilepool.client.staff import Staff
@@ -36,6 +36,9 @@ from compilepool.wire.submission import DEFAULT_TERMS, JobTerms, submit_message
 
 _BURY_S = 5.0
 _TERMINATE_S = 0.5
+_PLENTY_FOR_WORKER = 16
+"""Jobs. If there are more than that for each worker, the supervisor can do without the next."""
+
 _KEEP_S = 10.0  # for crash folders that are being written
 
 _log = logging.getLogger(__name__)
@@ -83,13 +86,17 @@ class Session:
             lambda: 0 if self._supervisor is None else self._supervisor.pid,
             self._is_in_callback,
         )
-        self._inbox = Inbox(self._jobs, options.serializer, self.dumps, self.staff, self._send)
+        self._inbox = Inbox(
+            self._jobs, options.serializer, self.dumps, self.staff, self._send, self._send_held
+        )
         self._ids = itertools.count(1)
         self._supervisor: SupervisorProcess | None = None
         self._reader: threading.Thread | None = None
         self._is_closing = False
         self._is_terminated = False
         self._is_cancelling = False
+        self._plenty = MAX_HELD + _PLENTY_FOR_WORKER * self.max_workers
+        self._are_alike = True  # the priorities of all jobs until now
         end_with_process(self)
 
     # Any thread
@@ -104,7 +111,8 @@ class Session:
             PoolClosed, SerializationError, CompilePoolError: it was not accepted.
         """
         self._check_open()
-        check_memory_limit(name, terms, self._inbox.idle_memory)
+        if terms.memory_limit is not None:
+            check_memory_limit(name, terms, self._inbox.idle_memory)
         return self.submit_packed(name, pack_call(name, call, self._serializer), terms)
 
     def submit_packed(
@@ -125,15 +133,15 @@ class Session:
             try:
                 if poisoned is not None:
                     self._jobs.pop(id)
+                    job.tell_submitted()
                 else:
                     self._start()
                     self.staff.job_submitted()
+                    job.tell_submitted()
                     # If not, the supervisor has just died; the reader sends the job to the next.
                     job.sends = int(self._send_job(id, job))
-                job.tell_submitted()
             except BaseException as error:
-                self._jobs.pop(id)
-                if job.is_told:
+                if self._jobs.pop(id) is not None and job.is_told:
                     job.tell_cancelled()
                 self._send(Message(Kind.CANCEL, id))
                 if isinstance(error, OSError):
@@ -262,10 +270,20 @@ class Session:
 
     def _send_job(self, id: int, job: Job) -> bool:
         message = submit_message(id, job.name, job.payload, job.terms)
+        if not message.fds:
+            return self._send(message, hold=self._may_hold(job))
         try:
             return self._send(message)
         finally:
             close_all(set(message.fds) - {job.payload.fd})
+
+    def _may_hold(self, job: Job) -> bool:
+        """Whether a job may wait here for others, because it would wait anyway.
+
+        For when the next one can begin, another one has ended, and that wakes the reader up.
+        """
+        self._are_alike &= not job.terms.priority
+        return self._are_alike and len(self._jobs) > self._plenty
 
     def _send_closing(self) -> None:
         if self._is_cancelling:
@@ -274,20 +292,37 @@ class Session:
             how = Shutdown.NOW if self._is_terminated else Shutdown.DRAIN
             self._send(Message(Kind.SHUTDOWN, flag=how))
 
-    def _send(self, message: Message) -> bool:
+    def _send(self, message: Message, *, hold: bool = False) -> bool:
         """False if the supervisor is gone; the reader sees that as well, and sends jobs again."""
         supervisor = self._supervisor
         if supervisor is None:
             return False
         try:
-            return supervisor.send(message)
+            return supervisor.hold(message) if hold else supervisor.send(message)
         except OSError as error:
-            if error.errno not in (errno.EBADF, errno.ENOTSOCK):
-                raise
-            # The program has closed our descriptors. The reader, which waits for them, does not
-            # notice until the supervisor dies; then it starts another.
-            supervisor.kill()
-            return False
+            return self._has_lost_descriptors(supervisor, error)
+
+    def _send_held(self) -> None:
+        supervisor = self._supervisor
+        if supervisor is None or not supervisor.has_held:
+            return
+        with self._jobs.lock:
+            if supervisor is self._supervisor:
+                try:
+                    supervisor.flush()
+                except OSError as error:
+                    self._has_lost_descriptors(supervisor, error)
+
+    def _has_lost_descriptors(
+        self, supervisor: SupervisorProcess, error: OSError
+    ) -> Literal[False]:
+        """Raises the error if it is another one."""
+        if error.errno not in (errno.EBADF, errno.ENOTSOCK):
+            raise error
+        # The program has closed our descriptors. The reader, which waits for them, does not
+        # notice until the supervisor dies; then it starts another.
+        supervisor.kill()
+        return False
 
     def _drop_startup(self) -> None:
         if self._startup is not None:
@@ -374,6 +409,7 @@ class Session:
                 job.future.record.log = ""  # of the run that died
                 job.sends += 1  # even if this supervisor is dead already: there is an end to it
                 self._send_job(id, job)
+            self._send_held()
             self.staff.resend()
             self._send_closing()
         except OSError as error:

@@ -40,12 +40,11 @@ class Counters:
         """How many jobs have not ended."""
         with self.lock:
             ended = self.done + self.cancelled + sum(self.failed.values())
-            return self.submitted_count - ended
+        return self.submitted_count - ended
 
     def submitted(self, id: int, name: str) -> None:
         """As `Observer.submitted`."""
-        with self.lock:
-            self.submitted_count += 1
+        self.submitted_count += 1  # under the lock of the pool's jobs
 
     def ended(
         self, id: int, name: str, record: JobRecord, error: BaseException | None, *, cancelled: bool

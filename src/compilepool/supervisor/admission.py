@@ -19,6 +19,7 @@ class Admission:
         self._expected_memory = expected_memory
         self._claims: dict[Job, int] = {}
         self._free = math.inf
+        self._asked = (0, 0)  # about which job last, and what was expected
         self.is_short = False
         """Whether the job that was asked about last would take more memory than there is."""
 
@@ -38,13 +39,17 @@ class Admission:
     def admits(self, job: Job) -> bool:
         """Whether the job, which is next, may have a worker. One job always may."""
         expected = self._expected_memory(job)
+        self._asked = (job, expected)
         self.is_short = bool(self._claims) and expected > 0 and expected > self._free
         return not self.is_short
 
     def sent(self, job: Job) -> None:
         """A worker has it."""
-        self._claims[job] = self._expected_memory(job)
-        self._free -= self._claims[job]
+        asked, expected = self._asked
+        if asked != job:
+            expected = self._expected_memory(job)
+        self._claims[job] = expected
+        self._free -= expected
 
     def returned(self, job: Job) -> None:
         """No worker has it any more, if one had. What it took shows when memory is seen again."""

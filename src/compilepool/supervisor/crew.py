@@ -26,12 +26,13 @@ from compilepool.wire import kernel
 from compilepool.wire.channel import close_all, handle_each, refuse
 from compilepool.wire.config import PoolConfig
 from compilepool.wire.failure import CRASH_HEAD, Cause, Failure
-from compilepool.wire.messages import Kind, Message, ProtocolError, read_json
+from compilepool.wire.messages import HAS_OUTPUT, Kind, Message, ProtocolError, read_json
 from compilepool.wire.orders import WorkerOrders
 from compilepool.wire.payloads import Payload, of_message
 from compilepool.wire.snapshot import JobSnapshot
 from compilepool.wire.submission import JobTerms
 
+_PACKETS_PER_WAKE = 8
 _WORKERS_EXIT_S = 1.0
 _ORDERLY_EXIT_S = 2.0
 _CRASH_HEAD = CRASH_HEAD.encode()
@@ -241,12 +242,20 @@ class Crew:
         self.fork_servers.worker_gone(link.number)
 
     def _read_worker(self, link: WorkerLink) -> None:
+        def handle(message: Message) -> None:
+            self._handle_worker(link, message)
+
         try:
-            messages = link.channel.receive(wait=False)
-            if messages is None:
-                # No death: that leaves its end of the socket open here.
-                raise ProtocolError("the end of its output")
-            handle_each(messages, lambda message: self._handle_worker(link, message))
+            for _ in range(_PACKETS_PER_WAKE):
+                messages = link.channel.receive(wait=False)
+                if messages is None:
+                    # No death: that leaves its end of the socket open here.
+                    raise ProtocolError("the end of its output")
+                if not messages:
+                    break
+                handle_each(messages, handle)
+                if not link.jobs:
+                    break  # there will be no more
         except ProtocolError as error:
             self._loop.forget(link.channel.fileno())
             link.trouble = f"it was killed because it sent nonsense: {error}"
@@ -258,9 +267,9 @@ class Crew:
             # It came too late: the job was over its limit, and has no other end than that.
             close_all(message.fds)
         elif kind is Kind.RESULT:
-            if link.jobs[:1] == [message.id]:
+            if link.jobs and link.jobs[0] == message.id:
                 self._limit_watch.forget(link.number)
-                self._end_output(link)
+                self._end_output(link, has_output=bool(message.flag & HAS_OUTPUT))
             self._listener.job_ended(link.number, message)
         elif kind is Kind.LOGGED and not message.fds:
             self._log.relay(message, link.pid)
@@ -325,11 +334,12 @@ class Crew:
         self._log.debug(f"worker {link.number} (pid {link.pid}) {end}")
         self._listener.worker_lost(link.number, last_started, why)
 
-    def _end_output(self, link: WorkerLink) -> None:
-        """Its first job has ended: all that the job has written is there."""
+    def _end_output(self, link: WorkerLink, *, has_output: bool = True) -> None:
+        """Its first job has ended: all that the job has written is there, if it has."""
         job = link.jobs[0]
-        self._listener.job_output(job, link.job_ended())
-        self._log_dir.end(job)
+        self._listener.job_output(job, link.job_ended(has_output=has_output))
+        if self._config.log_dir:
+            self._log_dir.end(job)
 
     # The fork server
 

@@ -9,6 +9,12 @@ from compilepool.supervisor.job_table import JobTable
 from compilepool.supervisor.roster import Roster
 from compilepool.supervisor.staffing import Staffing
 
+SHORT_JOB_S = 0.005
+"""Seconds. Beyond it a round trip to the supervisor is no part of a job's time worth saving."""
+
+MAX_AHEAD = 8
+"""So many jobs may wait in a busy worker's socket: it then seldom has to be woken up."""
+
 
 class Dispatch(Generic[Cause]):
     """What there is to do after each event of one pool.
@@ -23,10 +29,15 @@ class Dispatch(Generic[Cause]):
         self._jobs = jobs
         self._workers = workers
         self._staffing = staffing
-        self.last_was_short = False
-        """Whether the job that has ended last was short: the next may be, too."""
+        self._ahead = 0  # how many jobs may go ahead, if they are like the one that has ended last
         self.broken: Cause | None = None
         """Why no worker can be started, if that is so."""
+
+    def job_took(self, seconds: float) -> None:
+        """A job has ended, so long after it became the first of its worker's."""
+        # All that wait in one worker's socket should take no longer than a short job may.
+        fitting = SHORT_JOB_S / seconds if seconds > 0 else MAX_AHEAD
+        self._ahead = int(min(fitting, MAX_AHEAD))
 
     def next_actions(self, now: float) -> list[Action[Cause]]:
         """What there is to do now."""
@@ -40,9 +51,10 @@ class Dispatch(Generic[Cause]):
             return [TakeBack(next(iter(workers.starting)))]
         else:
             self._jobs.ask_anew()
-            self._give_to_the_idle(actions, now)
-            self._give_to_those_that_start(actions, now)
-            self._give_ahead(actions, now)
+            if self._jobs.some_wait:
+                self._give_to_the_idle(actions, now)
+                self._give_to_those_that_start(actions, now)
+                self._give_ahead(actions, now)
         return actions + self._staffing.adjust(
             now, unfinished=len(self._jobs), some_wait=self._jobs.some_wait
         )
@@ -64,16 +76,15 @@ class Dispatch(Generic[Cause]):
 
     def _give_ahead(self, actions: list[Action[Cause]], now: float) -> None:
         """While jobs are short, a round trip to the supervisor would be much of their time."""
-        if not self._jobs.some_wait or not self.last_was_short:
-            return
-        for worker in self._workers.unreported:
-            state = self._workers[worker]
-            if len(state.jobs) > 1 or not state.may_have_more:
-                continue
-            job = self._jobs.next()
-            if job is None or not job.may_go_ahead:
-                break
-            self._give(actions, worker, now)
+        for waiting in range(1, self._ahead + 1):
+            for worker in self._workers.unreported:
+                state = self._workers[worker]
+                if len(state.jobs) > waiting or not state.may_have_more:
+                    continue
+                job = self._jobs.next()
+                if job is None or not job.may_go_ahead:
+                    return
+                self._give(actions, worker, now)
 
     def _give(self, actions: list[Action[Cause]], worker: Worker, now: float) -> None:
         job = self._jobs.take(worker)

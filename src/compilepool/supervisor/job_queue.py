@@ -22,7 +22,10 @@ class JobQueue:
 
     def put(self, job: Job, priority: int) -> None:
         """Behind all others of its priority."""
-        self._of_rank(-priority)[job] = None
+        jobs = self._jobs.get(-priority)
+        if jobs is None:
+            jobs = self._of_rank(-priority)
+        jobs[job] = None
 
     def put_first(self, job: Job, priority: int) -> None:
         """Before all others of its priority: it was taken before them already."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from compilepool.supervisor.worker_link import WorkerLink
 from compilepool.wire.payloads import Payload
@@ -22,7 +23,7 @@ class JobSender:
 
     def send(self, link: WorkerLink, job: int, terms: JobTerms, payload: Payload) -> None:
         """Put a job into the worker's socket."""
-        self._send(link, lambda: link.send_job(job, terms, payload))
+        self._send(link, link.send_job, job, terms, payload)
 
     def send_rest(self) -> None:
         """Put the jobs into the workers' sockets that could not be put there at once."""
@@ -34,9 +35,9 @@ class JobSender:
         """The worker is dead."""
         self._unsent_to.pop(link.number, None)
 
-    def _send(self, link: WorkerLink, send: Callable[[], bool]) -> None:
+    def _send(self, link: WorkerLink, send: Callable[..., bool], *job: Any) -> None:
         try:
-            if not send():
+            if not send(*job):
                 self._unsent_to[link.number] = link
         except OSError as error:
             link.trouble = f"the job could not be sent to it: {error}"

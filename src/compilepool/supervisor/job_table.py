@@ -68,9 +68,10 @@ class JobTable(Generic[Cause]):
 
         If not for it, those behind it wait as well, which may take less: else it might never run.
         """
-        if not self._queue or not self._admission.admits(self._queue.first()):
+        if not self._queue:
             return None
-        return self._jobs[self._queue.first()]
+        job = self._queue.first()
+        return self._jobs[job] if self._admission.admits(job) else None
 
     def take(self, worker: Worker) -> Job:
         """Give the one that is next to a worker."""

@@ -6,7 +6,7 @@ import time
 
 from compilepool.supervisor.job import Job
 from compilepool.supervisor.machine_memory import MachineMemory
-from compilepool.supervisor.memory_history import MemoryHistory
+from compilepool.supervisor.memory_history import NEGLIGIBLE, MemoryHistory
 
 OLD_S = 0.25
 """Seconds after which it is looked at again how much memory there is, before a job starts."""
@@ -26,11 +26,14 @@ class MemoryRoom:
     def expected(self, job: Job) -> int:
         """How many bytes a job will probably take; 0 if that is little, or unknown."""
         declared = job.terms.expected_memory
-        return self._history.expected(job.kind) if declared is None else declared
+        if declared is not None:
+            return declared
+        return self._history.expected(job.kind) if self._history else 0
 
     def note(self, job: Job, peak_bytes: int) -> None:
         """A job has taken so much."""
-        self._history.note(job.kind, peak_bytes)
+        if self._history or peak_bytes >= NEGLIGIBLE:
+            self._history.note(job.kind, peak_bytes)
 
     def free(self, age_s: float) -> int | None:
         """How many bytes there are for jobs, see `MachineMemory.free`.

@@ -23,6 +23,7 @@ from compilepool.wire.channel import refuse
 from compilepool.wire.config import PoolConfig
 from compilepool.wire.failure import Cause, Failure
 from compilepool.wire.messages import (
+    HAS_OUTPUT,
     Kind,
     Level,
     Message,
@@ -30,11 +31,11 @@ from compilepool.wire.messages import (
     Readiness,
     log_message,
 )
-from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
+from compilepool.wire.payloads import Payload, check_payload, lacks_descriptor
 from compilepool.wire.submission import JobTerms, env_as_json
-from compilepool.wire.usage import NO_USAGE, replace_usage, usage_of, with_usage
+from compilepool.wire.usage import NO_USAGE, replace_usage, result_message, usage_of
 
-_AHEAD_LIMIT = 16 * 1024  # bytes; two jobs in a worker's socket always fit its send buffer
+_AHEAD_LIMIT = 16 * 1024  # bytes; as many jobs as may go ahead always fit a send buffer
 _SEND_AGAIN_S = 0.005
 
 
@@ -75,6 +76,7 @@ class Pool:
         self._dumps = Dumps(lambda job: job not in self._jobs)
         self._memory = MemoryRoom()
         self._tally = Tally()
+        self._is_unsettled = False
         self._readiness = Readiness.NONE  # as far as was told
         self._warm_up = 0  # the client's number of the last one
         policy = StaffingPolicy(
@@ -102,11 +104,20 @@ class Pool:
         return min(patience_s, default=None)
 
     def go_on(self) -> None:
-        """Do what is due after events, or when the patience is at its end."""
+        """Do what is due after events, or when the patience is at its end.
+
+        One go for all jobs that have come or ended since: each process is woken up once for them.
+        """
         if self._crew.sender.has_unsent:
             self._crew.sender.send_rest()
-        if self.scheduler.next_tick() is not None:
-            self._perform(self.scheduler.tick(time.monotonic()))
+        now = time.monotonic()
+        if self._is_unsettled:
+            self._is_unsettled = False
+            self._look_at_memory(memory_room.OLD_S)
+            self._perform(self.scheduler.settle(now))
+        tick = self.scheduler.next_tick()
+        if tick is not None and tick <= now:
+            self._perform(self.scheduler.tick(now))
         if self.scheduler.is_short_of_memory:
             self._look_at_memory(memory_room.SHORT_S)
         self._tell_warmth()
@@ -129,15 +140,13 @@ class Pool:
         self._jobs[job] = Job(self._client, id, name, terms, payload)
         self._client.jobs[id] = job
         size = len(payload.body) + (len(env_as_json(terms.env)) if terms.env else 0)
-        self._look_at_memory(memory_room.OLD_S)
-        actions = self.scheduler.submit(
+        self.scheduler.submit(
             job,
-            time.monotonic(),
             may_go_ahead=payload.is_inline and size <= _AHEAD_LIMIT,
             priority=terms.priority,
             retries=terms.retries,
         )
-        self._perform(actions)
+        self._is_unsettled = True
 
     def cancel(self, id: int) -> None:
         """The client does not want the job any more; it may have ended."""
@@ -252,8 +261,7 @@ class Pool:
         if isinstance(why, Failure):
             job.client.send(why.payload().message(Kind.FAILED, job.id))
         else:
-            result = why.payload.message(Kind.RESULT, job.id, why.outcome)
-            job.client.send(with_usage(result, NO_USAGE))
+            job.client.send(result_message(job.id, why.outcome, why.payload, NO_USAGE))
 
     def _tell_no_workers(self, why: _Why) -> None:
         if isinstance(why, Failure):
@@ -283,7 +291,7 @@ class Pool:
         # One that has lost its descriptor goes on without: it is no fault of the worker's, and the
         # client knows what to say of it.
         if not lacks_descriptor(result):
-            of_message(result)  # raises if the client could not take it for a payload
+            check_payload(result)  # raises if the client could not take it for one
         try:
             attempts = self.scheduler.attempts_of(result.id)
             actions = self.scheduler.job_finished(
@@ -295,13 +303,16 @@ class Pool:
         except (KeyError, ValueError) as error:
             refuse(result, str(error))
         peak_bytes = max(usage.peak_bytes, self._crew.memory_seen(worker, result.id))
-        if (attempts, peak_bytes) != (usage.attempts, usage.peak_bytes):
+        if attempts != usage.attempts or peak_bytes != usage.peak_bytes:
             known = usage._replace(peak_bytes=peak_bytes, attempts=attempts)
             result = replace_usage(result, known)
         job = self._end_job(result.id)
         self._memory.note(job, peak_bytes)
-        job.client.send(result._replace(id=job.id))
-        self._perform(actions)
+        outcome = result.flag & ~HAS_OUTPUT
+        job.client.send(Message(Kind.RESULT, job.id, outcome, result.form, result.body, result.fds))
+        if actions:
+            self._perform(actions)
+        self._is_unsettled = True
 
     def over_limit(self, worker: int, job: int) -> bool:
         actions = self.scheduler.over_limit(worker, job)
@@ -316,7 +327,7 @@ class Pool:
 
     def job_output(self, job: int, tail: bytes) -> None:
         # A job that runs again may have been silent this time.
-        if job in self._jobs and (tail or job in self._has_log):
+        if (tail or job in self._has_log) and job in self._jobs:
             self._has_log.add(job)
             told = self._jobs[job]
             told.client.send(Message(Kind.LOG, told.id, body=tail))

@@ -126,16 +126,19 @@ class Roster:
     def begin(self, worker: Worker, now: float) -> None:
         """Its first job is another one than before, or there is none."""
         state = self._workers[worker]
-        for index in (self.unreported, self.idle, self.starting, self._busy):
-            index.pop(worker, None)
+        self.unreported.pop(worker, None)
+        self.idle.pop(worker, None)
+        self.starting.pop(worker, None)
         state.is_report_due = False
         state.since = now
-        if state.is_retired:
-            return
-        if state.jobs:
+        if state.jobs and not state.is_retired:
             self._busy[worker] = None
             self.unreported[worker] = None
-        elif not state.may_have_more:
+            return
+        self._busy.pop(worker, None)
+        if state.is_retired:
+            return
+        if not state.may_have_more:
             self.spent[worker] = None
         elif state.is_ready:
             self.idle[worker] = None

@@ -25,15 +25,12 @@ from compilepool.supervisor.actions import (
     TakeBack,
     Worker,
 )
-from compilepool.supervisor.dispatch import Dispatch
+from compilepool.supervisor.dispatch import SHORT_JOB_S, Dispatch
 from compilepool.supervisor.job_table import JobTable
 from compilepool.supervisor.roster import Roster
 from compilepool.supervisor.staffing import Staffing, StaffingPolicy
 from compilepool.supervisor.states import JobState, WorkerState
 from compilepool.wire.messages import Readiness
-
-SHORT_JOB_S = 0.005
-"""Seconds. Beyond it a round trip to the supervisor is no part of a job's time worth saving."""
 
 MAX_START_FAILURES = 5
 """So many workers in a row that die while starting fail the jobs that wait for one."""
@@ -140,14 +137,11 @@ class Scheduler(Generic[Cause]):
 
     # Events
 
-    def submit(
-        self, job: Job, now: float, *, may_go_ahead: bool, priority: int = 0, retries: int = 0
-    ) -> list[Action[Cause]]:
-        """A new job.
+    def submit(self, job: Job, *, may_go_ahead: bool, priority: int = 0, retries: int = 0) -> None:
+        """A new job; `settle` must follow.
 
         Args:
             job: its number.
-            now: the time.
             may_go_ahead: whether it is small enough to wait in a busy worker's socket.
             priority: those with a higher one go first.
             retries: how often it may run again when its worker is lost through no fault of its.
@@ -155,6 +149,9 @@ class Scheduler(Generic[Cause]):
         self._jobs.add(job, JobState(may_go_ahead, priority, retries))
         if self._dispatch.broken is None:
             self._staffing.wake()
+
+    def settle(self, now: float) -> list[Action[Cause]]:
+        """After one `submit` or `job_finished`, or several: who gets which job."""
         actions = self._dispatch.next_actions(now)
         self.max_queued = max(self.max_queued, self.queued)
         return actions
@@ -226,7 +223,7 @@ class Scheduler(Generic[Cause]):
     def job_finished(
         self, worker: Worker, job: Job, now: float, *, is_outgrown: bool = False
     ) -> list[Action[Cause]]:
-        """The job has ended; the caller reports its result.
+        """The job has ended; the caller reports its result. `settle` must follow.
 
         Args:
             worker: where it ran.
@@ -240,14 +237,13 @@ class Scheduler(Generic[Cause]):
         state = self._workers[worker]
         if not state.is_ready or not state.jobs or state.jobs[0] != job:
             raise ValueError(f"worker {worker} does not run job {job}")
-        self._dispatch.last_was_short = now - state.since < SHORT_JOB_S
+        self._dispatch.job_took(now - state.since)
         del state.jobs[0]
         state.served += 1
         self._jobs.finish(job)
-        self._staffing.job_ended(worker)
+        self._staffing.job_ended(state)
         self._workers.begin(worker, now)
-        actions = self._staffing.has_outgrown(worker) if is_outgrown else []
-        return actions + self._dispatch.next_actions(now)
+        return self._staffing.has_outgrown(worker) if is_outgrown else []
 
     def taken_back(self, worker: Worker, jobs: Sequence[Job], now: float) -> list[Action[Cause]]:
         """The answer to `TakeBack`: these had not been read, in the order sent."""

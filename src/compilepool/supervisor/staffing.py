@@ -13,6 +13,7 @@ from compilepool.supervisor.actions import (
     Worker,
 )
 from compilepool.supervisor.roster import Roster
+from compilepool.supervisor.states import WorkerState
 from compilepool.wire.messages import Readiness
 
 MAX_IDLE_DEATHS = 5
@@ -103,10 +104,10 @@ class Staffing:
         """Workers cannot be had: wait for the next job."""
         self._has_given_up = True
 
-    def job_ended(self, worker: Worker) -> None:
+    def job_ended(self, worker: WorkerState) -> None:
         """A job has, in this worker."""
         self._idle_deaths = 0
-        self.recycled += self._roster[worker].served == self._policy.max_jobs_per_worker
+        self.recycled += worker.served == self._policy.max_jobs_per_worker
 
     def jobs_taken_back(self, worker: Worker) -> None:
         """From a worker that may have had as many as it may have."""
@@ -136,9 +137,11 @@ class Staffing:
 
     def has_got_job(self, worker: Worker) -> list[Action[Any]]:
         """If it was its last one, its successor starts: it will be there in time."""
-        state = self._roster[worker]
         most = self._policy.max_jobs_per_worker
-        if most is None or state.served + len(state.jobs) < most:
+        if most is None:
+            return []
+        state = self._roster[worker]
+        if state.served + len(state.jobs) < most:
             return []
         self._roster.has_last_job(worker)
         if not self._starts_successors or not self._roster.has_room:

@@ -16,9 +16,7 @@ from compilepool.wire.messages import Form, Kind, Message, ProtocolError, Shutdo
 from compilepool.wire.payloads import lacks_descriptor, of_message
 from compilepool.wire.spawn import FIRST_FD
 from compilepool.wire.submission import read_submit
-from compilepool.wire.usage import NO_USAGE, with_usage
-
-_PACKETS_PER_WAKE = 32
+from compilepool.wire.usage import NO_USAGE, lost_result
 
 
 class Supervisor:
@@ -39,6 +37,7 @@ class Supervisor:
         while self._shutdown is not Shutdown.NOW:
             pool = self._pool
             self._loop.run_once(None if pool is None else pool.patience_s())
+            self._client.flush()  # first: somebody waits for these, and nobody for what follows
             if pool is not None:
                 pool.go_on()
             self._client.flush()
@@ -63,12 +62,10 @@ class Supervisor:
 
     def _read_client(self) -> None:
         try:
-            for _ in range(_PACKETS_PER_WAKE):
-                messages = self._client.channel.receive(wait=False)
-                if messages is None:
-                    self._client_gone()
-                if not messages:
-                    return
+            messages = self._client.channel.receive(wait=False)
+            if messages is None:
+                self._client_gone()
+            else:
                 handle_each(messages, self._handle)
         except ProtocolError as error:
             print(f"compilepool supervisor: dropped its client: {error}", file=sys.stderr)
@@ -77,12 +74,12 @@ class Supervisor:
     def _handle(self, message: Message) -> None:
         kind = message.kind
         pool = self._pool
-        if kind is Kind.CONFIGURE and pool is None:
+        if kind is Kind.SUBMIT and pool is not None:
+            self._submit(pool, message)
+        elif kind is Kind.CONFIGURE and pool is None:
             self._configure(message)
         elif pool is None:
             refuse(message, "before CONFIGURE")
-        elif kind is Kind.SUBMIT:
-            self._submit(pool, message)
         elif message.fds:
             refuse(message, "with descriptors")
         elif kind is Kind.CANCEL:
@@ -113,15 +110,14 @@ class Supervisor:
     def _submit(self, pool: Pool, message: Message) -> None:
         id = message.id
         if lacks_descriptor(message):
-            lost = Message(Kind.RESULT, id, form=Form.MEMFD)
-            self._client.send(with_usage(lost, NO_USAGE))
+            self._client.send(lost_result(id, NO_USAGE))
             return
         try:
-            name, terms, message = read_submit(message)
+            name, terms, payload_at = read_submit(message)
         except ProtocolError:
             close_all(message.fds)
             raise
-        payload = of_message(message)
+        payload = of_message(message, payload_at)
         if id in self._client.jobs:
             payload.close()
             raise ProtocolError(f"job {id} submitted twice")

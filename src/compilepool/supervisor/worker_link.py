@@ -256,41 +256,50 @@ class WorkerLink:
         Returns:
             As `send_rest`.
         """
-        if not self.jobs and self.output is not None:
-            self.output.first_job()
         self.jobs.append(number)
+        if self.output is not None:
+            self.output.has_jobs(len(self.jobs))
+        if not self._unsent and self._send(number, terms, payload):
+            return True
         self._unsent.append((number, terms, payload))
-        return self.send_rest()
+        return False
 
     def send_rest(self) -> bool:
         """Put what is left into the worker's socket.
 
-        There is always room: a worker has two jobs at most, of which only small ones go inline.
-        But where the descriptors in flight of all the user's processes are more than the limit of
-        open files, unix(7), the kernel takes no more for now. It does not tell when it would.
+        There is always room: a worker has few jobs, of which only the first may be large and
+        inline. But where the descriptors in flight of all the user's processes are more than the
+        limit of open files, unix(7), the kernel takes no more for now. It does not tell when it
+        would.
 
         Returns:
             False if jobs are left for later.
         """
         while self._unsent:
-            number, terms, payload = self._unsent.popleft()
-            message = job_message(number, terms, payload)
-            try:
-                is_sent = self.channel.send(message, wait=False)
-            finally:
-                for fd in set(message.fds) - {payload.fd}:
-                    os.close(fd)
-            if not is_sent:
-                self._unsent.appendleft((number, terms, payload))
+            if not self._send(*self._unsent[0]):
                 return False
+            self._unsent.popleft()
         return True
 
-    def job_ended(self) -> bytes:
-        """Its first job has ended. Returns the end of its output."""
-        tail = self.output.end_of_job() if self.output is not None else b""
+    def _send(self, number: int, terms: JobTerms, payload: Payload) -> bool:
+        message = job_message(number, terms, payload)
+        if not message.fds:
+            return self.channel.send(message, wait=False)
+        try:
+            return self.channel.send(message, wait=False)
+        finally:
+            for fd in set(message.fds) - {payload.fd}:
+                os.close(fd)
+
+    def job_ended(self, *, has_output: bool = True) -> bytes:
+        """Its first job has ended, and may have written output. Returns the end of it."""
+        output = self.output
+        if output is None:
+            del self.jobs[0]
+            return b""
+        tail = output.end_of_job(is_told=has_output)
         del self.jobs[0]
-        if self.output is not None:
-            self.output.next_job(has_one=bool(self.jobs))
+        output.has_jobs(len(self.jobs))
         return tail
 
     def take_back(self) -> list[int]:
@@ -303,6 +312,8 @@ class WorkerLink:
         self._unsent.clear()
         for job in jobs:
             self.jobs.remove(job)
+        if self.output is not None:
+            self.output.has_jobs(len(self.jobs))
         return jobs
 
     def last_words(self) -> list[Message]:

@@ -13,11 +13,14 @@ LOG_LIMIT = 64 * 1024
 """Bytes of a job's output that are kept, the last ones."""
 
 _READ_SIZE = 1 << 20  # what a pipe can hold at most, for users without privileges
-_MAX_READS = 4  # what is written while a pipe is emptied may be endless
 
 
 class WorkerOutput:
     """The two pipes that a worker gives to its jobs in turn, emptied as they fill.
+
+    While jobs were sent ahead, the worker may be at a later job than is known here: then a pipe is
+    read only when a result tells that its job has written to it. (The worker begins no job before
+    what is in its pipe has been read: see `worker.output`.)
 
     What a job has left running may still write when it has ended. That is dropped, but for where
     the next job was sent ahead: then nobody can tell whose it is.
@@ -35,46 +38,48 @@ class WorkerOutput:
         self.fds_of_worker = (pipes[0][1], pipes[1][1])
         self._tails = [b"", b""]
         self._turn = 0
-        self._is_idle = True
+        self._jobs = 0
+        self._unwatched: list[int] = []  # turns of pipes that have something to read
         for turn, fd in enumerate(self._readers):
             os.set_blocking(fd, False)
-            loop.watch(fd, functools.partial(self._empty, turn, 1))
+            self._watch(turn)
 
     def worker_has_started(self) -> None:
         """The worker has its ends."""
         close_all(self.fds_of_worker)
         self.fds_of_worker = (-1, -1)
 
-    def first_job(self) -> None:
-        """A job is about to be sent to the worker, which has none."""
-        for turn in (0, 1):
-            self._empty(turn)
-        self._is_idle = False
+    def has_jobs(self, count: int) -> None:
+        """The worker has so many jobs now. Called before the first one is sent to it."""
+        if count == 1 and not self._jobs:
+            for turn in (0, 1):
+                self._empty(turn)  # what was left by those before
+        self._jobs = count
+        if count <= 1:
+            for turn in self._unwatched:
+                self._watch(turn)
+            self._unwatched.clear()
 
-    def end_of_job(self) -> bytes:
-        """The job that ran has ended, and it, or its worker, has written its last.
+    def end_of_job(self, *, is_told: bool) -> bytes:
+        """The first job has ended, and it, or its worker, has written its last.
+
+        Args:
+            is_told: whether there may be something to read.
 
         Returns:
             The end of its output.
         """
         turn = self._turn
-        self._empty(turn)
+        if is_told:
+            self._empty(turn)
         self._turn ^= 1
         tail, self._tails[turn] = self._tails[turn], b""
         return tail
 
-    def next_job(self, *, has_one: bool) -> None:
-        """After `end_of_job`: whether the worker has another job, which may have begun."""
-        self._is_idle = not has_one
-        early, turn = self._tails[self._turn], self._turn
-        if not has_one:
-            self._tails[turn] = b""
-        elif early:
-            self._log(early)
-
     def tail(self) -> bytes:
         """The end of the output until now of the job that runs."""
-        self._empty(self._turn)
+        if self._jobs == 1:
+            self._empty(self._turn)
         return self._tails[self._turn]
 
     def close(self) -> None:
@@ -83,20 +88,28 @@ class WorkerOutput:
             self._loop.forget(fd)
         close_all(fd for fd in (*self._readers, *self.fds_of_worker) if fd >= 0)
 
-    def _empty(self, turn: int, reads: int = _MAX_READS) -> None:
+    def _watch(self, turn: int) -> None:
+        self._loop.watch(self._readers[turn], functools.partial(self._is_readable, turn))
+
+    def _is_readable(self, turn: int) -> None:
+        if self._jobs > 1:
+            self._loop.forget(self._readers[turn])
+            self._unwatched.append(turn)
+        else:
+            self._empty(turn)
+
+    def _empty(self, turn: int) -> None:
+        # One read takes all that is there, and nothing that comes meanwhile: when there are jobs
+        # ahead, that is the next one's.
         fd = self._readers[turn]
-        for _ in range(reads):
-            try:
-                data = os.read(fd, _READ_SIZE)
-            except BlockingIOError:
-                return
-            if not data:
-                self._loop.forget(fd)  # nobody is left who could write
-                return
-            if self._is_idle:
-                continue
-            if turn == self._turn:
-                self._log(data)
+        try:
+            data = os.read(fd, _READ_SIZE)
+        except BlockingIOError:
+            return
+        if not data:
+            self._loop.forget(fd)  # nobody is left who could write
+        elif turn == self._turn and self._jobs:
+            self._log(data)
             self._tails[turn] = (self._tails[turn] + data)[-LOG_LIMIT:]
 
 

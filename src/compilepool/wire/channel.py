@@ -24,6 +24,12 @@ from compilepool.wire.messages import (
 
 # Room for one more than there may be: what fills it is too many.
 _ANCILLARY_SPACE = socket.CMSG_SPACE((MAX_FDS + 1) * array.array("i").itemsize)
+# As plain numbers: operators on the enums of `socket` take as long as the system call.
+_NOW = int(socket.MSG_DONTWAIT)
+_CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
+_CLOEXEC_NOW = _CLOEXEC | _NOW
+_TRUNCATED = int(socket.MSG_TRUNC)
+_FDS_TRUNCATED = int(socket.MSG_CTRUNC)
 _SEND_BUFFER = 1024 * 1024  # the kernel grants what net.core.wmem_max allows
 _TOO_MANY_REFS_PATIENCE_S = 60.0
 
@@ -80,7 +86,7 @@ class Channel:
 
     def send_packet(self, packet: bytes, fds: tuple[int, ...], *, wait: bool) -> bool:
         """`send` for a packet of messages already encoded."""
-        flags = 0 if wait else socket.MSG_DONTWAIT
+        flags = 0 if wait else _NOW
         deadline = 0.0
         while True:
             try:
@@ -115,7 +121,7 @@ class Channel:
         Raises:
             ProtocolError: the packet is malformed; its descriptors are closed.
         """
-        flags = socket.MSG_CMSG_CLOEXEC | (0 if wait else socket.MSG_DONTWAIT)
+        flags = _CLOEXEC if wait else _CLOEXEC_NOW
         while True:
             try:
                 size, ancillary, result_flags, _ = self._sock.recvmsg_into(
@@ -128,18 +134,18 @@ class Channel:
                 # The peer closed with packets of ours unread. The kernel reports that once, ahead
                 # of what the peer had sent before.
                 continue
-        fds = _descriptors(ancillary)
+        fds = _descriptors(ancillary) if ancillary else []
         try:
-            if result_flags & socket.MSG_TRUNC or len(fds) > MAX_FDS:
+            if result_flags & _TRUNCATED or len(fds) > MAX_FDS:
                 raise ProtocolError("oversized packet")
             if size == 0:
                 close_all(fds)
                 return None
-            if result_flags & socket.MSG_CTRUNC:
+            if result_flags & _FDS_TRUNCATED:
                 close_all(fds)
                 fds = []
-                return decode(self._buffer[:size], None)
-            return decode(self._buffer[:size], fds)
+                return decode(bytes(self._buffer[:size]), None)
+            return decode(bytes(self._buffer[:size]), fds)
         except ProtocolError:
             close_all(fds)
             raise
@@ -166,13 +172,12 @@ class Outbox:
         """Send what the socket takes. Raises ConnectionError if the peer is gone."""
         waiting = self._waiting
         while waiting:
-            parts = [waiting[0][0]]
-            fds = waiting[0][1]
-            size = len(parts[0])
-            for i in range(1, len(waiting)):
-                data, more_fds = waiting[i]
+            parts: list[bytes] = []
+            fds: tuple[int, ...] = ()
+            size = 0
+            for data, more_fds in waiting:
                 size += len(data)
-                if size > MAX_PACKET or len(fds) + len(more_fds) > MAX_FDS:
+                if parts and (size > MAX_PACKET or len(fds) + len(more_fds) > MAX_FDS):
                     break
                 parts.append(data)
                 fds += more_fds

@@ -69,7 +69,7 @@ class PoolConfig(NamedTuple):
         """
         with Unpacked(payload) as unpacked:
             # It may be a memfd of any size, with nothing in it.
-            data = b"" if unpacked.stream.nbytes > _SIZE_LIMIT else bytes(unpacked.stream)
+            data = b"" if unpacked.stream_size > _SIZE_LIMIT else bytes(unpacked.stream)
         try:
             fields: dict[str, Any] = json.loads(data)
             config = cls(**{**fields, "cpus": tuple(fields["cpus"])})

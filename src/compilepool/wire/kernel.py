@@ -106,7 +106,9 @@ def die_first_for_memory() -> None:
 
 
 def use_cpus(cpus: Collection[int], nice: int) -> None:
-    """Use only these CPUs, and be nicer.
+    """Use only these CPUs, be nicer, and do not preempt who runs when there is something to do.
+
+    The latter is SCHED_BATCH, sched(7); whoever has another policy than the usual keeps it.
 
     Args:
         cpus: numbers of CPUs; those that are not to be had are left out, and all if none is.
@@ -117,6 +119,9 @@ def use_cpus(cpus: Collection[int], nice: int) -> None:
         os.sched_setaffinity(0, usable)
     if nice:
         os.nice(nice)
+    if os.sched_getscheduler(0) == os.SCHED_OTHER:
+        with contextlib.suppress(OSError):  # a sandbox may forbid it
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def outlive_parent() -> None:

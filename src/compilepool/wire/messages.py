@@ -20,7 +20,8 @@ MAX_FDS = 63
 """Descriptors beside one packet; the kernel allows 253 (SCM_MAX_FD)."""
 
 _HEADER = struct.Struct("<IBBBBQ")  # body length, kind, flag, form, descriptors, id
-MAX_BODY = MAX_PACKET - _HEADER.size
+_HEADER_SIZE = _HEADER.size
+MAX_BODY = MAX_PACKET - _HEADER_SIZE
 
 
 class ProtocolError(Exception):
@@ -44,7 +45,9 @@ class Kind(IntEnum):
 
     # supervisor -> client
     STARTED = 20  # id: job
-    RESULT = 21  # id: job; flag: Outcome; body: Usage, then payload. Also worker -> supervisor
+    # id: job; flag: Outcome; body: Usage, then payload. Also worker -> supervisor, where HAS_OUTPUT
+    # may be added to the flag
+    RESULT = 21
     FAILED = 22  # id: job; body: payload of a Failure
     CANCELLED = 23  # id: job
     LOGGED = 24  # flag: Level; body: JSON {source, text}. Also from the processes below
@@ -96,6 +99,10 @@ class Outcome(IntEnum):
     RETURNED = 0  # the pickled result
     RAISED = 1  # section 0: JSON {type, traceback}; then the pickled exception
     UNSERIALIZABLE = 2  # section 0: JSON {what, type, reason, traceback}
+
+
+HAS_OUTPUT = 0x80
+"""The job has written output that was not read when it ended."""
 
 
 class Shutdown(IntEnum):
@@ -167,7 +174,7 @@ def encode(message: Message) -> bytes:
     return _HEADER.pack(len(body), kind, flag, form, len(fds), id) + body
 
 
-def decode(packet: bytes | memoryview, fds: Iterable[int] | None = ()) -> list[Message]:
+def decode(packet: bytes, fds: Iterable[int] | None = ()) -> list[Message]:
     """The messages of one packet, with the descriptors that came beside it.
 
     Args:
@@ -180,31 +187,25 @@ def decode(packet: bytes | memoryview, fds: Iterable[int] | None = ()) -> list[M
     """
     messages = []
     rest = list(fds or ())
-    view = memoryview(packet)
+    end = len(packet)
     at = 0
-    while at < len(view):
-        if len(view) - at < _HEADER.size:
+    while at < end:
+        body_at = at + _HEADER_SIZE
+        if body_at > end:
             raise ProtocolError("truncated header")
-        size, kind, flag, form, fd_count, id = _HEADER.unpack_from(view, at)
-        at += _HEADER.size
-        if fds is None:
-            fd_count = 0
-        if size > len(view) - at or fd_count > len(rest):
+        size, kind, flag, form, fd_count, id = _HEADER.unpack_from(packet, at)
+        at = body_at + size
+        own: tuple[int, ...] = ()
+        if fd_count and fds is not None:
+            own = tuple(rest[:fd_count])
+            del rest[:fd_count]
+        if at > end or (len(own) < fd_count and fds is not None):
             raise ProtocolError("truncated message")
         try:
-            message = Message(
-                _KINDS[kind],
-                id,
-                flag,
-                _FORMS[form],
-                bytes(view[at : at + size]),
-                tuple(rest[:fd_count]),
-            )
+            head = (_KINDS[kind], id, flag, _FORMS[form])
         except KeyError as error:
             raise ProtocolError(f"unknown kind or form {error}") from None
-        messages.append(message)
-        del rest[:fd_count]
-        at += size
+        messages.append(Message(*head, packet[body_at:at], own))
     if rest:
         raise ProtocolError("descriptors that belong to no message")
     return messages

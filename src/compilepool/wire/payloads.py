@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import mmap
+import io
 import os
 import struct
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 from compilepool.wire.messages import Form, Kind, Message, ProtocolError
+from compilepool.wire.section_file import open_section
 
 INLINE_LIMIT = 64 * 1024
 """Bytes. From here on a memfd costs less than two more copies through sockets."""
@@ -26,6 +27,7 @@ INLINE_LIMIT = 64 * 1024
 _ALIGNMENT = 64
 _COUNT = struct.Struct("<I4x")
 _MAX_SECTIONS = 1 << 24
+_HEAD_SIZE = 512  # bytes: the lengths of as many sections as there mostly are
 _IOV_MAX = 1024  # <limits.h>; the kernel's UIO_MAXIOV
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -48,12 +50,15 @@ class Payload(NamedTuple):
     def is_inline(self) -> bool:
         return self.form is not Form.MEMFD
 
-    def message(self, kind: Kind, id: int = 0, flag: int = 0) -> Message:
-        """This payload as a message. A spilled one gets a new memfd, which the message owns."""
+    def message(self, kind: Kind, id: int = 0, flag: int = 0, head: bytes = b"") -> Message:
+        """This payload as a message, whose body begins with `head`.
+
+        A spilled one gets a new memfd, which the message owns.
+        """
         if self.form is not Form.MEMFD:
-            return Message(kind, id, flag, self.form, self.body)
+            return Message(kind, id, flag, self.form, head + self.body)
         fd = self.fd if self.fd >= 0 else _sealed_memfd([self.body])
-        return Message(kind, id, flag, Form.MEMFD, b"", (fd,))
+        return Message(kind, id, flag, Form.MEMFD, head, (fd,))
 
     def spill(self) -> Payload:
         """The same payload without a descriptor; closes the one it had.
@@ -75,19 +80,29 @@ class Payload(NamedTuple):
                 os.close(self.fd)
 
 
-def of_message(message: Message) -> Payload:
+def of_message(message: Message, at: int = 0) -> Payload:
     """The payload of a received message, which owns the message's descriptors from now on.
+
+    Args:
+        message: the message.
+        at: where in its body the payload begins.
 
     Raises:
         ProtocolError: the message has no payload, or not the descriptor that its form needs. Its
             descriptors are closed.
     """
-    wanted = 1 if message.form is Form.MEMFD else 0
-    if message.form is Form.NONE or len(message.fds) != wanted:
+    check_payload(message)
+    body = message.body[at:] if at else message.body
+    return Payload(message.form, body, message.fds[0] if message.fds else -1)
+
+
+def check_payload(message: Message) -> None:
+    """Raises `ProtocolError` as `of_message` does, whose argument this may be."""
+    form = message.form
+    if form is Form.NONE or len(message.fds) != (form is Form.MEMFD):
         for fd in message.fds:
             os.close(fd)
         raise ProtocolError(f"{message.kind.name} without a proper payload")
-    return Payload(message.form, message.body, message.fds[0] if wanted else -1)
 
 
 def lacks_descriptor(message: Message) -> bool:
@@ -101,6 +116,10 @@ def pack(sections: Sequence[Section], *, inline_limit: int = INLINE_LIMIT) -> Pa
     Raises:
         OSError: no memory or no descriptor for a memfd.
     """
+    if len(sections) == 1 and len(sections[0]) == 1:
+        piece = sections[0][0]
+        if isinstance(piece, bytes) and len(piece) <= inline_limit:
+            return Payload(Form.INLINE, piece)
     lengths = [sum(_size(piece) for piece in section) for section in sections]
     if len(lengths) == 1 and lengths[0] <= inline_limit:
         return Payload(Form.INLINE, b"".join(sections[0]))
@@ -117,10 +136,14 @@ def pack(sections: Sequence[Section], *, inline_limit: int = INLINE_LIMIT) -> Pa
 
 
 class Unpacked:
-    """The sections of a payload: a context manager, because they may be mapped memory.
+    """The sections of a payload: a context manager, because they may be in a file.
 
-    `stream` is the first section, and valid inside the context only. `buffers` are the others,
-    writable copies that may be kept. Closes the payload's descriptor.
+    Closes the payload's descriptor on leaving.
+
+    Attributes:
+        stream_size: bytes of the first section, the pickle stream.
+        buffers: the other sections, writable copies that may be kept.
+        file: the stream, to unpickle from, if it is in a file; valid inside the context only.
 
     Raises, on entering:
         ProtocolError: the layout is not valid, or the memfd is not sealed.
@@ -128,33 +151,41 @@ class Unpacked:
 
     def __init__(self, payload: Payload) -> None:
         self._payload = payload
-        self._map: mmap.mmap | None = None
-        self.stream: memoryview = memoryview(b"")
+        self._body = memoryview(payload.body)
+        self._at = 0
+        self.stream_size = 0
         self.buffers: list[bytearray] = []
+        self.file: io.BufferedReader | None = None
 
     def __enter__(self) -> Unpacked:
         payload = self._payload
         try:
             if payload.form is Form.INLINE:
-                self.stream = memoryview(payload.body)
+                self.stream_size = len(payload.body)
             elif payload.form is Form.INLINE_MANY or payload.fd < 0:
-                self._split(memoryview(payload.body))
+                self._split()
             else:
                 self._open(payload.fd)
-        finally:
+        except BaseException:
             payload.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stream.release()
-        if self._map is not None:
-            self._map.close()
+        self._payload.close()
 
-    def _split(self, data: memoryview) -> None:
-        places = _places(data, len(data))
-        self.buffers = [bytearray(data[at : at + length]) for at, length in places[1:]]
-        at, length = places[0]
-        self.stream = data[at : at + length]
+    @property
+    def stream(self) -> memoryview:
+        """The stream. Raises `ProtocolError` if it cannot be read."""
+        if self.file is None:
+            return self._body[self._at : self._at + self.stream_size]
+        return memoryview(_read(self._payload.fd, self._at, self.stream_size))
+
+    def _split(self) -> None:
+        body = self._body
+        places = _places(body, len(body))
+        self.buffers = [bytearray(body[at : at + length]) for at, length in places[1:]]
+        self._at, self.stream_size = places[0]
 
     def _open(self, fd: int) -> None:
         try:
@@ -162,22 +193,17 @@ class Unpacked:
         except OSError:
             raise ProtocolError("payload descriptor is not a memfd") from None
         if sealed & _SEALS != _SEALS:
-            # Unsealed, its sender could shrink it under our mapping, and a read would be SIGBUS.
+            # Unsealed, its sender could change it while it is read.
             raise ProtocolError("payload memfd is not sealed")
         size = os.fstat(fd).st_size
-        head = _read(fd, 0, min(size, _COUNT.size))
-        count = _COUNT.unpack(head)[0] if len(head) == _COUNT.size else 0
-        places = _places(_read(fd, 0, min(size, _COUNT.size + 8 * min(count, _MAX_SECTIONS))), size)
+        head = _read(fd, 0, min(size, _HEAD_SIZE))
+        count = _COUNT.unpack_from(head)[0] if len(head) >= _COUNT.size else 0
+        if _COUNT.size + 8 * count > len(head):
+            head = _read(fd, 0, min(size, _COUNT.size + 8 * min(count, _MAX_SECTIONS)))
+        places = _places(head, size)
         self.buffers = [_read(fd, at, length) for at, length in places[1:]]
-        at, length = places[0]
-        if length:
-            try:
-                self._map = mmap.mmap(fd, at + length, access=mmap.ACCESS_READ)
-            except OSError as error:  # no room in the address space
-                raise ProtocolError(f"payload cannot be mapped: {error!r}") from None
-            whole = memoryview(self._map)
-            self.stream = whole[at : at + length]
-            whole.release()
+        self._at, self.stream_size = places[0]
+        self.file = open_section(fd, self._at, self.stream_size)
 
 
 def _places(head: Buffer, size: int) -> list[tuple[int, int]]:

@@ -8,7 +8,11 @@ from __future__ import annotations
 import pickle
 from typing import Any, Protocol
 
+from compilepool.wire.messages import Form
 from compilepool.wire.payloads import Buffer, Payload, Section, Unpacked, pack
+
+_LONGEST_NAMING = 1 << 20
+"""Bytes. Longer pieces of a stream are data, and name nothing."""
 
 
 class Serializer(Protocol):
@@ -39,9 +43,10 @@ def dump(obj: object, serializer: Serializer | None = None) -> list[Section]:
         sections = _dump_with(pickle.Pickler, obj)
     except Exception:  # noqa: BLE001 - pickle raises anything; cloudpickle then says what is wrong
         return _dump_by_value(obj)
-    if any(b"__main__" in bytes(piece) for piece in sections[0] if len(piece) < 1 << 20):
-        # By reference to a `__main__` that the receiver does not have.
-        return _dump_by_value(obj)
+    for piece in sections[0]:
+        if len(piece) < _LONGEST_NAMING and b"__main__" in bytes(piece):
+            # By reference to a `__main__` that the receiver does not have.
+            return _dump_by_value(obj)
     return sections
 
 
@@ -50,25 +55,31 @@ def dump_payload(obj: object, serializer: Serializer | None = None) -> Payload:
     return pack(dump(obj, serializer))
 
 
-def load(stream: memoryview, buffers: list[bytearray], serializer: Serializer | None) -> Any:
+def load(unpacked: Unpacked, serializer: Serializer | None) -> Any:
     """The object of sections that `dump` made.
 
     Raises:
         Exception: whatever unpickling raises.
     """
     if serializer is not None:
-        return serializer.loads(bytes(stream))
-    return pickle.loads(stream, buffers=buffers)
+        return serializer.loads(bytes(unpacked.stream))
+    if unpacked.file is not None:
+        return pickle.Unpickler(unpacked.file, buffers=unpacked.buffers).load()
+    return pickle.loads(unpacked.stream, buffers=unpacked.buffers)
 
 
 def load_payload(payload: Payload, serializer: Serializer | None = None) -> Any:
     """`load` from a packed payload, which is closed."""
+    if payload.form is Form.INLINE and serializer is None:
+        return pickle.loads(payload.body)
     with Unpacked(payload) as unpacked:
-        return load(unpacked.stream, unpacked.buffers, serializer)
+        return load(unpacked, serializer)
 
 
 class _Pieces:
     """A file for a pickler that keeps what is written as it is, without copying."""
+
+    __slots__ = ("pieces", "write")
 
     def __init__(self) -> None:
         self.pieces: list[Buffer] = []
@@ -78,8 +89,8 @@ class _Pieces:
 def _dump_with(pickler: Any, obj: object) -> list[Section]:
     stream = _Pieces()
     buffers: list[pickle.PickleBuffer] = []
-    pickler(stream, protocol=5, buffer_callback=buffers.append).dump(obj)
-    return [stream.pieces, *([buffer.raw()] for buffer in buffers)]
+    pickler(stream, 5, buffer_callback=buffers.append).dump(obj)
+    return [stream.pieces, *([buffer.raw()] for buffer in buffers)] if buffers else [stream.pieces]
 
 
 def _dump_by_value(obj: object) -> list[Section]:

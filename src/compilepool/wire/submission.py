@@ -16,6 +16,7 @@ ENV_LIMIT = 32 * 1024
 
 _LENGTHS = struct.Struct("<HI")  # of name and terms
 _ENV_LENGTH = struct.Struct("<I")
+_ENV_AT = _ENV_LENGTH.size
 _NAME_LIMIT = 256  # characters
 _CACHED = 256  # terms: most jobs of a pool have the same
 
@@ -68,14 +69,14 @@ def submit_message(
     id: int, name: str, payload: Payload, terms: JobTerms = DEFAULT_TERMS
 ) -> Message:
     """The message for a job; see `Payload.message` for who owns its descriptors."""
-    message = payload.message(Kind.SUBMIT, id)
     head = name[:_NAME_LIMIT].encode(errors="replace")
     told = b"" if terms is DEFAULT_TERMS else _terms_as_json(terms)
-    return message._replace(body=_LENGTHS.pack(len(head), len(told)) + head + told + message.body)
+    head = _LENGTHS.pack(len(head), len(told)) + head + told
+    return payload.message(Kind.SUBMIT, id, head=head)
 
 
-def read_submit(message: Message) -> tuple[str, JobTerms, Message]:
-    """The job's name and terms, and the message as the payload's alone.
+def read_submit(message: Message) -> tuple[str, JobTerms, int]:
+    """The job's name and terms, and where in the body the payload begins.
 
     Raises:
         ProtocolError: there is no name, or no terms. The caller still owns the descriptors.
@@ -90,28 +91,27 @@ def read_submit(message: Message) -> tuple[str, JobTerms, Message]:
         raise ProtocolError("SUBMIT without a name")
     terms = _terms_of_json(body[name_end:end]) if terms_length else DEFAULT_TERMS
     name = body[_LENGTHS.size : name_end].decode(errors="replace")
-    return name, terms, message._replace(body=body[end:])
+    return name, terms, end
 
 
 def job_message(id: int, terms: JobTerms, payload: Payload) -> Message:
     """What a worker is told of a job; see `Payload.message` for who owns its descriptors."""
-    message = payload.message(Kind.JOB, id)
     env = env_as_json(terms.env) if terms.env else b""
-    return message._replace(body=_ENV_LENGTH.pack(len(env)) + env + message.body)
+    return payload.message(Kind.JOB, id, head=_ENV_LENGTH.pack(len(env)) + env)
 
 
-def read_job(message: Message) -> tuple[tuple[tuple[str, str | None], ...], Message]:
-    """The environment variables of `JobTerms.env`, and the message as the payload's alone.
+def read_job(message: Message) -> tuple[tuple[tuple[str, str | None], ...], int]:
+    """The environment variables of `JobTerms.env`, and where in the body the payload begins.
 
     Raises:
         ProtocolError: there are none. The caller still owns the descriptors.
     """
     body = message.body
-    end = _ENV_LENGTH.size + (_ENV_LENGTH.unpack_from(body)[0] if len(body) >= 4 else 1)
+    end = _ENV_AT + (_ENV_LENGTH.unpack_from(body)[0] if len(body) >= _ENV_AT else 1)
     if len(body) < end:
         raise ProtocolError("JOB without an environment")
-    env = _env_of_json(body[_ENV_LENGTH.size : end]) if end > _ENV_LENGTH.size else ()
-    return env, message._replace(body=body[end:])
+    env = _env_of_json(body[_ENV_AT:end]) if end > _ENV_AT else ()
+    return env, end
 
 
 @functools.lru_cache(_CACHED)

@@ -6,11 +6,15 @@ import json
 import math
 import struct
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from compilepool.wire.messages import Message, ProtocolError
+from compilepool.wire.messages import Form, Kind, Message, ProtocolError
+
+if TYPE_CHECKING:
+    from compilepool.wire.payloads import Payload
 
 _USAGE = struct.Struct("<dddQIIQH")  # the last: how many bytes of phases follow
+_USAGE_SIZE = _USAGE.size
 _MAX_PHASES = 64
 _LATEST_S = 1e12
 
@@ -54,9 +58,14 @@ class Usage(NamedTuple):
 NO_USAGE = Usage()
 
 
-def with_usage(message: Message, usage: Usage) -> Message:
-    """A RESULT of a payload, with what the job has used."""
-    return message._replace(body=_packed(usage) + message.body)
+def result_message(id: int, flag: int, payload: Payload, usage: Usage) -> Message:
+    """The RESULT of a job; see `Payload.message` for who owns its descriptors."""
+    return payload.message(Kind.RESULT, id, flag, _packed(usage))
+
+
+def lost_result(id: int, usage: Usage) -> Message:
+    """The RESULT of a job whose payload did not get through: it has a memfd, and lacks it."""
+    return Message(Kind.RESULT, id, form=Form.MEMFD, body=_packed(usage))
 
 
 def usage_of(message: Message) -> Usage:
@@ -69,19 +78,22 @@ def usage_of(message: Message) -> Usage:
         usage = _unpacked(message.body)
     except ValueError as error:
         raise ProtocolError(f"RESULT that does not tell what the job has used: {error}") from None
-    times = usage[:3]
-    if not all(0 <= each <= _LATEST_S for each in times):
+    if not (
+        0 <= usage.started <= _LATEST_S
+        and 0 <= usage.ended <= _LATEST_S
+        and 0 <= usage.cpu_s <= _LATEST_S
+    ):
         raise ProtocolError("RESULT with wrong times")
     return usage
 
 
-def read_usage(message: Message) -> tuple[Usage, Message]:
-    """What the job has used, and the message as the payload's alone.
+def read_usage(message: Message) -> tuple[Usage, int]:
+    """What the job has used, and where in the body the payload begins.
 
     Raises:
         ProtocolError: it does not tell. The caller still owns the descriptors.
     """
-    return usage_of(message), message._replace(body=message.body[_size(message.body) :])
+    return usage_of(message), _size(message.body)
 
 
 def replace_usage(message: Message, usage: Usage) -> Message:
@@ -110,21 +122,23 @@ def phases_of_text(text: str) -> list[tuple[str, float]]:
 
 
 def _size(body: bytes) -> int:
-    return int(_USAGE.size + _USAGE.unpack_from(body)[-1])
+    return int(_USAGE_SIZE + _USAGE.unpack_from(body)[-1])
 
 
 def _packed(usage: Usage) -> bytes:
-    *numbers, phases = usage
     try:
-        data = phases.encode() if phases else b""
-        return _USAGE.pack(*numbers, len(data)) + data
+        data = usage.phases.encode() if usage.phases else b""
+        return _USAGE.pack(*usage[:-1], len(data)) + data
     except (struct.error, AttributeError, UnicodeEncodeError) as error:
         raise ValueError(f"not what a job has used: {error}") from None
 
 
 def _unpacked(data: bytes) -> Usage:
-    if len(data) < _USAGE.size or len(data) < _size(data):
+    if len(data) < _USAGE_SIZE:
         raise ValueError("it is too short")
     *numbers, length = _USAGE.unpack_from(data)
-    phases = data[_USAGE.size : _USAGE.size + length].decode() if length else ""
-    return Usage._make([*numbers, phases])
+    if not length:
+        return Usage._make((*numbers, ""))
+    if len(data) < _USAGE_SIZE + length:
+        raise ValueError("it is too short")
+    return Usage._make([*numbers, data[_USAGE_SIZE : _USAGE_SIZE + length].decode()])

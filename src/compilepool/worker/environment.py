@@ -10,9 +10,6 @@ from collections.abc import Iterator, Sequence
 @contextlib.contextmanager
 def environment(variables: Sequence[tuple[str, str | None]]) -> Iterator[None]:
     """Within it, these variables are set, or unset if None; afterwards they are as before."""
-    if not variables:
-        yield
-        return
     before = [(name, os.environ.get(name)) for name, _ in variables]
     _apply(variables)
     try:

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from compilepool.wire.channel import Channel
-from compilepool.wire.messages import Form, Kind, Level, Message, log_message
+from compilepool.wire.messages import HAS_OUTPUT, Form, Kind, Level, Message, log_message
 from compilepool.wire.orders import WorkerOrders
 from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
 from compilepool.wire.serializers import Serializer, load_payload
 from compilepool.wire.smaps import smaps_rollup
 from compilepool.wire.status import StatusPage
 from compilepool.wire.submission import read_job
-from compilepool.wire.usage import Usage, phases_text, with_usage
+from compilepool.wire.usage import Usage, phases_text, result_message
 from compilepool.wire.worker_fds import WorkerFds
 from compilepool.worker.bootstrap import exit_in_order
 from compilepool.worker.environment import environment
@@ -87,24 +87,29 @@ def _serve(
     meter = Meter()
     while messages := channel.receive():
         for message in messages:
-            started = status.begin(message.id, meter.begin())
             output.begin()
+            started = status.begin(message.id, meter.begin())
             if lacks_descriptor(message):
                 outcome, payload = unreceived()
             else:
-                env, call = read_job(message)
-                with environment(env):
-                    outcome, payload = run_job(of_message(call), startup.serializer)
+                env, call_at = read_job(message)
+                call = of_message(message, call_at)
+                if env:
+                    with environment(env):
+                        outcome, payload = run_job(call, startup.serializer)
+                else:
+                    outcome, payload = run_job(call, startup.serializer)
             output.flush()
             if os.getpid() != pid:
                 os._exit(0)  # a child that the job forked and that returned from it
-            usage = Usage(started, time.monotonic(), *meter.end(), pid)
+            now = time.monotonic()
+            usage = Usage(started, now, *meter.end(now - started), pid)
             if phases := take_phases():
                 usage = usage._replace(phases=phases_text(phases))
             if orders.max_memory:
                 usage = usage._replace(worker_bytes=meter.own_memory(orders.max_memory))
-            result = payload.message(Kind.RESULT, message.id, outcome)
-            channel.send(with_usage(result, usage))
+            flag = outcome | HAS_OUTPUT if output.has_unread() else outcome
+            channel.send(result_message(message.id, flag, payload, usage))
             payload.close()
 
 

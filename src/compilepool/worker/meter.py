@@ -11,6 +11,7 @@ from compilepool.wire.status import UsedBefore
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _STATM_SIZE = 256
+_SHORT_S = 0.0005
 _LOOK_EVERY = 20  # jobs
 _NEGLIGIBLE = 1 << 20
 _RESET_PEAK = b"5"  # for /proc/PID/clear_refs, proc(5)
@@ -19,8 +20,7 @@ _RESET_PEAK = b"5"  # for /proc/PID/clear_refs, proc(5)
 class Meter:
     """Reads what the kernel counts (getrusage(2), proc(5)) at the begin and the end of each job.
 
-    A job of no length costs three system calls; the one after a job that has raised the peak of
-    memory some more.
+    A job of no length costs two system calls; the one after a longer job some more.
 
     Raises:
         OSError: no descriptors.
@@ -32,21 +32,26 @@ class Meter:
         self._peak = self._highest = self._children_peak = 0
         self._resident = self._anonymous = 0
         self._shared = self._unlooked_jobs = 0
+        self._may_have_changed = True
         self._read()
 
     def begin(self) -> UsedBefore:
         """A job is about to begin."""
-        with contextlib.suppress(OSError, ValueError, IndexError):  # a job has closed it
-            fields = os.pread(self._statm_fd, _STATM_SIZE, 0).split()
-            self._resident = int(fields[1]) * _PAGE
-            self._anonymous = (int(fields[1]) - int(fields[2])) * _PAGE
+        if self._may_have_changed:
+            with contextlib.suppress(OSError, ValueError, IndexError):  # a job has closed it
+                fields = os.pread(self._statm_fd, _STATM_SIZE, 0).split()
+                self._resident = int(fields[1]) * _PAGE
+                self._anonymous = (int(fields[1]) - int(fields[2])) * _PAGE
         if self._peak > self._resident + _NEGLIGIBLE:
             self._reset_peak()
         cpu_s = self._own_cpu_s + self._children_cpu_s
         return UsedBefore(cpu_s, self._resident, self._anonymous, self._children_peak)
 
-    def end(self) -> tuple[float, int]:
+    def end(self, seconds: float) -> tuple[float, int]:
         """The job has ended.
+
+        Args:
+            seconds: for how long it ran.
 
         Returns:
             CPU time in seconds, of itself and of the children that it has waited for; and the most
@@ -56,7 +61,10 @@ class Meter:
         """
         own_before, children_before = self._own_cpu_s, self._children_cpu_s
         largest_before = max(self._highest, self._children_peak)
+        peak_before = self._peak
         self._read()
+        # In less time than that, memory that matters can neither be taken nor given back.
+        self._may_have_changed = seconds > _SHORT_S or self._peak != peak_before
         peak = self._peak - self._resident
         if self._children_peak > max(largest_before, self._highest):
             peak = max(peak, self._children_peak)

@@ -39,6 +39,8 @@ def take_phases() -> list[tuple[str, float]]:
 
     What children of a job report is not among it.
     """
+    if not _phases:
+        return []
     phases = _phases[:]
     _phases.clear()
     return phases
