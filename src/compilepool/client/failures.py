@@ -124,7 +124,7 @@ def resolve(
             return load_payload(payload, serializer), None
         except BaseException as error:  # noqa: BLE001 - runs the user's code
             return None, _not_loaded("the result", job, error, "")
-    with Unpacked(payload) as unpacked:
+    with Unpacked(payload, may_be_written_again=True) as unpacked:
         if outcome == Outcome.RETURNED:
             try:
                 return load(unpacked, serializer), None

@@ -146,7 +146,7 @@ class Inbox:
             if usage.started:
                 self.poisoned.has_run(job.terms.key)
             self._resolve(job, usage, message.flag, payload)
-            job.payload.close()  # last: it takes its time to free a large one
+            self._jobs.reuse(job.payload)  # last: a large one takes its time
         elif payload is not None:
             payload.close()
 

@@ -12,9 +12,11 @@ from typing import Any
 from compilepool.client.future import CompileFuture
 from compilepool.observe.observer import Observer
 from compilepool.wire.payloads import Payload
+from compilepool.wire.spares import Spares, mark_read
 from compilepool.wire.submission import DEFAULT_TERMS, JobTerms
 
 _MAX_HELD_FDS = 64
+_MAX_SPARES = 4
 
 _log = logging.getLogger(__name__)
 
@@ -118,6 +120,8 @@ class JobTable:
         self.lock = threading.RLock()
         self._jobs: dict[int, Job] = {}
         self._held_fds = 0
+        self.spares = Spares(_MAX_SPARES)
+        """The memfds of the calls of jobs that have ended."""
         self._names: weakref.WeakKeyDictionary[CompileFuture[Any], str] = (
             weakref.WeakKeyDictionary()
         )
@@ -167,6 +171,13 @@ class JobTable:
             if close:
                 job.payload.close()
         return job
+
+    def reuse(self, payload: Payload) -> None:
+        """The call of a job that has ended by itself, and was popped: nobody reads it any more."""
+        if payload.fd >= 0:
+            with contextlib.suppress(OSError):  # some programs close all that they find
+                mark_read(payload.fd)
+                self.spares.put(payload.fd)
 
     def id_of(self, future: CompileFuture[Any]) -> int | None:
         """The job of a future; None if it has ended, or is none of this pool's."""

@@ -9,15 +9,22 @@ from compilepool.options import PoolOptions
 from compilepool.wire.failure import describe
 from compilepool.wire.payloads import Payload, pack
 from compilepool.wire.serializers import Serializer, dump
+from compilepool.wire.spares import Spares
 
 
-def pack_call(name: str, call: tuple[Any, ...], serializer: Serializer | None) -> Payload:
+def pack_call(
+    name: str,
+    call: tuple[Any, ...],
+    serializer: Serializer | None,
+    spares: Spares | None = None,
+) -> Payload:
     """The payload of a job's call.
 
     Args:
         name: the job's name.
         call: its function, arguments and keyword arguments.
         serializer: the user's, or None.
+        spares: memfds that it may be written to.
 
     Raises:
         SerializationError: it cannot be pickled.
@@ -31,7 +38,7 @@ def pack_call(name: str, call: tuple[Any, ...], serializer: Serializer | None) -
             " its function and arguments must be picklable, by cloudpickle if not by pickle"
         ) from error
     try:
-        return pack(sections)
+        return pack(sections, spares=spares)
     except OSError as error:
         raise not_sent(name, error) from error
 

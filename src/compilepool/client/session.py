@@ -113,7 +113,8 @@ class Session:
         self._check_open()
         if terms.memory_limit is not None:
             check_memory_limit(name, terms, self._inbox.idle_memory)
-        return self.submit_packed(name, pack_call(name, call, self._serializer), terms)
+        payload = pack_call(name, call, self._serializer, self._jobs.spares)
+        return self.submit_packed(name, payload, terms)
 
     def submit_packed(
         self, name: str, payload: Payload, terms: JobTerms = DEFAULT_TERMS
@@ -325,6 +326,7 @@ class Session:
         return False
 
     def _drop_startup(self) -> None:
+        self._jobs.spares.close()
         if self._startup is not None:
             self._startup.close()
             self._startup = None

@@ -1,10 +1,11 @@
 """Payloads: what a job's call, result or exception is on the wire.
 
 A payload is a list of sections: the pickle stream, then its out-of-band buffers (PEP 574). Small
-ones travel in the message; larger ones in a sealed memfd, of which only the descriptor travels, so
-that the supervisor copies nothing and there is no size limit.
+ones travel in the message; larger ones in a memfd, of which only the descriptor travels, so that
+the supervisor copies nothing and there is no size limit. Who sends one leaves it alone until it has
+been read.
 
-Layout of INLINE_MANY and MEMFD: a u32 count, 4 bytes of padding, a u64 length for each section,
+Layout of INLINE_MANY and MEMFD: a u32 count, 4 bytes for `spares`, a u64 length for each section,
 then the sections, each at a multiple of 64 bytes.
 """
 
@@ -20,6 +21,7 @@ from typing import NamedTuple, TypeAlias
 
 from compilepool.wire.messages import Form, Kind, Message, ProtocolError
 from compilepool.wire.section_file import open_section
+from compilepool.wire.spares import Spares, mark_read
 
 INLINE_LIMIT = 64 * 1024
 """Bytes. From here on a memfd costs less than two more copies through sockets."""
@@ -29,7 +31,6 @@ _COUNT = struct.Struct("<I4x")
 _MAX_SECTIONS = 1 << 24
 _HEAD_SIZE = 512  # bytes: the lengths of as many sections as there mostly are
 _IOV_MAX = 1024  # <limits.h>; the kernel's UIO_MAXIOV
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Section: TypeAlias = Sequence[Buffer]
@@ -57,7 +58,7 @@ class Payload(NamedTuple):
         """
         if self.form is not Form.MEMFD:
             return Message(kind, id, flag, self.form, head + self.body)
-        fd = self.fd if self.fd >= 0 else _sealed_memfd([self.body])
+        fd = self.fd if self.fd >= 0 else _write([self.body])
         return Message(kind, id, flag, Form.MEMFD, head, (fd,))
 
     def spill(self) -> Payload:
@@ -110,8 +111,18 @@ def lacks_descriptor(message: Message) -> bool:
     return message.form is Form.MEMFD and not message.fds
 
 
-def pack(sections: Sequence[Section], *, inline_limit: int = INLINE_LIMIT) -> Payload:
+def pack(
+    sections: Sequence[Section],
+    *,
+    inline_limit: int = INLINE_LIMIT,
+    spares: Spares | None = None,
+) -> Payload:
     """Pack sections, copying each byte once; into a memfd if they have more than `inline_limit`.
+
+    Args:
+        sections: the sections.
+        inline_limit: bytes.
+        spares: memfds that may be used for it.
 
     Raises:
         OSError: no memory or no descriptor for a memfd.
@@ -132,7 +143,7 @@ def pack(sections: Sequence[Section], *, inline_limit: int = INLINE_LIMIT) -> Pa
         at += padding + length
     if at <= inline_limit:
         return Payload(Form.INLINE_MANY, b"".join(pieces))
-    return Payload(Form.MEMFD, b"", _sealed_memfd(pieces))
+    return Payload(Form.MEMFD, b"", _write(pieces, -1 if spares is None else spares.take()))
 
 
 class Unpacked:
@@ -140,17 +151,22 @@ class Unpacked:
 
     Closes the payload's descriptor on leaving.
 
+    Args:
+        payload: the payload.
+        may_be_written_again: whether its sender is told, by its memfd, that it has been read.
+
     Attributes:
         stream_size: bytes of the first section, the pickle stream.
         buffers: the other sections, writable copies that may be kept.
         file: the stream, to unpickle from, if it is in a file; valid inside the context only.
 
     Raises, on entering:
-        ProtocolError: the layout is not valid, or the memfd is not sealed.
+        ProtocolError: the layout is not valid, or the descriptor is of no memfd.
     """
 
-    def __init__(self, payload: Payload) -> None:
+    def __init__(self, payload: Payload, *, may_be_written_again: bool = False) -> None:
         self._payload = payload
+        self._may_be_written_again = may_be_written_again
         self._body = memoryview(payload.body)
         self._at = 0
         self.stream_size = 0
@@ -172,6 +188,9 @@ class Unpacked:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._may_be_written_again and self.file is not None:
+            with contextlib.suppress(OSError):  # then it is not
+                mark_read(self._payload.fd)
         self._payload.close()
 
     @property
@@ -189,12 +208,9 @@ class Unpacked:
 
     def _open(self, fd: int) -> None:
         try:
-            sealed = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+            fcntl.fcntl(fd, fcntl.F_GET_SEALS)  # anything else could keep us waiting
         except OSError:
             raise ProtocolError("payload descriptor is not a memfd") from None
-        if sealed & _SEALS != _SEALS:
-            # Unsealed, its sender could change it while it is read.
-            raise ProtocolError("payload memfd is not sealed")
         size = os.fstat(fd).st_size
         head = _read(fd, 0, min(size, _HEAD_SIZE))
         count = _COUNT.unpack_from(head)[0] if len(head) >= _COUNT.size else 0
@@ -228,19 +244,23 @@ def _size(piece: Buffer) -> int:
     return piece.nbytes if isinstance(piece, memoryview) else len(piece)
 
 
-def _sealed_memfd(pieces: Sequence[Buffer]) -> int:
-    fd = os.memfd_create("compilepool", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+def _write(pieces: Sequence[Buffer], fd: int = -1) -> int:
+    """Write to a memfd: a new one, or `fd`, of which all else is overwritten."""
+    if fd < 0:
+        fd = os.memfd_create("compilepool", os.MFD_CLOEXEC)
     try:
         pending = [memoryview(piece).cast("B") for piece in pieces if _size(piece)]
         pending.reverse()
+        at = 0
         while pending:
-            # writev takes IOV_MAX pieces and 2 GiB at most, writev(2).
-            written = os.writev(fd, pending[: -_IOV_MAX - 1 : -1])
+            # pwritev takes IOV_MAX pieces and 2 GiB at most, writev(2).
+            written = os.pwritev(fd, pending[: -_IOV_MAX - 1 : -1], at)
+            at += written
             while pending and written >= pending[-1].nbytes:
                 written -= pending.pop().nbytes
             if written:
                 pending[-1] = pending[-1][written:]
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        os.ftruncate(fd, at)
     except BaseException:
         os.close(fd)
         raise

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from compilepool.wire.messages import Form
 from compilepool.wire.payloads import Buffer, Payload, Section, Unpacked, pack
+from compilepool.wire.spares import Spares
 
 _LONGEST_NAMING = 1 << 20
 """Bytes. Longer pieces of a stream are data, and name nothing."""
@@ -50,9 +51,11 @@ def dump(obj: object, serializer: Serializer | None = None) -> list[Section]:
     return sections
 
 
-def dump_payload(obj: object, serializer: Serializer | None = None) -> Payload:
-    """`dump`, packed."""
-    return pack(dump(obj, serializer))
+def dump_payload(
+    obj: object, serializer: Serializer | None = None, spares: Spares | None = None
+) -> Payload:
+    """`dump`, packed, as `pack` does it."""
+    return pack(dump(obj, serializer), spares=spares)
 
 
 def load(unpacked: Unpacked, serializer: Serializer | None) -> Any:

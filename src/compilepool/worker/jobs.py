@@ -11,12 +11,21 @@ from compilepool.wire.failure import describe
 from compilepool.wire.messages import Outcome
 from compilepool.wire.payloads import Payload, pack
 from compilepool.wire.serializers import Serializer, dump, dump_payload, load_payload
+from compilepool.wire.spares import Spares
 
 _TEXT_LIMIT = 1 << 20  # characters
 
 
-def run_job(call: Payload, serializer: Serializer | None) -> tuple[Outcome, Payload]:
-    """Run the call in a payload, which is closed. Never raises, whatever the job does."""
+def run_job(
+    call: Payload, serializer: Serializer | None, spares: Spares | None = None
+) -> tuple[Outcome, Payload]:
+    """Run the call in a payload, which is closed. Never raises, whatever the job does.
+
+    Args:
+        call: the payload.
+        serializer: the user's, or None.
+        spares: memfds that its result may be written to.
+    """
     try:
         function, args, kwargs = load_payload(call, serializer)
     except BaseException as error:  # noqa: BLE001 - runs the user's code
@@ -26,7 +35,7 @@ def run_job(call: Payload, serializer: Serializer | None) -> tuple[Outcome, Payl
     except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt, too
         return raised(error)
     try:
-        return Outcome.RETURNED, dump_payload(result, serializer)
+        return Outcome.RETURNED, dump_payload(result, serializer, spares)
     except BaseException as error:  # noqa: BLE001 - runs the user's code
         return _unserializable("the result", result, type_name(result), error)
 

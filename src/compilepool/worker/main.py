@@ -15,6 +15,7 @@ from compilepool.wire.orders import WorkerOrders
 from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
 from compilepool.wire.serializers import Serializer, load_payload
 from compilepool.wire.smaps import smaps_rollup
+from compilepool.wire.spares import Spares
 from compilepool.wire.status import StatusPage
 from compilepool.wire.submission import read_job
 from compilepool.wire.usage import Usage, phases_text, result_message
@@ -25,6 +26,8 @@ from compilepool.worker.jobs import raised, run_job, unreceived
 from compilepool.worker.meter import Meter
 from compilepool.worker.output import OutputCapture
 from compilepool.worker.phases import report_on, take_phases
+
+_MAX_SPARES = 2  # one is read while the next is written
 
 
 class Startup(NamedTuple):
@@ -85,6 +88,7 @@ def _serve(
     report_on(status)
     pid = os.getpid()
     meter = Meter()
+    spares = Spares(_MAX_SPARES)
     while messages := channel.receive():
         for message in messages:
             output.begin()
@@ -96,9 +100,9 @@ def _serve(
                 call = of_message(message, call_at)
                 if env:
                     with environment(env):
-                        outcome, payload = run_job(call, startup.serializer)
+                        outcome, payload = run_job(call, startup.serializer, spares)
                 else:
-                    outcome, payload = run_job(call, startup.serializer)
+                    outcome, payload = run_job(call, startup.serializer, spares)
             output.flush()
             if os.getpid() != pid:
                 os._exit(0)  # a child that the job forked and that returned from it
@@ -110,7 +114,8 @@ def _serve(
                 usage = usage._replace(worker_bytes=meter.own_memory(orders.max_memory))
             flag = outcome | HAS_OUTPUT if output.has_unread() else outcome
             channel.send(result_message(message.id, flag, payload, usage))
-            payload.close()
+            if payload.fd >= 0:
+                spares.put(payload.fd)
 
 
 def _private_memory() -> int:
