@@ -6,8 +6,7 @@ package too, and must load nothing but the standard library and `compilepool.wir
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # as `typing` has it, which takes long to import
 
 if TYPE_CHECKING:
     from compilepool.client.as_completed import as_completed
@@ -85,6 +84,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    from importlib import import_module
+
     try:
         home = _HOME[name]
     except KeyError:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import signal as _signal
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+
+from compilepool.wire.light_typing import Any
 
 
 class CompilePoolError(Exception):

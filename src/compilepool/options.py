@@ -8,9 +8,9 @@ import importlib.util
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from compilepool.units import EXPECTED_SIZE, bytes_of, size_text
+from compilepool.wire.light_typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -6,13 +6,13 @@ import concurrent.futures
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from compilepool.client.future import CompileFuture
 from compilepool.observe.look import Look, RunningJob
 from compilepool.observe.sampler import Sampler
 from compilepool.observe.stats import Memory
 from compilepool.options import check_progress
+from compilepool.wire.light_typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -21,10 +21,10 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from compilepool.client.versions import versions
 from compilepool.wire.config import PoolConfig
+from compilepool.wire.light_typing import Any
 from compilepool.wire.messages import Form
 from compilepool.wire.payloads import Payload, pack
 

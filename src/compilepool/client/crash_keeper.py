@@ -6,13 +6,13 @@ import fcntl
 import functools
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from compilepool.client import failures
 from compilepool.client.background import Background
 from compilepool.client.jobs import Job
 from compilepool.errors import CompilePoolError, WorkerCrashed
 from compilepool.wire.failure import Failure, describe
+from compilepool.wire.light_typing import TYPE_CHECKING
 from compilepool.wire.messages import Form
 from compilepool.wire.payloads import Payload
 

@@ -6,8 +6,8 @@ import dataclasses
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
 
+from compilepool.wire.light_typing import TYPE_CHECKING, Any
 from compilepool.wire.messages import Kind, Message
 from compilepool.wire.native_report import ChildProcess, NativeReport, native_traceback
 from compilepool.wire.text import printable

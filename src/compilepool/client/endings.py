@@ -6,7 +6,8 @@ import atexit
 import os
 import threading
 import weakref
-from typing import Protocol
+
+from compilepool.wire.light_typing import Protocol
 
 
 class Session(Protocol):

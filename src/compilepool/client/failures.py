@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from typing import Any
 
 from compilepool.client.crash_place import crash_place
 from compilepool.client.crash_text import died, failure_text
@@ -20,6 +19,7 @@ from compilepool.errors import (
     WorkerCrashed,
 )
 from compilepool.wire.failure import CRASH_HEAD, Cause, Failure, describe
+from compilepool.wire.light_typing import Any
 from compilepool.wire.messages import Form, Outcome, ProtocolError
 from compilepool.wire.native_report import NativeReport, native_traceback
 from compilepool.wire.payloads import Payload, Unpacked

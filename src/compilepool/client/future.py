@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures._base import CANCELLED, PENDING, RUNNING
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from compilepool.client.record import JobRecord
+from compilepool.wire.light_typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from compilepool.client.staff import Staff

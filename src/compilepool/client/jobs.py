@@ -7,10 +7,10 @@ import logging
 import threading
 import weakref
 from collections.abc import Sequence
-from typing import Any
 
 from compilepool.client.future import CompileFuture
 from compilepool.observe.observer import Observer
+from compilepool.wire.light_typing import Any
 from compilepool.wire.payloads import Payload
 from compilepool.wire.spares import Spares, mark_read
 from compilepool.wire.submission import DEFAULT_TERMS, JobTerms

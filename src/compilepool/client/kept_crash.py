@@ -13,10 +13,10 @@ import os
 import stat
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from compilepool.client.crash_folder import CALL, CONFIG, ENVIRON, REPORT, STARTUP, TEXT
 from compilepool.wire.config import PoolConfig
+from compilepool.wire.light_typing import Any
 from compilepool.wire.messages import Form, Kind, ProtocolError
 from compilepool.wire.payloads import Payload, Unpacked
 

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from typing import Protocol
 
 from compilepool.client.cpus import workers_of
 from compilepool.client.pool_env import environment_of_pool
@@ -23,6 +22,7 @@ from compilepool.wire import kernel
 from compilepool.wire.channel import Channel
 from compilepool.wire.config import PoolConfig
 from compilepool.wire.libdw import find_libdw
+from compilepool.wire.light_typing import Protocol
 from compilepool.wire.messages import MAX_PACKET, Kind, Message, Shutdown, encode
 from compilepool.wire.spawn import process_command, spawn
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from compilepool.observe.counters import Counters
 from compilepool.observe.job_log import JobLog
@@ -12,6 +11,7 @@ from compilepool.observe.observer import Observer
 from compilepool.observe.sampler import Consumer, Sampler
 from compilepool.observe.trace import Trace
 from compilepool.options import PoolOptions
+from compilepool.wire.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from compilepool.observe.look import Look

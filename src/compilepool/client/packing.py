@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from compilepool.errors import CompilePoolError, SerializationError
 from compilepool.options import PoolOptions
 from compilepool.wire.failure import describe
+from compilepool.wire.light_typing import Any
 from compilepool.wire.payloads import Payload, pack
 from compilepool.wire.serializers import Serializer, dump
 from compilepool.wire.spares import Spares

@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from compilepool.client.dump import JobDump
 from compilepool.client.future import CompileFuture
@@ -16,6 +15,7 @@ from compilepool.errors import NestedPoolError, UnsupportedPlatform
 from compilepool.observe.stats import PoolStats
 from compilepool.options import AS_THE_POOL, AsThePool, JobOptions, PoolOptions
 from compilepool.wire.kernel import KernelTooOld, check_platform
+from compilepool.wire.light_typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 from compilepool.worker.identity import in_toplevel_process
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
 
+from compilepool.wire.light_typing import NamedTuple
 from compilepool.wire.usage import NO_USAGE, Usage, phases_of_text
 
 

@@ -9,7 +9,6 @@ import logging
 import os
 import threading
 import time
-from typing import Any, Literal
 
 from compilepool.client import failures
 from compilepool.client.cpus import workers_of
@@ -29,6 +28,7 @@ from compilepool.observe.look import Look
 from compilepool.options import PoolOptions
 from compilepool.wire.channel import close_all
 from compilepool.wire.failure import describe
+from compilepool.wire.light_typing import Any, Literal
 from compilepool.wire.messages import Kind, Message, Shutdown
 from compilepool.wire.payloads import Payload
 from compilepool.wire.snapshot import JobSnapshot

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from concurrent.futures import CancelledError, Future
-from typing import Any
 
 from compilepool.client.jobs import JobTable
 from compilepool.client.peeks import Peeks
@@ -17,6 +16,7 @@ from compilepool.observe.counters import Counters
 from compilepool.observe.look import Look, RunningJob
 from compilepool.observe.memory import memory_of_pool
 from compilepool.observe.stats import Memory, PoolStats, Restarts
+from compilepool.wire.light_typing import Any
 from compilepool.wire.messages import Kind, Message
 from compilepool.wire.peek import PoolPeek, WorkerPeek
 

@@ -10,12 +10,12 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
 
 from compilepool.forkserver.safety import quiet_blas, why_unsafe
 from compilepool.wire import kernel
 from compilepool.wire.channel import Channel, close_all, handle_each, refuse
 from compilepool.wire.config import PoolConfig
+from compilepool.wire.light_typing import TypeAlias
 from compilepool.wire.messages import (
     Kind,
     Message,

@@ -7,7 +7,6 @@ import os
 import threading
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.progress import Progress, TaskID
@@ -15,6 +14,7 @@ from rich.text import Text
 
 from compilepool.observe.terminal import TERMINAL, let_children_print
 from compilepool.observe.words import headline
+from compilepool.wire.light_typing import TYPE_CHECKING
 from compilepool.wire.text import printable
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
 
 from compilepool.observe.histogram import Histogram
+from compilepool.wire.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from compilepool.client.record import JobRecord

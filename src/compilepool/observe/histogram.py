@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+
+from compilepool.wire.light_typing import NamedTuple
 
 _SHORTEST_S = 1e-6
 _PER_DOUBLING = 16

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from compilepool.observe.words import headline
+from compilepool.wire.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from compilepool.client.record import JobRecord

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from compilepool.observe.stats import Memory
+from compilepool.wire.light_typing import NamedTuple
 
 
 class RunningJob(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from compilepool.wire.light_typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from compilepool.client.record import JobRecord

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
 
 from compilepool.errors import PoolClosed
 from compilepool.observe.board import Board
+from compilepool.wire.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress

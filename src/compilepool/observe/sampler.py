@@ -6,7 +6,8 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+
+from compilepool.wire.light_typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from compilepool.client.record import JobRecord

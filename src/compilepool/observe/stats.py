@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from compilepool.observe.histogram import Quantiles
 from compilepool.units import size_text
+from compilepool.wire.light_typing import NamedTuple
 
 
 class Restarts(NamedTuple):

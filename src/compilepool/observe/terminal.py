@@ -7,7 +7,6 @@ import functools
 import os
 import sys
 import threading
-from typing import Any
 
 from rich.console import Console
 from rich.file_proxy import FileProxy
@@ -21,6 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from compilepool.wire.light_typing import Any
 
 _PER_SECOND = 8
 

@@ -11,10 +11,10 @@ import json
 import logging
 import os
 import threading
-from typing import TYPE_CHECKING, Any
 
 from compilepool.errors import CompilePoolError
 from compilepool.observe.words import headline
+from compilepool.wire.light_typing import TYPE_CHECKING, Any
 from compilepool.wire.usage import phases_of_text
 
 if TYPE_CHECKING:

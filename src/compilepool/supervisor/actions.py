@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Generic, NamedTuple, TypeAlias, TypeVar
+from compilepool.wire.light_typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 Job: TypeAlias = int
 Worker: TypeAlias = int

@@ -6,7 +6,6 @@ import functools
 import signal
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from compilepool.supervisor.inspection import missing
 from compilepool.supervisor.inspections import Inspections
@@ -16,6 +15,7 @@ from compilepool.supervisor.worker_link import Crash, WorkerLink
 from compilepool.wire import kernel
 from compilepool.wire.config import PoolConfig
 from compilepool.wire.failure import Failure, last_crash
+from compilepool.wire.light_typing import Any
 from compilepool.wire.native_report import NativeReport
 from compilepool.wire.signals import DUMP_SIGNAL
 from compilepool.wire.snapshot import JobSnapshot

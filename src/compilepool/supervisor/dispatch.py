@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Generic
-
 from compilepool.supervisor.actions import Action, Cause, SendJob, StartWorker, TakeBack, Worker
 from compilepool.supervisor.job_table import JobTable
 from compilepool.supervisor.roster import Roster
 from compilepool.supervisor.staffing import Staffing
+from compilepool.wire.light_typing import Generic
 
 SHORT_JOB_S = 0.005
 """Seconds. Beyond it a round trip to the supervisor is no part of a job's time worth saving."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, TypeAlias
 
 from compilepool.supervisor.forkserver_link import ForkServerLink
 from compilepool.supervisor.loop import Loop
 from compilepool.wire.channel import handle_each
 from compilepool.wire.config import PoolConfig
+from compilepool.wire.light_typing import NamedTuple, TypeAlias
 from compilepool.wire.messages import Message, ProtocolError
 
 _ORDERLY_EXIT_S = 2.0

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeAlias
 
 from compilepool.supervisor.inspection import Inspection, missing
 from compilepool.supervisor.loop import Loop
 from compilepool.supervisor.worker_link import WorkerLink
+from compilepool.wire.light_typing import Literal, NamedTuple, TypeAlias
 
 MAX_AT_ONCE = 4
 """Inspectors; each keeps a CPU busy."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from compilepool.supervisor.client_link import ClientLink
+from compilepool.wire.light_typing import NamedTuple
 from compilepool.wire.payloads import Payload
 from compilepool.wire.submission import JobTerms
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from compilepool.supervisor.worker_link import WorkerLink
+from compilepool.wire.light_typing import Any
 from compilepool.wire.payloads import Payload
 from compilepool.wire.submission import JobTerms
 

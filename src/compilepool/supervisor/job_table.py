@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Generic
 
 from compilepool.supervisor.actions import (
     Action,
@@ -16,6 +15,7 @@ from compilepool.supervisor.actions import (
 from compilepool.supervisor.admission import Admission
 from compilepool.supervisor.job_queue import JobQueue
 from compilepool.supervisor.states import JobState, WorkerState
+from compilepool.wire.light_typing import Generic
 
 
 class JobTable(Generic[Cause]):

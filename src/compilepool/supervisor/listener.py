@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 from compilepool.wire.failure import Failure
+from compilepool.wire.light_typing import Protocol
 from compilepool.wire.messages import Level, Message
 from compilepool.wire.payloads import Payload
 

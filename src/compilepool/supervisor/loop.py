@@ -7,7 +7,8 @@ import itertools
 import select
 import time
 from collections.abc import Callable
-from typing import TypeAlias
+
+from compilepool.wire.light_typing import TypeAlias
 
 Callback: TypeAlias = Callable[[], None]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from compilepool.supervisor import actions as todo
 from compilepool.supervisor import memory_room
@@ -22,6 +21,7 @@ from compilepool.supervisor.tally import Tally
 from compilepool.wire.channel import refuse
 from compilepool.wire.config import PoolConfig
 from compilepool.wire.failure import Cause, Failure
+from compilepool.wire.light_typing import NamedTuple
 from compilepool.wire.messages import (
     HAS_OUTPUT,
     Kind,

@@ -13,7 +13,6 @@ hold it back: it returns to the queue when somebody is idle, or the job ahead of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Generic
 
 from compilepool.supervisor.actions import (
     Action,
@@ -30,6 +29,7 @@ from compilepool.supervisor.job_table import JobTable
 from compilepool.supervisor.roster import Roster
 from compilepool.supervisor.staffing import Staffing, StaffingPolicy
 from compilepool.supervisor.states import JobState, WorkerState
+from compilepool.wire.light_typing import Generic
 from compilepool.wire.messages import Readiness
 
 MAX_START_FAILURES = 5

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 from compilepool.supervisor.actions import (
     Action,
     EndForkServer,
@@ -14,6 +12,7 @@ from compilepool.supervisor.actions import (
 )
 from compilepool.supervisor.roster import Roster
 from compilepool.supervisor.states import WorkerState
+from compilepool.wire.light_typing import Any, NamedTuple
 from compilepool.wire.messages import Readiness
 
 MAX_IDLE_DEATHS = 5

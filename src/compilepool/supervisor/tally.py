@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from compilepool.supervisor.crew import Crew
 from compilepool.supervisor.job import Job
 from compilepool.supervisor.scheduler import Scheduler
 from compilepool.supervisor.worker_link import WorkerLink
+from compilepool.wire.light_typing import Any
 from compilepool.wire.peek import PoolPeek, WorkerPeek
 
 

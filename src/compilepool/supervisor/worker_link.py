@@ -8,7 +8,6 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from compilepool.supervisor.crash_socket import CrashSocket
 from compilepool.supervisor.loop import Loop
@@ -16,6 +15,7 @@ from compilepool.supervisor.worker_output import WorkerOutput
 from compilepool.wire.channel import Channel, close_messages
 from compilepool.wire.failure import Cause, Failure, ProcessMemory
 from compilepool.wire.kernel import send_signal
+from compilepool.wire.light_typing import Any
 from compilepool.wire.messages import Kind, Message, ProtocolError
 from compilepool.wire.payloads import Payload
 from compilepool.wire.snapshot import JobSnapshot

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeAlias
+
+from compilepool.wire.light_typing import TypeAlias
 
 ReadFile: TypeAlias = Callable[[str], str]
 """Returns a file's text, or raises OSError."""

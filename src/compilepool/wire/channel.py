@@ -11,8 +11,8 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import NoReturn
 
+from compilepool.wire.light_typing import NoReturn
 from compilepool.wire.messages import (
     MAX_FDS,
     MAX_PACKET,

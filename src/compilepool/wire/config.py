@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
 
+from compilepool.wire.light_typing import Any, NamedTuple
 from compilepool.wire.messages import ProtocolError
 from compilepool.wire.payloads import INLINE_LIMIT, Payload, Unpacked, pack
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import signal
 from enum import StrEnum
-from typing import NamedTuple
 
+from compilepool.wire.light_typing import NamedTuple
 from compilepool.wire.messages import ProtocolError, read_json
 from compilepool.wire.payloads import Payload, Unpacked, pack
 from compilepool.wire.usage import NO_USAGE, Usage

@@ -11,7 +11,8 @@ import json
 import struct
 from collections.abc import Iterable
 from enum import IntEnum
-from typing import Any, NamedTuple
+
+from compilepool.wire.light_typing import Any, NamedTuple
 
 MAX_PACKET = 128 * 1024
 """Bytes. A receiver never allocates more than this for what a peer sends."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+
+from compilepool.wire.light_typing import Any, NamedTuple
 
 MAX_FRAMES = 64
 """Frames of a thread that are reported."""

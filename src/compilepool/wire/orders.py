@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
 
+from compilepool.wire.light_typing import NamedTuple
 from compilepool.wire.messages import ProtocolError
 
 

@@ -17,8 +17,8 @@ import io
 import os
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
 
+from compilepool.wire.light_typing import NamedTuple, TypeAlias
 from compilepool.wire.messages import Form, Kind, Message, ProtocolError
 from compilepool.wire.section_file import open_section
 from compilepool.wire.spares import Spares, mark_read

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from compilepool.wire import kernel
+from compilepool.wire.light_typing import NamedTuple
 
 _READ_SIZE = 4096
 

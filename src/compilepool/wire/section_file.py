@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING
+
+from compilepool.wire.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -6,8 +6,8 @@ Used by the client and the workers only. The supervisor never unpickles anything
 from __future__ import annotations
 
 import pickle
-from typing import Any, Protocol
 
+from compilepool.wire.light_typing import Any, Protocol
 from compilepool.wire.messages import Form
 from compilepool.wire.payloads import Buffer, Payload, Section, Unpacked, pack
 from compilepool.wire.spares import Spares

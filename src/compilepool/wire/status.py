@@ -12,7 +12,8 @@ import mmap
 import os
 import struct
 import time
-from typing import NamedTuple
+
+from compilepool.wire.light_typing import NamedTuple
 
 _TEXT_SIZE = 102
 # job; since when; UsedBefore; phase: since when, length, text

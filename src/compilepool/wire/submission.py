@@ -6,8 +6,8 @@ import functools
 import json
 import math
 import struct
-from typing import NamedTuple
 
+from compilepool.wire.light_typing import NamedTuple
 from compilepool.wire.messages import Kind, Message, ProtocolError
 from compilepool.wire.payloads import Payload
 

@@ -6,8 +6,8 @@ import json
 import math
 import struct
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
 
+from compilepool.wire.light_typing import TYPE_CHECKING, Any, NamedTuple
 from compilepool.wire.messages import Form, Kind, Message, ProtocolError
 
 if TYPE_CHECKING:

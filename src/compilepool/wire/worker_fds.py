@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from compilepool.wire.light_typing import NamedTuple
 
 
 class WorkerFds(NamedTuple):

@@ -9,10 +9,10 @@ import os
 import signal
 import sys
 import types
-from typing import NoReturn
 
 from compilepool.wire import kernel
 from compilepool.wire.config import PoolConfig
+from compilepool.wire.light_typing import NoReturn
 from compilepool.wire.orders import WorkerOrders
 from compilepool.wire.spawn import PACKAGE_ROOT
 from compilepool.worker import identity

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import traceback
-from typing import Any
 
 from compilepool.wire.failure import describe
+from compilepool.wire.light_typing import Any
 from compilepool.wire.messages import Outcome
 from compilepool.wire.payloads import Payload, pack
 from compilepool.wire.serializers import Serializer, dump, dump_payload, load_payload

@@ -7,9 +7,9 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, NoReturn
 
 from compilepool.wire.channel import Channel
+from compilepool.wire.light_typing import Any, NamedTuple, NoReturn
 from compilepool.wire.messages import HAS_OUTPUT, Form, Kind, Level, Message, log_message
 from compilepool.wire.orders import WorkerOrders
 from compilepool.wire.payloads import Payload, lacks_descriptor, of_message

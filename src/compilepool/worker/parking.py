@@ -18,8 +18,8 @@ import os
 import signal
 import sys
 import threading
-from typing import Any
 
+from compilepool.wire.light_typing import Any
 from compilepool.wire.signals import DUMP_SIGNAL, AlternateStack, handle_by_libc
 
 FATAL = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
