@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from compilepool.client.cpus import workers_of
 from compilepool.client.pool_env import environment_of_pool
@@ -118,18 +118,19 @@ class SupervisorProcess:
 
     Args:
         env: the environment of all processes of the pool.
+        python_flags: those of `PoolConfig`, for the fork server that it starts at once.
 
     Raises:
         OSError: it could not be started.
     """
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    def __init__(self, env: Mapping[str, str], python_flags: Sequence[str] = ()) -> None:
         self.channel, theirs = Channel.pair()
         lease = os.pidfd_open(os.getpid())
         try:
             # Isolated, and without the site module: nothing of the user's can slow it or break it.
-            command = process_command(["-I", "-S"], "compilepool.supervisor.supervisor")
-            self.pid = spawn(command, env, [theirs.fileno(), lease])
+            command = process_command(["-I", "-S"], "compilepool.supervisor.start")
+            self.pid = spawn([*command, *python_flags], env, [theirs.fileno(), lease])
         except BaseException:
             self.channel.close()
             raise

@@ -255,7 +255,9 @@ class Session:
             self._inbox.keeper = CrashKeeper(self._snapshot, self._startup, self._inbox.end_failed)
         config = self._snapshot.config.payload()
         try:
-            self._supervisor = SupervisorProcess(self._snapshot.env)
+            self._supervisor = SupervisorProcess(
+                self._snapshot.env, self._snapshot.config.python_flags
+            )
             message = config.message(Kind.CONFIGURE)
             startup = () if self._startup is None else (self._startup.fd,)
             self._send(message._replace(fds=message.fds + startup))

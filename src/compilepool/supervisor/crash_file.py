@@ -10,10 +10,10 @@ _LIMIT = 32 * 1024
 
 
 class CrashFile:
-    """A memfd that outlives the process that writes to it. `name` shows in `/proc/PID/fd`."""
+    """A memfd that outlives the process that writes to it; takes it over."""
 
-    def __init__(self, name: str) -> None:
-        self.fd = os.memfd_create(f"compilepool crash of {name}", os.MFD_CLOEXEC)
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
 
     def text(self) -> str:
         """What faulthandler has written for the last crash; empty if there was none."""

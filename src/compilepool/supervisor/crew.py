@@ -14,6 +14,7 @@ from compilepool.supervisor.crew_log import CrewLog
 from compilepool.supervisor.endings import Endings
 from compilepool.supervisor.fork_servers import ForkServers
 from compilepool.supervisor.forkserver_link import ForkServerLink
+from compilepool.supervisor.forkserver_start import ForkServerStarter
 from compilepool.supervisor.job_memory import resident_growth
 from compilepool.supervisor.job_sender import JobSender
 from compilepool.supervisor.limit_watch import LimitWatch
@@ -51,9 +52,8 @@ class Crew:
         loop: Loop,
         listener: Listener,
         config: PoolConfig,
-        client_pidfd: int,
         startup_fds: tuple[int, ...],
-        fd_limit: int,
+        starter: ForkServerStarter,
     ) -> None:
         self._loop = loop
         self._listener = listener
@@ -74,8 +74,7 @@ class Crew:
         self.fork_servers = ForkServers(
             loop,
             config,
-            client_pidfd,
-            fd_limit,
+            starter,
             self._handle_fork_server,
             self._fork_server_lost,
             self._log.warn,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from compilepool.supervisor.forkserver_link import ForkServerLink
+from compilepool.supervisor.forkserver_start import ForkServerStarter
 from compilepool.supervisor.loop import Loop
 from compilepool.wire.channel import handle_each
 from compilepool.wire.config import PoolConfig
@@ -38,8 +39,7 @@ class ForkServers:
     Args:
         loop: the event loop.
         config: the pool's configuration.
-        client_pidfd: the client's pidfd.
-        fd_limit: the soft limit of open files that they and the workers shall have.
+        starter: starts them.
         on_message: called with each message of theirs; may raise `ProtocolError`.
         on_end: called when one has sent its last: `bury` it.
         warn: called with what the user should know.
@@ -50,8 +50,7 @@ class ForkServers:
         self,
         loop: Loop,
         config: PoolConfig,
-        client_pidfd: int,
-        fd_limit: int,
+        starter: ForkServerStarter,
         on_message: OnMessage,
         on_end: Callable[[ForkServerLink], None],
         warn: Callable[[str], None],
@@ -59,8 +58,7 @@ class ForkServers:
     ) -> None:
         self._loop = loop
         self._config = self._wanted = config
-        self._client_pidfd = client_pidfd
-        self._fd_limit = fd_limit
+        self._starter = starter
         self._on_message = on_message
         self._on_end = on_end
         self._warn = warn
@@ -90,11 +88,9 @@ class ForkServers:
 
     def start(self) -> ForkServerLink:
         """Start one, which is the current one. Raises OSError if that fails."""
-        server = ForkServerLink(
-            self._loop, self._config, self._client_pidfd, self._fd_limit, self._read
-        )
-        self.current = server
-        return server
+        process = self._starter.start(self._config.python_flags)
+        self.current = ForkServerLink(self._loop, self._config, process, self._read)
+        return self.current
 
     def start_spawning_in_place_of(self, server: ForkServerLink) -> ForkServerLink:
         """Forking it is unsafe: start one that exec's workers, and end it. Raises OSError."""

@@ -1,4 +1,4 @@
-"""The supervisor's view of the fork server: starts it, talks to it, buries it."""
+"""The supervisor's view of the fork server: talks to it, and buries it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import signal
 from collections.abc import Callable, Iterable
 
 from compilepool.supervisor.crash_file import CrashFile
+from compilepool.supervisor.forkserver_start import ForkServerProcess
 from compilepool.supervisor.loop import Loop
 from compilepool.wire import kernel
 from compilepool.wire.channel import Channel, Outbox
 from compilepool.wire.config import PoolConfig
 from compilepool.wire.messages import Kind, Message
-from compilepool.wire.spawn import process_command, spawn
 
-_MODULE = "compilepool.forkserver.server"
 _KILL_S = 5.0  # longer only in uninterruptible sleep
 
 
@@ -25,20 +24,15 @@ class ForkServerLink:
     Args:
         loop: the event loop.
         config: the pool's configuration, as the fork server shall have it.
-        client_pidfd: the client's pidfd, which the fork server watches as well.
-        fd_limit: the soft limit of open files that it and the workers shall have.
+        process: its process, which waits for that.
         on_messages: called with it when it has sent something, or is gone.
-
-    Raises:
-        OSError: it could not be started.
     """
 
     def __init__(
         self,
         loop: Loop,
         config: PoolConfig,
-        client_pidfd: int,
-        fd_limit: int,
+        process: ForkServerProcess,
         on_messages: Callable[[ForkServerLink], None],
     ) -> None:
         self._loop = loop
@@ -54,22 +48,10 @@ class ForkServerLink:
         """When it had done the preload, by `time.monotonic()`."""
         self.importing = ""
         """The module that it preloads just now."""
-        self._crash_file = CrashFile("fork server")
-        self.channel, theirs = Channel.pair()
-        own_pidfd = os.pidfd_open(os.getpid())
-        try:
-            command = process_command([*config.python_flags, "-P"], _MODULE)
-            fds = (theirs.fileno(), own_pidfd, client_pidfd, self._crash_file.fd)
-            pid = spawn([*command, str(os.getpid()), str(fd_limit)], os.environ, fds)
-        except OSError:
-            self.channel.close()
-            self._crash_file.close()
-            raise
-        finally:
-            os.close(own_pidfd)
-            theirs.close()
-        self.pid = pid
-        self.pidfd = os.pidfd_open(pid)
+        self._crash_file = CrashFile(process.crash_fd)
+        self.channel = Channel(process.socket)
+        self.pid = process.pid
+        self.pidfd = os.pidfd_open(process.pid)
         self._outbox = Outbox(self.channel)
         payload = config.payload()
         self.send(payload.message(Kind.SERVE))

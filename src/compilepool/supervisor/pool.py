@@ -11,6 +11,7 @@ from compilepool.supervisor import memory_room
 from compilepool.supervisor.client_link import ClientLink
 from compilepool.supervisor.crew import Crew
 from compilepool.supervisor.dumps import Dumps
+from compilepool.supervisor.forkserver_start import ForkServerStarter
 from compilepool.supervisor.job import Job
 from compilepool.supervisor.loop import Loop
 from compilepool.supervisor.memory_room import MemoryRoom
@@ -55,7 +56,7 @@ class Pool:
         client: who is told what happens.
         config: the pool's configuration.
         startup_fds: what every worker starts with.
-        fd_limit: the soft limit of open files that the processes below shall have.
+        starter: starts the fork servers.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Pool:
         client: ClientLink,
         config: PoolConfig,
         startup_fds: tuple[int, ...],
-        fd_limit: int,
+        starter: ForkServerStarter,
     ) -> None:
         self._client = client
         self._log_level = config.log_level
@@ -85,7 +86,7 @@ class Pool:
         self.scheduler: Scheduler[_Why] = Scheduler(
             config.max_workers, self._expected_memory, policy
         )
-        self._crew = Crew(loop, self, config, client.pidfd, startup_fds, fd_limit)
+        self._crew = Crew(loop, self, config, startup_fds, starter)
         try:
             self._crew.start_fork_server()
         except OSError as error:

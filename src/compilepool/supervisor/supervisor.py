@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 
 from compilepool.supervisor.client_link import ClientLink
+from compilepool.supervisor.forkserver_start import ForkServerStarter
 from compilepool.supervisor.loop import Loop
 from compilepool.supervisor.pool import Pool
 from compilepool.wire import kernel
@@ -22,8 +22,9 @@ from compilepool.wire.usage import NO_USAGE, lost_result
 class Supervisor:
     """Has one client, and its pool as soon as the client has told what that is to be."""
 
-    def __init__(self, channel: Channel, client_pidfd: int) -> None:
-        self._fd_limit_before, fd_limit = kernel.raise_fd_limit()
+    def __init__(self, channel: Channel, client_pidfd: int, starter: ForkServerStarter) -> None:
+        self._starter = starter
+        _, fd_limit = kernel.raise_fd_limit()
         self._spill_above_fd = fd_limit // 2
         self._loop = Loop()
         self._client = ClientLink(
@@ -46,6 +47,8 @@ class Supervisor:
                 break
         if self._pool is not None:
             self._pool.end()
+        else:
+            kernel.sweep()  # the fork server that was started ahead
 
     def _is_drained(self) -> bool:
         return self._pool is None or not self._pool.scheduler.unfinished
@@ -105,7 +108,7 @@ class Supervisor:
         own = 1 if message.form is Form.MEMFD else 0
         startup_fds = message.fds[own:]
         config = PoolConfig.of_payload(of_message(message._replace(fds=message.fds[:own])))
-        self._pool = Pool(self._loop, self._client, config, startup_fds, self._fd_limit_before)
+        self._pool = Pool(self._loop, self._client, config, startup_fds, self._starter)
 
     def _submit(self, pool: Pool, message: Message) -> None:
         id = message.id
@@ -127,12 +130,9 @@ class Supervisor:
         pool.submit(id, name, terms, payload)
 
 
-def main() -> None:
-    """Run the supervisor of this process. Descriptors: the client's socket, the client's pidfd."""
+def run(client_pidfd: int, starter: ForkServerStarter) -> None:
+    """Run the supervisor of this process; see `start`."""
     kernel.set_process_title("compilepool supervisor", "cp-supervisor")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     kernel.become_subreaper()
-    client_pidfd = FIRST_FD + 1
-    kernel.close_fds_from(client_pidfd + 1)
-    os.set_inheritable(client_pidfd, False)
-    Supervisor(Channel.adopt(FIRST_FD), client_pidfd).run()
+    Supervisor(Channel.adopt(FIRST_FD), client_pidfd, starter).run()

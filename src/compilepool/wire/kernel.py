@@ -7,7 +7,6 @@ say so.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import os
 import select
@@ -15,6 +14,11 @@ import signal
 import sys
 import time
 from collections.abc import Collection, Iterable
+
+from compilepool.wire.light_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # not everybody calls libc
+    import ctypes
 
 _MADV_DONTNEED = 4  # <sys/mman.h>
 
@@ -56,6 +60,8 @@ def check_platform() -> None:
 @functools.cache
 def libc() -> ctypes.CDLL:
     """The C library. One for all, and its functions with it: workers share what is found early."""
+    import ctypes
+
     return ctypes.CDLL(None, use_errno=True)
 
 
@@ -76,10 +82,14 @@ def drop_pages(start: int, end: int) -> None:
 
     They come back when they are touched, madvise(2). Whatever was written to them is lost.
     """
+    import ctypes
+
     libc().madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
 
 
 def _prctl(option: int, value: int) -> None:
+    import ctypes
+
     if libc().prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
         error = ctypes.get_errno()
         raise OSError(error, f"prctl({option}, {value}): {os.strerror(error)}")
@@ -370,6 +380,8 @@ def set_process_title(title: str, comm: str) -> None:
     The title is cut to the space that the original command line took. Does nothing where the
     kernel hides the addresses.
     """
+    import ctypes
+
     _write("/proc/self/comm", comm[:_COMM_LENGTH].encode())
     with contextlib.suppress(OSError, ValueError, IndexError):
         with open("/proc/self/stat", "rb", buffering=0) as file:

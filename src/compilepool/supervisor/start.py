@@ -1,0 +1,36 @@
+"""The supervisor's first steps: it starts a fork server, and imports the rest of itself meanwhile.
+
+So this has few imports of its own.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import sys
+
+from compilepool.supervisor.forkserver_start import ForkServerStarter
+from compilepool.wire import kernel
+from compilepool.wire.spawn import FIRST_FD
+
+
+def main() -> None:
+    """Run the supervisor of this process.
+
+    Arguments: the interpreter flags of the client, for the fork server. Descriptors: the client's
+    socket, the client's pidfd.
+    """
+    gc.disable()  # what is garbage after the imports is not worth the time that it takes to look
+    client_pidfd = FIRST_FD + 1
+    kernel.close_fds_from(client_pidfd + 1)
+    for fd in (FIRST_FD, client_pidfd):
+        os.set_inheritable(fd, False)
+    fd_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    starter = ForkServerStarter(client_pidfd, fd_limit)
+    starter.start_ahead(sys.argv[1:])
+    from compilepool.supervisor.supervisor import run
+
+    gc.freeze()
+    gc.enable()
+    run(client_pidfd, starter)
