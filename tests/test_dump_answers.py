@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from compilepool import CompileFuture, CompilePool, JobDump
-from compilepool.client.dump import Dumps
+from compilepool.client.dumps import Dumps
 from compilepool.client.jobs import JobTable
 from compilepool.wire.messages import Form, Kind, Message
 from compilepool.wire.payloads import Payload

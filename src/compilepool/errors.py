@@ -7,65 +7,28 @@ happened, to which job, and what to do next; detail stands below it. All of them
 
 from __future__ import annotations
 
-import signal as _signal
-from concurrent.futures.process import BrokenProcessPool
+from compilepool.wire.light_typing import TYPE_CHECKING, Any
 
-from compilepool.wire.light_typing import Any
+if TYPE_CHECKING:
+    from compilepool.worker_crashed import WorkerCrashed
+
+__all__ = [
+    "CompilePoolError",
+    "JobTimeout",
+    "MemoryLimitExceeded",
+    "NestedPoolError",
+    "PoolClosed",
+    "PreloadFailed",
+    "RemoteTraceback",
+    "SerializationError",
+    "SupervisorDied",
+    "UnsupportedPlatform",
+    "WorkerCrashed",
+]
 
 
 class CompilePoolError(Exception):
     """Base class of every error of the pool."""
-
-
-class WorkerCrashed(CompilePoolError, BrokenProcessPool):
-    """The worker process died while it ran this job. Only this job is lost: the pool works on.
-
-    Or there was no worker that could run it: five in a row died while starting. Or its fork server
-    died under it twice. The message says which. It fits a screen and can be shown by a terminal;
-    the attributes have all of it, and what the job has written or chosen as it came.
-
-    Attributes:
-        job: the job's name.
-        signal: the number of the signal that killed the worker (a `signal.Signals` where Python
-            has a name for it), or None if the worker exited.
-        exitcode: the exit code, or None if a signal killed the worker.
-        python_traceback: what faulthandler wrote as the process died: the stacks of all Python
-            threads, that of the crash first; empty if it wrote nothing (SIGKILL, `os._exit`).
-        native_traceback: the native stacks of all threads, that of the crash first; empty if they
-            could not be had, or the process was gone.
-        log: the end of the job's output.
-        phase: what the job had said that it does, by `report_phase`; empty if nothing.
-        folder: the crash folder, for `compilepool replay`; empty if none was kept.
-        missing: what could not be found out, why, and what would allow it.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        job: str = "",
-        signal: int | None = None,
-        exitcode: int | None = None,
-        python_traceback: str = "",
-        native_traceback: str = "",
-        log: str = "",
-        phase: str = "",
-        folder: str = "",
-        missing: tuple[str, ...] = (),
-    ) -> None:
-        super().__init__(message)
-        self.job = job
-        self.signal = _named_signal(signal)
-        self.exitcode = exitcode
-        self.python_traceback = python_traceback
-        self.native_traceback = native_traceback
-        self.log = log
-        self.phase = phase
-        self.folder = folder
-        self.missing = missing
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.args[0], self.__dict__)
 
 
 class _OverLimit(CompilePoolError):
@@ -104,7 +67,7 @@ class _OverLimit(CompilePoolError):
         self.missing = missing
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.args[0], self.__dict__)
+        return rebuild, (type(self), self.args[0], self.__dict__)
 
 
 class JobTimeout(_OverLimit, TimeoutError):
@@ -170,7 +133,7 @@ class PreloadFailed(CompilePoolError):
         self.missing = missing
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.args[0], self.__dict__)
+        return rebuild, (type(self), self.args[0], self.__dict__)
 
 
 class SerializationError(CompilePoolError):
@@ -206,16 +169,20 @@ class RemoteTraceback(Exception):
         return f'\n"""\n{self.text}"""'
 
 
-def _named_signal(number: int | None) -> int | None:
-    try:
-        return None if number is None else _signal.Signals(number)
-    except ValueError:  # a real-time signal
-        return number
-
-
-def _rebuild(
+def rebuild(
     cls: type[CompilePoolError], message: str, state: dict[str, object]
 ) -> CompilePoolError:
+    """An error that was pickled."""
     error = cls(message)
     error.__dict__.update(state)
     return error
+
+
+def __getattr__(name: str) -> object:
+    """`WorkerCrashed`, which has a base class that takes long to import: when it is needed."""
+    if name != "WorkerCrashed":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from compilepool.worker_crashed import WorkerCrashed
+
+    globals()[name] = WorkerCrashed
+    return WorkerCrashed

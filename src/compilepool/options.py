@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
-import importlib.util
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from compilepool.units import EXPECTED_SIZE, bytes_of, size_text
-from compilepool.wire.light_typing import TYPE_CHECKING, Any, Final, TypeAlias
+from compilepool.wire.light_typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -38,14 +37,8 @@ class AsThePool(enum.Enum):
 AS_THE_POOL: Final = AsThePool.token
 
 
-@dataclasses.dataclass(frozen=True)
-class PoolOptions:
-    """The options of a pool; see `CompilePool` for what they mean.
-
-    Raises:
-        TypeError: something is of the wrong type; the message names all that is wrong.
-        ValueError: only values are wrong; likewise.
-    """
+class PoolOptions(NamedTuple):
+    """The options of a pool; see `CompilePool` for what they mean."""
 
     max_workers: int | None
     preload: Sequence[str]
@@ -62,7 +55,7 @@ class PoolOptions:
     nice: int = 0
     cpus: Sequence[int] | None = None
     pin_workers: bool = False
-    env: Env = dataclasses.field(default_factory=dict)
+    env: Env = MappingProxyType({})
     min_workers: int = 0
     idle_timeout: float | None = None
     max_jobs_per_worker: int | None = None
@@ -71,7 +64,13 @@ class PoolOptions:
     trace: str | os.PathLike[str] | None = None
     resubmit: bool = True
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Check them.
+
+        Raises:
+            TypeError: something is of the wrong type; the message names all that is wrong.
+            ValueError: only values are wrong; likewise.
+        """
         _raise_all([*self._problems()])
 
     def _problems(self) -> Iterable[Exception]:
@@ -173,14 +172,8 @@ def check_progress(progress: object) -> None:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class JobOptions:
-    """The options of a job; see `CompilePool.options` for what they mean.
-
-    Raises:
-        TypeError: something is of the wrong type; the message names all that is wrong.
-        ValueError: only values are wrong; likewise.
-    """
+class JobOptions(NamedTuple):
+    """The options of a job; see `CompilePool.options` for what they mean."""
 
     name: str | None = None
     timeout: float | AsThePool | None = AS_THE_POOL
@@ -189,9 +182,15 @@ class JobOptions:
     retries: int = 0
     priority: int = 0
     key: str | None = None
-    env: Env = dataclasses.field(default_factory=dict)
+    env: Env = MappingProxyType({})
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Check them.
+
+        Raises:
+            TypeError: something is of the wrong type; the message names all that is wrong.
+            ValueError: only values are wrong; likewise.
+        """
         _raise_all([*self._problems()])
 
     def _problems(self) -> Iterable[Exception]:
@@ -289,6 +288,8 @@ def _is_sequence_of_names(value: object) -> bool:
 
 def _is_module(name: str) -> bool:
     """Whether the top-level package of `name` can be found. Imports nothing."""
+    import importlib.util
+
     top = name.partition(".")[0]
     if not all(part.isidentifier() for part in name.split(".")) or top == "__main__":
         return False

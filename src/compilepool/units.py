@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b\s*", re.IGNORECASE | re.ASCII)
+_SIZE = r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b\s*"
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 _MOST = 1 << 63
@@ -27,7 +27,7 @@ def bytes_of(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise TypeError
     if isinstance(value, str):
-        found = _SIZE.fullmatch(value)
+        found = re.fullmatch(_SIZE, value, re.IGNORECASE | re.ASCII)
         if not found:
             raise ValueError
         unit = (found[2] or "").lower()

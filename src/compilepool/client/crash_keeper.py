@@ -7,10 +7,9 @@ import functools
 import threading
 from collections.abc import Callable
 
-from compilepool.client import failures
 from compilepool.client.background import Background
 from compilepool.client.jobs import Job
-from compilepool.errors import CompilePoolError, WorkerCrashed
+from compilepool.errors import CompilePoolError
 from compilepool.wire.failure import Failure, describe
 from compilepool.wire.light_typing import TYPE_CHECKING
 from compilepool.wire.messages import Form
@@ -103,6 +102,8 @@ class CrashKeeper:
 
     def _kept(self, job: Job, failure: Failure) -> CompilePoolError:
         """The job's error, which names the folder, or says why there is none."""
+        from compilepool.client import failures
+
         log = job.future.record.log
         error = failures.error_of(failure, job.name, log)
         try:
@@ -113,6 +114,7 @@ class CrashKeeper:
         return failures.error_of(failure, job.name, log, folder=folder)
 
     def _folder(self, job: Job, failure: Failure, error: CompilePoolError) -> str:
+        from compilepool.client import failures
         from compilepool.client.crash_folder import CrashedJob, keep
 
         facts: dict[str, object] = {
@@ -144,10 +146,16 @@ class CrashKeeper:
             startup.close()
 
 
-def without_report(job: Job, reason: BaseException) -> WorkerCrashed:
+def without_report(job: Job, reason: BaseException) -> CompilePoolError:
     """The error of a job that has crashed, where an error that says how could not be made."""
-    return WorkerCrashed(
+    text = (
         f"the worker that ran job {job.name!r} crashed, but its report could not be read here:"
-        f" {describe(reason)}",
-        job=job.name,
+        f" {describe(reason)}"
     )
+    try:
+        from compilepool.errors import WorkerCrashed
+    except (ImportError, OSError, RuntimeError):
+        # No descriptor to read it by; or the interpreter shuts down, and multiprocessing, which
+        # comes with it, cannot be imported then.
+        return CompilePoolError(text)
+    return WorkerCrashed(text, job=job.name)

@@ -8,26 +8,28 @@ import logging
 import select
 from collections.abc import Callable
 
-from compilepool.client import failures
+from compilepool.client import outcomes
 from compilepool.client.crash_keeper import CrashKeeper, without_report
-from compilepool.client.dump import Dumps
+from compilepool.client.dumps import Dumps
 from compilepool.client.jobs import Job, JobTable
 from compilepool.client.launcher import SupervisorProcess
 from compilepool.client.poison import PoisonedKeys
 from compilepool.client.staff import Staff
-from compilepool.errors import CompilePoolError, WorkerCrashed
+from compilepool.errors import CompilePoolError
 from compilepool.wire.channel import handle_each, refuse
 from compilepool.wire.failure import Cause, Failure, describe
 from compilepool.wire.messages import Kind, Message, ProtocolError, Readiness, read_json
 from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
 from compilepool.wire.peek import PoolPeek
 from compilepool.wire.serializers import Serializer
-from compilepool.wire.snapshot import JobSnapshot
 from compilepool.wire.usage import Usage, read_usage
 
 _log = logging.getLogger(__name__)
 
 _WARM_UP = "warm_up"  # what errors call it, where they name a job
+
+_IDLE_MS = 200
+"""Nothing is heard for so long: then there is time for what is not urgent."""
 
 
 class Inbox:
@@ -81,11 +83,16 @@ class Inbox:
         poll.register(supervisor.channel.fileno(), select.POLLIN)
         # Some other process may hold a copy of the supervisor's socket, and so hide its end.
         poll.register(supervisor.pidfd, select.POLLIN)
+        patience_ms: int | None = _IDLE_MS
         while True:
             # What was held back while the messages below were handled, which nothing else may wake
             # us up for.
             self._send_held()
-            is_dead = any(fd == supervisor.pidfd for fd, _ in poll.poll())
+            events = poll.poll(patience_ms)
+            if not events:
+                patience_ms = None
+                _import_rest()
+            is_dead = any(fd == supervisor.pidfd for fd, _ in events)
             self._send_held()  # before all else: workers may wait for it
             while messages := supervisor.channel.receive(wait=False):
                 handle_each(messages, self._handle)
@@ -105,6 +112,8 @@ class Inbox:
             self._fail(message)
         elif kind is Kind.DUMPED:
             if not lacks_descriptor(message):
+                from compilepool.wire.snapshot import JobSnapshot
+
                 self._dumps.told(message.id, JobSnapshot.of_payload(of_message(message)))
         elif kind is Kind.PEEKED:
             if not lacks_descriptor(message):
@@ -161,6 +170,8 @@ class Inbox:
 
     def _no_workers(self, message: Message) -> None:
         if not lacks_descriptor(message):
+            from compilepool.client import failures
+
             failure = Failure.of_payload(of_message(message))
             if failure.cause is Cause.CRASH:  # soon after they have started
                 failure = failure._replace(cause=Cause.START)
@@ -169,7 +180,7 @@ class Inbox:
     def _initializer_failed(self, message: Message) -> None:
         if not lacks_descriptor(message):
             payload = of_message(message)
-            _, error = failures.resolve(message.flag, payload, _WARM_UP, self._serializer)
+            _, error = outcomes.resolve(message.flag, payload, _WARM_UP, self._serializer)
             error = error or CompilePoolError("the initializer failed")
             self._staff.warmth.failed(message.id, error)
 
@@ -187,6 +198,8 @@ class Inbox:
             keeper.keep(job, failure)
             return
         try:
+            from compilepool.client import failures
+
             error = failures.error_of(failure, job.name, job.future.record.log)
         except Exception as reason:  # noqa: BLE001 - whatever it is, the job must end
             error = without_report(job, reason)
@@ -198,7 +211,7 @@ class Inbox:
         If its key is poisoned by that, so end those that wait of the same key.
         """
         waiting: list[tuple[int, Job]] = []
-        if failure.cause is Cause.CRASH and isinstance(error, WorkerCrashed):
+        if failure.cause is Cause.CRASH:
             is_own_doing = not failure.is_from_outside
             if is_own_doing and self.poisoned.has_crashed(job.terms.key, error):
                 with self._jobs.lock:
@@ -221,7 +234,7 @@ class Inbox:
                 text = "this process or its supervisor has too many open files; see `ulimit -n`"
                 raise OSError(errno.EMFILE, text)
             log = job.future.record.log
-            result, error = failures.resolve(outcome, payload, job.name, self._serializer, log)
+            result, error = outcomes.resolve(outcome, payload, job.name, self._serializer, log)
         except Exception as reason:  # noqa: BLE001 - whatever it is, the job must end
             what = f"job {job.name!r} has ended, but its outcome could not be read here"
             error = CompilePoolError(f"{what}: {describe(reason)}")
@@ -229,6 +242,14 @@ class Inbox:
             job.end_with_error(error)
         else:
             job.end_with_result(result)
+
+
+def _import_rest() -> None:
+    """Import what failures need, while nobody waits: later there may be no descriptor for it."""
+    with contextlib.suppress(ImportError, OSError, RuntimeError):  # the last: at interpreter exit
+        import compilepool.client.crash_folder
+        import compilepool.client.failures
+        import compilepool.worker_crashed  # noqa: F401
 
 
 def _read_usage(message: Message) -> tuple[Usage, int]:

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from compilepool.observe.counters import Counters
 from compilepool.observe.job_log import JobLog
 from compilepool.observe.observer import Observer
-from compilepool.observe.sampler import Consumer, Sampler
-from compilepool.observe.trace import Trace
 from compilepool.options import PoolOptions
 from compilepool.wire.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from compilepool.observe.look import Look
+    from compilepool.observe.sampler import Consumer, Sampler
 
 _SAMPLE_S = 0.2
 
@@ -31,22 +30,26 @@ class Observers:
     """
 
     def __init__(self, options: PoolOptions, look: Callable[[], Look]) -> None:
+        # What few pools have is not imported at the top: some of it loads rich.
         self.counters = Counters()
         self.all: list[Observer] = [self.counters, JobLog()]
         consumers: list[Consumer] = []
         self._sampler: Sampler | None = None
         if options.progress is not False:
-            # Not at the top: it loads rich.
             from compilepool.observe.progress import PoolProgress
 
             shown = PoolProgress(None if options.progress is True else options.progress)
             self.all.append(shown)
             consumers.append(shown)
         if options.trace is not None:
+            from compilepool.observe.trace import Trace
+
             trace = Trace(os.path.abspath(options.trace))
             self.all.append(trace)
             consumers.append(trace)
         if consumers:
+            from compilepool.observe.sampler import Sampler
+
             self._sampler = Sampler(look, consumers, _SAMPLE_S)
             self.all.append(self._sampler)
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 
-from compilepool.errors import WorkerCrashed
+from compilepool.wire.light_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from compilepool.errors import CompilePoolError, WorkerCrashed
 
 MAX_CRASHES = 3
 """So many in a row, and jobs of that key are not run any more."""
 
 
-@dataclasses.dataclass
 class _Crashes:
-    count: int = 0
-    message: str = ""
-    known: dict[str, object] = dataclasses.field(default_factory=dict)
+    def __init__(self) -> None:
+        self.count = 0
+        self.message = ""
+        self.known: dict[str, object] = {}
 
 
 class PoisonedKeys:
@@ -26,7 +28,7 @@ class PoisonedKeys:
         self._lock = threading.RLock()
         self._crashes: dict[str, _Crashes] = {}
 
-    def has_crashed(self, key: str, error: WorkerCrashed) -> bool:
+    def has_crashed(self, key: str, error: CompilePoolError) -> bool:
         """A job of this key has crashed its worker. Returns whether the key is poisoned now."""
         if not key:
             return False
@@ -55,6 +57,8 @@ class PoisonedKeys:
             crashes = self._crashes.get(key)
             if crashes is None or crashes.count < MAX_CRASHES:
                 return None
+        from compilepool.errors import WorkerCrashed
+
         error = WorkerCrashed(
             f"job {job!r} was not run: jobs of its key {key!r} have crashed their worker"
             f" {crashes.count} times in a row; mend it, then call pool.forget({key!r});"

@@ -7,20 +7,21 @@ import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from types import TracebackType
 
-from compilepool.client.dump import JobDump
 from compilepool.client.future import CompileFuture
 from compilepool.errors import NestedPoolError, UnsupportedPlatform
-from compilepool.observe.stats import PoolStats
 from compilepool.options import AS_THE_POOL, AsThePool, JobOptions, PoolOptions
 from compilepool.wire.kernel import KernelTooOld, check_platform
 from compilepool.wire.light_typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 from compilepool.worker.identity import in_toplevel_process
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from rich.progress import Progress
 
+    from compilepool.client.dump import JobDump
+    from compilepool.observe.stats import PoolStats
     from compilepool.wire.serializers import Serializer
     from compilepool.wire.submission import JobTerms
 
@@ -146,6 +147,7 @@ class CompilePool(Executor):
             trace=trace,
             resubmit=resubmit,
         )
+        options.check()
         if not in_toplevel_process():
             raise NestedPoolError(
                 "a CompilePool cannot be made inside a worker: its jobs would run beside, not"
@@ -224,6 +226,7 @@ class CompilePool(Executor):
         options = JobOptions(
             name, timeout, memory_limit, expected_memory, retries, priority, key, env
         )
+        options.check()
         return ConfiguredPool(self, name, terms_of(self._options, options))
 
     def forget(self, key: str) -> None:

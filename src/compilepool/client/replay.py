@@ -75,6 +75,7 @@ def replay(crash: KeptCrash, tell: Callable[[str], object]) -> CompileFuture[Any
             keep_crashes=False,
             nice=config.nice,
         )
+        options.check()
         snapshot = Snapshot(options)
         snapshot.env = dict(os.environ)  # with nothing of this pool's own
         snapshot.config = snapshot.config._replace(python_flags=config.python_flags)

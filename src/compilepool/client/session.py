@@ -10,10 +10,9 @@ import os
 import threading
 import time
 
-from compilepool.client import failures
 from compilepool.client.cpus import workers_of
 from compilepool.client.crash_keeper import CrashKeeper
-from compilepool.client.dump import Dumps
+from compilepool.client.dumps import Dumps
 from compilepool.client.endings import end_with_process
 from compilepool.client.future import CompileFuture
 from compilepool.client.inbox import Inbox
@@ -24,15 +23,16 @@ from compilepool.client.packing import not_sent, pack_call, pack_startup
 from compilepool.client.staff import Staff
 from compilepool.client.terms import check_memory_limit
 from compilepool.errors import CompilePoolError, PoolClosed, SupervisorDied
-from compilepool.observe.look import Look
 from compilepool.options import PoolOptions
 from compilepool.wire.channel import close_all
 from compilepool.wire.failure import describe
-from compilepool.wire.light_typing import Any, Literal
+from compilepool.wire.light_typing import TYPE_CHECKING, Any, Literal
 from compilepool.wire.messages import Kind, Message, Shutdown
 from compilepool.wire.payloads import Payload
-from compilepool.wire.snapshot import JobSnapshot
 from compilepool.wire.submission import DEFAULT_TERMS, JobTerms, submit_message
+
+if TYPE_CHECKING:
+    from compilepool.observe.look import Look
 
 _BURY_S = 5.0
 _TERMINATE_S = 0.5
@@ -197,6 +197,8 @@ class Session:
 
         The other threads are not in this process, so their locks may be held for ever.
         """
+        from compilepool.client import failures
+
         futures = self._jobs.abandon()
         supervisor, self._supervisor, self._reader = self._supervisor, None, None
         if supervisor is not None:
@@ -379,6 +381,8 @@ class Session:
         self, dead: SupervisorProcess, exitcode: int | None
     ) -> tuple[list[tuple[Job, CompilePoolError]], SupervisorProcess | None]:
         """After a supervisor's end: what fails with it, and the next one if there is work."""
+        from compilepool.wire.snapshot import JobSnapshot
+
         failed: list[tuple[Job, CompilePoolError]] = []
         with self._jobs.lock:
             self._supervisor = None  # first: a child forked meanwhile must not close it again
@@ -386,6 +390,8 @@ class Session:
             self.staff.supervisor_lost(was_wanted=self._is_closing)
             error: CompilePoolError
             for id, job in self._jobs.items():
+                from compilepool.client import failures
+
                 if self._is_terminated:
                     error = failures.ended_with_pool(job.name)
                 elif job.sends > self._options.resubmit:

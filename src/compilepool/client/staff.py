@@ -13,12 +13,13 @@ from compilepool.client.peeks import Peeks
 from compilepool.client.warmth import Warmth
 from compilepool.errors import SupervisorDied
 from compilepool.observe.counters import Counters
-from compilepool.observe.look import Look, RunningJob
-from compilepool.observe.memory import memory_of_pool
-from compilepool.observe.stats import Memory, PoolStats, Restarts
-from compilepool.wire.light_typing import Any
+from compilepool.wire.light_typing import TYPE_CHECKING, Any
 from compilepool.wire.messages import Kind, Message
 from compilepool.wire.peek import PoolPeek, WorkerPeek
+
+if TYPE_CHECKING:  # not before the first result
+    from compilepool.observe.look import Look, RunningJob
+    from compilepool.observe.stats import Memory, PoolStats
 
 _MAX_TRIES = 2
 _PEEK_S = 2.0
@@ -146,6 +147,8 @@ class Staff:
 
     def look(self) -> Look:
         """How things are, to be shown."""
+        from compilepool.observe.look import Look
+
         peek = self.peek()
         unfinished = self._counters.unfinished
         running = self._running(peek)
@@ -172,6 +175,8 @@ class Staff:
 
     def _running(self, peek: PoolPeek) -> list[tuple[RunningJob, Future[Any]]]:
         """The jobs that run, the oldest first."""
+        from compilepool.observe.look import RunningJob
+
         now = time.monotonic()
         found: list[tuple[RunningJob, Future[Any]]] = []
         for worker in sorted(peek.workers, key=lambda worker: worker.since):
@@ -182,6 +187,8 @@ class Staff:
         return found
 
     def _memory(self, peek: PoolPeek) -> Memory:
+        from compilepool.observe.memory import memory_of_pool
+
         pids = [worker.pid for worker in peek.workers]
         return memory_of_pool(self._supervisor_pid(), peek.fork_server, pids)
 
@@ -201,6 +208,8 @@ class Staff:
             _report_log.info("the pool has ended:\n%s", stats)
 
     def _stats(self, peek: PoolPeek) -> PoolStats:
+        from compilepool.observe.stats import PoolStats, Restarts
+
         counters = self._counters
         now = time.monotonic()
         memory = self._memory(peek)  # slow, so not under the locks
