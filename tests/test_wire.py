@@ -728,7 +728,7 @@ def test_received_descriptors_are_not_inherited(pair: tuple[Channel, Channel]) -
 
 def test_an_adopted_channel_is_not_inherited() -> None:
     ours, theirs = Channel.pair()
-    theirs.set_inheritable(True)
+    os.set_inheritable(theirs.fileno(), True)
     channel = Channel.adopt(theirs.detach())
     assert not os.get_inheritable(channel.fileno())
     channel.close()

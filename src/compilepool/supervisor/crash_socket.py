@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import _socket as socket  # see `wire.channel`
 import re
 import signal
-import socket
 import struct
 
 from compilepool.wire.failure import CRASH_HEAD

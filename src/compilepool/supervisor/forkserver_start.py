@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import _socket as socket  # see `wire.channel`
 import os
-import socket
 from collections.abc import Sequence
 
 from compilepool.wire.spawn import process_command, spawn
@@ -28,18 +27,19 @@ class ForkServerProcess:
     def __init__(self, python_flags: Sequence[str], client_pidfd: int, fd_limit: int) -> None:
         self.python_flags = python_flags
         command = process_command([*python_flags, "-P"], _MODULE)
-        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
-            # What shows in /proc/PID/fd.
-            self.crash_fd = os.memfd_create("compilepool crash of fork server", os.MFD_CLOEXEC)
-            ours.callback(os.close, self.crash_fd)
-            self.socket, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            ours.callback(self.socket.close)
-            theirs.callback(peer.close)
-            own_pidfd = os.pidfd_open(os.getpid())
-            theirs.callback(os.close, own_pidfd)
-            fds = (peer.fileno(), own_pidfd, client_pidfd, self.crash_fd)
+        # What shows in /proc/PID/fd.
+        self.crash_fd = os.memfd_create("compilepool crash of fork server", os.MFD_CLOEXEC)
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        own_pidfd = os.pidfd_open(os.getpid())
+        fds = (theirs.fileno(), own_pidfd, client_pidfd, self.crash_fd)
+        try:
             self.pid = spawn([*command, str(os.getpid()), str(fd_limit)], os.environ, fds)
-            ours.pop_all()
+        except OSError:
+            self.discard()
+            raise
+        finally:
+            theirs.close()
+            os.close(own_pidfd)
 
     def discard(self) -> None:
         """Let it exit, as it does when nobody tells it anything. It is not reaped here."""
@@ -62,8 +62,10 @@ class ForkServerStarter:
 
     def start_ahead(self, python_flags: Sequence[str]) -> None:
         """Start one for the next `start`, which tells why, if that fails."""
-        with contextlib.suppress(OSError):
+        try:  # noqa: SIM105 - `contextlib` takes long to import
             self._ahead = self._start(python_flags)
+        except OSError:
+            pass
 
     def start(self, python_flags: Sequence[str]) -> ForkServerProcess:
         """Start one. Raises OSError if that fails."""

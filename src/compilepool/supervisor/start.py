@@ -11,7 +11,6 @@ import resource
 import sys
 
 from compilepool.supervisor.forkserver_start import ForkServerStarter
-from compilepool.wire import kernel
 from compilepool.wire.spawn import FIRST_FD
 
 
@@ -23,7 +22,7 @@ def main() -> None:
     """
     gc.disable()  # what is garbage after the imports is not worth the time that it takes to look
     client_pidfd = FIRST_FD + 1
-    kernel.close_fds_from(client_pidfd + 1)
+    _close_fds_from(client_pidfd + 1)
     for fd in (FIRST_FD, client_pidfd):
         os.set_inheritable(fd, False)
     fd_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -34,3 +33,16 @@ def main() -> None:
     gc.freeze()
     gc.enable()
     run(client_pidfd, starter)
+
+
+def _close_fds_from(first: int) -> None:
+    """Close all descriptors numbered `first` and above.
+
+    Those that the program made inheritable come through exec, and would keep its pipes open.
+    """
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd >= first:
+            try:  # noqa: SIM105 - `contextlib` takes long to import
+                os.close(fd)
+            except OSError:  # that of the folder
+                pass

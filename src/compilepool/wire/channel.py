@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+# `socket` is classes and enums around this, which take longer to make than most processes take to
+# do all that they do with sockets.
+import _socket as socket
 import array
 import contextlib
 import errno
 import mmap
 import os
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence

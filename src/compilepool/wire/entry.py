@@ -4,6 +4,7 @@ Runs the `main` of the module. The package is loaded from where this file is: by
 client's `sys.path` is known here, another version of it might have been found.
 """
 
+import gc
 import os
 import sys
 
@@ -20,10 +21,15 @@ assert spec.loader is not None
 sys.modules["compilepool"] = module_from_spec(spec)
 spec.loader.exec_module(sys.modules["compilepool"])
 
-# In a worker that was forked, the fork server's `main` returns what to go on with: its stack is
-# gone by then, and no traceback of a job shows it.
+# What is garbage after the imports is not worth the time that it takes to look for it.
+gc.disable()
 module = sys.argv.pop(1)
 __import__(module)
+gc.freeze()
+gc.enable()
+
+# In a worker that was forked, the fork server's `main` returns what to go on with: its stack is
+# gone by then, and no traceback of a job shows it.
 go_on = sys.modules[module].main()
 if go_on is not None:
     go_on()

@@ -344,17 +344,6 @@ def is_child_of_main_thread(parent_pid: int) -> bool:
         return False
 
 
-def close_fds_from(first: int) -> None:
-    """Close all descriptors numbered `first` and above.
-
-    Those that the program made inheritable come through exec, and would keep its pipes open.
-    """
-    for fd in _listdir("/proc/self/fd"):
-        if int(fd) >= first:
-            with contextlib.suppress(OSError):
-                os.close(int(fd))
-
-
 def raise_fd_limit() -> tuple[int, int]:
     """Raise the soft limit of open files to the hard one; returns it from before and now."""
     import resource

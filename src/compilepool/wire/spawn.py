@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import _signal  # `signal` makes enums of it, which takes long
 import errno
 import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -64,36 +63,35 @@ def spawn(command: Sequence[str], env: Mapping[str, str], fds: Sequence[int]) ->
     """
     import fcntl  # not everywhere, and this module is to be imported everywhere
 
-    with contextlib.ExitStack() as stack:
-        # Jobs must not eat what is typed at the user's terminal.
-        actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
-        ]
-        for output in (1, 2):
-            if not _is_inheritable(output):
-                # Else the first descriptor that the new process opens would be its output.
-                actions.append((os.POSIX_SPAWN_OPEN, output, os.devnull, os.O_WRONLY, 0))
+    # Jobs must not eat what is typed at the user's terminal.
+    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+    ]
+    for output in (1, 2):
+        if not _is_inheritable(output):
+            # Else the first descriptor that the new process opens would be its output.
+            actions.append((os.POSIX_SPAWN_OPEN, output, os.devnull, os.O_WRONLY, 0))
+    sources: list[int] = []
+    try:
         for target, fd in enumerate(fds, FIRST_FD):
             # A source must not be overwritten as a target before its turn.
             source = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FD + len(fds))
-            stack.callback(os.close, source)
+            sources.append(source)
             actions.append((os.POSIX_SPAWN_DUP2, source, target))
-        try:
-            return os.posix_spawn(
-                command[0],
-                list(command),
-                env,
-                file_actions=actions,
-                setsid=True,
-                setsigmask=(),
-                setsigdef=[
-                    number
-                    for number in signal.valid_signals()
-                    if number not in (signal.SIGKILL, signal.SIGSTOP)
-                ],
-            )
-        except ValueError as error:  # a NUL, or what the file system's encoding lacks
-            raise OSError(errno.EINVAL, str(error)) from None
+        return os.posix_spawn(
+            command[0],
+            list(command),
+            env,
+            file_actions=actions,
+            setsid=True,
+            setsigmask=(),
+            setsigdef=_signal.valid_signals() - {_signal.SIGKILL, _signal.SIGSTOP},
+        )
+    except ValueError as error:  # a NUL, or what the file system's encoding lacks
+        raise OSError(errno.EINVAL, str(error)) from None
+    finally:
+        for source in sources:
+            os.close(source)
 
 
 def _is_inheritable(fd: int) -> bool:
