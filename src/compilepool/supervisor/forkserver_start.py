@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import _socket as socket  # see `wire.channel`
 import os
-from collections.abc import Sequence
 
 from compilepool.wire.spawn import process_command, spawn
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:  # see `wire.spawn`
+    from collections.abc import Sequence
 
 _MODULE = "compilepool.forkserver.server"
 

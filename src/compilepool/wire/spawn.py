@@ -6,7 +6,11 @@ import _signal  # `signal` makes enums of it, which takes long
 import errno
 import os
 import sys
-from collections.abc import Mapping, Sequence
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:  # the supervisor imports this before all else, and `collections` takes long
+    from collections.abc import Mapping, Sequence
 
 FIRST_FD = 3
 """The number that the first of the handed-on descriptors has in the new process."""
