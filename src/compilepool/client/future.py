@@ -30,12 +30,17 @@ class CompileFuture(Future[T]):
     """
 
     def __init__(
-        self, cancel_job: Callable[[], bool], name: str = "", staff: Staff | None = None
+        self,
+        cancel_job: Callable[[int], bool],
+        id: int = 0,
+        name: str = "",
+        staff: Staff | None = None,
     ) -> None:
         super().__init__()
         self.record = JobRecord()
         self.name = name
         self._cancel_job = cancel_job
+        self._id = id
         self._staff = staff  # who can tell whether it runs; None when it has ended
 
     def cancel(self) -> bool:
@@ -44,7 +49,7 @@ class CompileFuture(Future[T]):
         Returns:
             True if the future is cancelled now; False if the job had ended before.
         """
-        if not self._cancel_job():
+        if not self._cancel_job(self._id):
             return self.cancelled()
         self._end_cancelled()
         return True
@@ -99,5 +104,5 @@ class CompileFuture(Future[T]):
             self._end_with_error(error)
 
 
-def _ended() -> bool:
+def _ended(_id: int) -> bool:
     return False

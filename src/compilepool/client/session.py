@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import functools
 import itertools
 import logging
 import os
@@ -125,8 +124,7 @@ class Session:
             PoolClosed, CompilePoolError: it was not accepted.
         """
         id = next(self._ids)
-        cancel = functools.partial(self._cancel, id)
-        future: CompileFuture[Any] = CompileFuture(cancel, name, self.staff)
+        future: CompileFuture[Any] = CompileFuture(self._cancel, id, name, self.staff)
         future.record.queued = time.time()
         poisoned = self._inbox.poisoned.error(terms.key, name) if terms.key else None
         with self._jobs.lock:
