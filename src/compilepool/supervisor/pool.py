@@ -37,6 +37,7 @@ from compilepool.wire.usage import NO_USAGE, replace_usage, result_message, usag
 
 _AHEAD_LIMIT = 16 * 1024  # bytes; as many jobs as may go ahead always fit a send buffer
 _SEND_AGAIN_S = 0.005
+_SPIN_S = 0.0001  # to wake up a process that sleeps takes 20 to 50 us, twice for each job
 
 
 class _InitializerFailed(NamedTuple):
@@ -102,6 +103,11 @@ class Pool:
         if self.scheduler.is_short_of_memory:
             patience_s.append(memory_room.SHORT_S)
         return min(patience_s, default=None)
+
+    @property
+    def spin_s(self) -> float:
+        """For how long the loop should not sleep, for something is about to happen."""
+        return _SPIN_S if self.scheduler.jobs_are_short else 0.0
 
     def go_on(self) -> None:
         """Do what is due after events, or when the patience is at its end.
