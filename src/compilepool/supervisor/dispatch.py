@@ -91,4 +91,5 @@ class Dispatch(Generic[Cause]):
         job = self._jobs.take(worker)
         self._workers.give(worker, job, now)
         actions.append(SendJob(worker, job))
-        actions += self._staffing.has_got_job(worker)
+        if self._staffing.limits_jobs:
+            actions += self._staffing.has_got_job(worker)

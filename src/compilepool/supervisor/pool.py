@@ -145,10 +145,12 @@ class Pool:
         job = self._last_job
         self._jobs[job] = Job(self._client, id, name, terms, payload)
         self._client.jobs[id] = job
-        size = len(payload.body) + (len(env_as_json(terms.env)) if terms.env else 0)
+        size = len(payload.body)
+        if terms.env:
+            size += len(env_as_json(terms.env))
         self.scheduler.submit(
             job,
-            may_go_ahead=payload.is_inline and size <= _AHEAD_LIMIT,
+            may_go_ahead=size <= _AHEAD_LIMIT and payload.is_inline,
             priority=terms.priority,
             retries=terms.retries,
         )
@@ -218,6 +220,8 @@ class Pool:
     # What the scheduler decides
 
     def _perform(self, actions: Sequence[todo.Action[_Why]]) -> None:
+        if not actions:
+            return
         crew = self._crew
         pending = deque(actions)
         while pending:
