@@ -81,8 +81,8 @@ class Scheduler(Generic[Cause]):
 
     @property
     def jobs_are_short(self) -> bool:
-        """Whether a job takes little more time than to hand it out, going by the last one."""
-        return self._dispatch.ahead == MAX_AHEAD
+        """Whether none waits, and the last one took little more time than to hand it out."""
+        return self._dispatch.ahead == MAX_AHEAD and not self._jobs.some_wait
 
     @property
     def recycled(self) -> int:
