@@ -36,8 +36,8 @@ class Histogram:
         """Count one. What is less than a microsecond, or negative, counts as that."""
         index = 0
         if seconds > _SHORTEST_S:
-            index = int(math.log2(seconds / _SHORTEST_S) * _PER_DOUBLING)
-        self._counts[index if index < _BUCKETS else _BUCKETS - 1] += 1
+            index = int(min(math.log2(seconds / _SHORTEST_S) * _PER_DOUBLING, _BUCKETS - 1))
+        self._counts[index] += 1
         self.count += 1
         self._max = max(self._max, seconds)
 
