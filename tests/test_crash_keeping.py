@@ -185,7 +185,7 @@ def test_a_forked_child_has_no_descriptors_of_crashes(gate: Gate) -> None:
 
 
 def test_a_future_ends_even_if_its_report_cannot_be_made() -> None:
-    future: CompileFuture[Any] = CompileFuture(lambda: False)
+    future: CompileFuture[Any] = CompileFuture(name="softmax")
     job = Job(1, "softmax", DEFAULT_TERMS, Payload(Form.INLINE, b"call"), future, ())
     unreadable = Failure(Cause.CRASH)._replace(native=None)  # type: ignore[arg-type]
 

@@ -24,7 +24,7 @@ class Asker:
 
     def __init__(self) -> None:
         self.jobs = JobTable()
-        self.future: CompileFuture[Any] = CompileFuture(lambda: False)
+        self.future: CompileFuture[Any] = CompileFuture(name="softmax")
         self.jobs.add(JOB, "softmax", Payload(Form.INLINE), self.future)
         self.asked: queue.Queue[Message] = queue.Queue()
         self.dumps = Dumps(self.jobs, self.asked.put)

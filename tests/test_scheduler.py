@@ -1348,7 +1348,11 @@ class Pool(RuleBasedStateMachine):
             longest_s = max((self.now - process.known_since for process in idle), default=0.0)
             staying = [each for each in self.processes.values() if not each.is_replaceable]
             is_few = len(staying) <= self.policy.min_workers
-            some_start = any(not each.is_known_ready for each in self.processes.values())
+            # One that has crashed, and was then heard to be ready, counts until it is dead.
+            some_start = any(
+                not each.is_known_ready or each.is_known_crashing
+                for each in self.processes.values()
+            )
             assert longest_s < self.policy.idle_timeout_s or is_few or some_start
         for worker, process in self.processes.items():
             if process.is_known_ready and len(self.scheduler.jobs_of(worker)) > 1:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures._base import CANCELLED, PENDING, RUNNING
 
+from compilepool.client.condition import Condition
 from compilepool.client.record import JobRecord
 from compilepool.wire.light_typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,13 +31,24 @@ class CompileFuture(Future[T]):
     """
 
     def __init__(
-        self, cancel_job: Callable[[], bool], name: str = "", staff: Staff | None = None
+        self,
+        id: int = 0,
+        name: str = "",
+        staff: Staff | None = None,
     ) -> None:
-        super().__init__()
+        # As `Future.__init__` does, which is not called: it would make a condition of its own.
+        self._condition = Condition()
+        self._state = PENDING
+        self._result = None
+        self._exception = None
+        self._waiters = []
+        self._done_callbacks: list[Callable[[Future[T]], object]] = []
         self.record = JobRecord()
         self.name = name
-        self._cancel_job = cancel_job
-        self._staff = staff  # who can tell whether it runs; None when it has ended
+        self._id = id
+        # Who can cancel it, and tell whether it runs; None when it has ended, so that a future that
+        # is kept does not keep its pool.
+        self._staff = staff
 
     def cancel(self) -> bool:
         """Cancel the job: take it from the queue or, if it runs already, kill its worker.
@@ -44,7 +56,8 @@ class CompileFuture(Future[T]):
         Returns:
             True if the future is cancelled now; False if the job had ended before.
         """
-        if not self._cancel_job():
+        staff = self._staff
+        if staff is None or not staff.cancel_job(self._id):
             return self.cancelled()
         self._end_cancelled()
         return True
@@ -73,7 +86,6 @@ class CompileFuture(Future[T]):
         self._let_go(self.set_exception, error)
 
     def _let_go(self, end: Callable[..., None], *outcome: Any) -> None:
-        self._cancel_job = _ended  # a future that is kept does not keep its pool
         self._staff = None
         try:
             end(*outcome)
@@ -87,7 +99,7 @@ class CompileFuture(Future[T]):
         All locks are renewed: a thread that is not in this process may have held them. Callbacks
         are left to the parent: they are user code, and might want such locks of their own.
         """
-        self._condition = threading.Condition()
+        self._condition = Condition()
         for waiter in self._waiters:  # of an `as_completed` that the child may go on with
             was_set = waiter.event.is_set()
             waiter.event = threading.Event()
@@ -95,9 +107,5 @@ class CompileFuture(Future[T]):
             if was_set:
                 waiter.event.set()
         if not self.done():
-            self._done_callbacks.clear()  # type: ignore[attr-defined] # typeshed lacks it
+            self._done_callbacks.clear()
             self._end_with_error(error)
-
-
-def _ended() -> bool:
-    return False

@@ -17,6 +17,7 @@ from compilepool.wire.submission import DEFAULT_TERMS, JobTerms
 
 _MAX_HELD_FDS = 64
 _MAX_SPARES = 4
+_PRUNE_AT = 1024  # weak references to futures
 
 _log = logging.getLogger(__name__)
 
@@ -122,10 +123,9 @@ class JobTable:
         self._held_fds = 0
         self.spares = Spares(_MAX_SPARES)
         """The memfds of the calls of jobs that have ended."""
-        self._names: weakref.WeakKeyDictionary[CompileFuture[Any], str] = (
-            weakref.WeakKeyDictionary()
-        )
-        """The name of the job of each future that somebody still has."""
+        self._futures: list[weakref.ref[CompileFuture[Any]]] = []
+        """Those that somebody still has, and some others."""
+        self._prune_at = _PRUNE_AT
 
     def __bool__(self) -> bool:
         return bool(self._jobs)
@@ -149,7 +149,10 @@ class JobTable:
         if payload.fd >= 0 and self._held_fds >= _MAX_HELD_FDS:
             payload = payload.spill()
         self._held_fds += payload.fd >= 0
-        self._names[future] = name
+        self._futures.append(weakref.ref(future))
+        if len(self._futures) > self._prune_at:
+            self._futures = [future for future in self._futures if future() is not None]
+            self._prune_at = max(_PRUNE_AT, 2 * len(self._futures))
         job = self._jobs[id] = Job(id, name, terms, payload, future, self._observers)
         return job
 
@@ -185,7 +188,8 @@ class JobTable:
 
     def name_of(self, future: CompileFuture[Any]) -> str | None:
         """The name of a future's job, ended or not; None if it is none of this pool's."""
-        return self._names.get(future)
+        is_ours = any(each() is future for each in self._futures)
+        return future.name if is_ours else None
 
     def abandon(self) -> list[tuple[CompileFuture[Any], str]]:
         """After a fork, in the child: forget all jobs.
@@ -199,4 +203,5 @@ class JobTable:
             observer.abandon()
         for id, _ in self.items():
             self.pop(id)
-        return list(self._names.items())
+        futures = [future for each in self._futures if (future := each()) is not None]
+        return [(future, future.name) for future in futures]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import functools
 import itertools
 import logging
 import os
@@ -83,6 +82,7 @@ class Session:
             self._observers.counters,
             self._start,
             self._send,
+            self._cancel,
             lambda: 0 if self._supervisor is None else self._supervisor.pid,
             self._is_in_callback,
         )
@@ -125,8 +125,7 @@ class Session:
             PoolClosed, CompilePoolError: it was not accepted.
         """
         id = next(self._ids)
-        cancel = functools.partial(self._cancel, id)
-        future: CompileFuture[Any] = CompileFuture(cancel, name, self.staff)
+        future: CompileFuture[Any] = CompileFuture(id, name, self.staff)
         future.record.queued = time.time()
         poisoned = self._inbox.poisoned.error(terms.key, name) if terms.key else None
         with self._jobs.lock:

@@ -36,6 +36,7 @@ class Staff:
         counters: their counts.
         start: starts the supervisor, if there is none; called under the lock.
         send: sends it a message, under the lock; False if there is none.
+        cancel: takes a job from the table, and from the supervisor; False if it has ended.
         supervisor_pid: tells its pid; 0 if there is none.
         is_in_callback: whether a thread of the pool's own calls.
     """
@@ -46,6 +47,7 @@ class Staff:
         counters: Counters,
         start: Callable[[], None],
         send: Callable[[Message], bool],
+        cancel: Callable[[int], bool],
         supervisor_pid: Callable[[], int],
         is_in_callback: Callable[[], bool],
     ) -> None:
@@ -53,6 +55,7 @@ class Staff:
         self._counters = counters
         self._start = start
         self._send = send
+        self.cancel_job = cancel
         self._supervisor_pid = supervisor_pid
         self._is_in_callback = is_in_callback
         self._quiesce: Message | None = None

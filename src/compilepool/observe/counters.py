@@ -60,8 +60,8 @@ class Counters:
                 self.done += 1
                 if self.first_result_at is None:
                     self.first_result_at = time.monotonic()
-            self.retried += max(0, record.attempts - 1)
-            if record.started is not None:
+            if record.attempts:
+                self.retried += record.attempts - 1
                 self.queue_times.add(record.queue_seconds)
                 self.run_times.add(record.wall_seconds)
 

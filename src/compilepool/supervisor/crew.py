@@ -262,10 +262,11 @@ class Crew:
 
     def _handle_worker(self, link: WorkerLink, message: Message) -> None:
         kind = message.kind
-        if kind is Kind.RESULT and link.verdict is not None:
-            # It came too late: the job was over its limit, and has no other end than that.
-            close_all(message.fds)
-        elif kind is Kind.RESULT:
+        if kind is Kind.RESULT:
+            if link.verdict is not None:
+                # It came too late: the job was over its limit, and has no other end than that.
+                close_all(message.fds)
+                return
             if link.jobs and link.jobs[0] == message.id:
                 self._limit_watch.forget(link.number)
                 self._end_output(link, has_output=bool(message.flag & HAS_OUTPUT))

@@ -28,7 +28,8 @@ class Dispatch(Generic[Cause]):
         self._jobs = jobs
         self._workers = workers
         self._staffing = staffing
-        self._ahead = 0  # how many jobs may go ahead, if they are like the one that has ended last
+        self.ahead = 0
+        """How many jobs may go ahead to a worker, if they are like the one that has ended last."""
         self.broken: Cause | None = None
         """Why no worker can be started, if that is so."""
 
@@ -36,7 +37,7 @@ class Dispatch(Generic[Cause]):
         """A job has ended, so long after it became the first of its worker's."""
         # All that wait in one worker's socket should take no longer than a short job may.
         fitting = SHORT_JOB_S / seconds if seconds > 0 else MAX_AHEAD
-        self._ahead = int(min(fitting, MAX_AHEAD))
+        self.ahead = int(min(fitting, MAX_AHEAD))
 
     def next_actions(self, now: float) -> list[Action[Cause]]:
         """What there is to do now."""
@@ -75,7 +76,7 @@ class Dispatch(Generic[Cause]):
 
     def _give_ahead(self, actions: list[Action[Cause]], now: float) -> None:
         """While jobs are short, a round trip to the supervisor would be much of their time."""
-        for waiting in range(1, self._ahead + 1):
+        for waiting in range(1, self.ahead + 1):
             for worker in self._workers.unreported:
                 state = self._workers[worker]
                 if len(state.jobs) > waiting or not state.may_have_more:
@@ -89,4 +90,5 @@ class Dispatch(Generic[Cause]):
         job = self._jobs.take(worker)
         self._workers.give(worker, job, now)
         actions.append(SendJob(worker, job))
-        actions += self._staffing.has_got_job(worker)
+        if self._staffing.limits_jobs:
+            actions += self._staffing.has_got_job(worker)

@@ -40,8 +40,10 @@ class JobQueue:
     def take(self) -> Job:
         """Take out the next one. Raises IndexError if there is none."""
         rank = self._ranks[0]
-        job, _ = self._jobs[rank].popitem(last=False)
-        self._drop_if_empty(rank)
+        jobs = self._jobs[rank]
+        job, _ = jobs.popitem(last=False)
+        if not jobs:
+            self._drop_if_empty(rank)
         return job
 
     def remove(self, job: Job, priority: int) -> None:

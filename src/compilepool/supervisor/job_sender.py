@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from compilepool.supervisor.worker_link import WorkerLink
-from compilepool.wire.light_typing import Any
 from compilepool.wire.payloads import Payload
 from compilepool.wire.submission import JobTerms
 
@@ -23,22 +20,27 @@ class JobSender:
 
     def send(self, link: WorkerLink, job: int, terms: JobTerms, payload: Payload) -> None:
         """Put a job into the worker's socket."""
-        self._send(link, link.send_job, job, terms, payload)
+        try:
+            if not link.send_job(job, terms, payload):
+                self._unsent_to[link.number] = link
+        except OSError as error:
+            _fail(link, error)
 
     def send_rest(self) -> None:
         """Put the jobs into the workers' sockets that could not be put there at once."""
         for link in list(self._unsent_to.values()):
             self.forget(link)
-            self._send(link, link.send_rest)
+            try:
+                if not link.send_rest():
+                    self._unsent_to[link.number] = link
+            except OSError as error:
+                _fail(link, error)
 
     def forget(self, link: WorkerLink) -> None:
         """The worker is dead."""
         self._unsent_to.pop(link.number, None)
 
-    def _send(self, link: WorkerLink, send: Callable[..., bool], *job: Any) -> None:
-        try:
-            if not send(*job):
-                self._unsent_to[link.number] = link
-        except OSError as error:
-            link.trouble = f"the job could not be sent to it: {error}"
-            link.kill()
+
+def _fail(link: WorkerLink, error: OSError) -> None:
+    link.trouble = f"the job could not be sent to it: {error}"
+    link.kill()

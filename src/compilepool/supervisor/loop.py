@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import os
 import select
 import time
 from collections.abc import Callable
@@ -69,9 +70,14 @@ class Loop:
         heapq.heappush(self._timers, (when, next(self._numbers), timer))
         return timer
 
-    def run_once(self, timeout_s: float | None) -> None:
-        """Wait for events, up to `timeout_s`, and call back for them."""
-        for fd, events in self._epoll.poll(self._patience_s(timeout_s)):
+    def run_once(self, timeout_s: float | None, *, spin_s: float = 0.0) -> None:
+        """Wait for events, up to `timeout_s`, and call back for them.
+
+        Args:
+            timeout_s: in seconds; None: as long as it takes.
+            spin_s: for so long at first, do not sleep: to be woken up takes longer.
+        """
+        for fd, events in self._wait(timeout_s, spin_s):
             if events & ~select.EPOLLOUT and (reader := self._readers.get(fd)):
                 reader()
             if events & select.EPOLLOUT and (writer := self._writers.get(fd)):
@@ -80,6 +86,15 @@ class Loop:
             callback = heapq.heappop(self._timers)[2].callback
             if callback is not None:
                 callback()
+
+    def _wait(self, timeout_s: float | None, spin_s: float) -> list[tuple[int, int]]:
+        if spin_s:
+            deadline = time.monotonic() + spin_s
+            while time.monotonic() < deadline:
+                if events := self._epoll.poll(0):
+                    return events
+                os.sched_yield()  # others may want this CPU
+        return self._epoll.poll(self._patience_s(timeout_s))
 
     def _patience_s(self, timeout_s: float | None) -> float | None:
         while self._timers and self._timers[0][2].callback is None:

@@ -38,6 +38,7 @@ from compilepool.wire.usage import NO_USAGE, replace_usage, result_message, usag
 
 _AHEAD_LIMIT = 16 * 1024  # bytes; as many jobs as may go ahead always fit a send buffer
 _SEND_AGAIN_S = 0.005
+_SPIN_S = 0.0001  # to wake up a process that sleeps takes 20 to 50 us, twice for each job
 
 
 class _InitializerFailed(NamedTuple):
@@ -104,6 +105,11 @@ class Pool:
             patience_s.append(memory_room.SHORT_S)
         return min(patience_s, default=None)
 
+    @property
+    def spin_s(self) -> float:
+        """For how long the loop should not sleep, for something is about to happen."""
+        return _SPIN_S if self.scheduler.jobs_are_short else 0.0
+
     def go_on(self) -> None:
         """Do what is due after events, or when the patience is at its end.
 
@@ -140,10 +146,12 @@ class Pool:
         job = self._last_job
         self._jobs[job] = Job(self._client, id, name, terms, payload)
         self._client.jobs[id] = job
-        size = len(payload.body) + (len(env_as_json(terms.env)) if terms.env else 0)
+        size = len(payload.body)
+        if terms.env:
+            size += len(env_as_json(terms.env))
         self.scheduler.submit(
             job,
-            may_go_ahead=payload.is_inline and size <= _AHEAD_LIMIT,
+            may_go_ahead=size <= _AHEAD_LIMIT and payload.is_inline,
             priority=terms.priority,
             retries=terms.retries,
         )
@@ -213,6 +221,8 @@ class Pool:
     # What the scheduler decides
 
     def _perform(self, actions: Sequence[todo.Action[_Why]]) -> None:
+        if not actions:
+            return
         crew = self._crew
         pending = deque(actions)
         while pending:

@@ -24,7 +24,7 @@ from compilepool.supervisor.actions import (
     TakeBack,
     Worker,
 )
-from compilepool.supervisor.dispatch import SHORT_JOB_S, Dispatch
+from compilepool.supervisor.dispatch import MAX_AHEAD, SHORT_JOB_S, Dispatch
 from compilepool.supervisor.job_table import JobTable
 from compilepool.supervisor.roster import Roster
 from compilepool.supervisor.staffing import Staffing, StaffingPolicy
@@ -78,6 +78,11 @@ class Scheduler(Generic[Cause]):
     def readiness(self) -> Readiness:
         """Whether the workers have started that were asked for, of which there is one at least."""
         return self._staffing.readiness
+
+    @property
+    def jobs_are_short(self) -> bool:
+        """Whether none waits, and the last one took little more time than to hand it out."""
+        return self._dispatch.ahead == MAX_AHEAD and not self._jobs.some_wait
 
     @property
     def recycled(self) -> int:

@@ -64,6 +64,11 @@ class Staffing:
         """How many workers were replaced after so many jobs, or for their memory."""
 
     @property
+    def limits_jobs(self) -> bool:
+        """Whether a worker may have so many jobs only."""
+        return self._policy.max_jobs_per_worker is not None
+
+    @property
     def floor(self) -> int:
         """How many workers there are to be, whether or not there are jobs."""
         if self.is_asleep or self._has_given_up:
@@ -136,11 +141,9 @@ class Staffing:
 
     def has_got_job(self, worker: Worker) -> list[Action[Any]]:
         """If it was its last one, its successor starts: it will be there in time."""
-        most = self._policy.max_jobs_per_worker
-        if most is None:
-            return []
         state = self._roster[worker]
-        if state.served + len(state.jobs) < most:
+        most = self._policy.max_jobs_per_worker
+        if most is None or state.served + len(state.jobs) < most:
             return []
         self._roster.has_last_job(worker)
         if not self._starts_successors or not self._roster.has_room:

@@ -37,7 +37,10 @@ class Supervisor:
         """Serve the client until it wants no more or is gone; then end all that was started."""
         while self._shutdown is not Shutdown.NOW:
             pool = self._pool
-            self._loop.run_once(None if pool is None else pool.patience_s())
+            if pool is None:
+                self._loop.run_once(None)
+            else:
+                self._loop.run_once(pool.patience_s(), spin_s=pool.spin_s)
             self._client.flush()  # first: somebody waits for these, and nobody for what follows
             if pool is not None:
                 pool.go_on()

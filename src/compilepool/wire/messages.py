@@ -203,10 +203,10 @@ def decode(packet: bytes, fds: Iterable[int] | None = ()) -> list[Message]:
         if at > end or (len(own) < fd_count and fds is not None):
             raise ProtocolError("truncated message")
         try:
-            head = (_KINDS[kind], id, flag, _FORMS[form])
+            fields = (_KINDS[kind], id, flag, _FORMS[form], packet[body_at:at], own)
         except KeyError as error:
             raise ProtocolError(f"unknown kind or form {error}") from None
-        messages.append(Message(*head, packet[body_at:at], own))
+        messages.append(Message._make(fields))
     if rest:
         raise ProtocolError("descriptors that belong to no message")
     return messages

@@ -26,6 +26,7 @@ from compilepool.wire.spares import Spares, mark_read
 INLINE_LIMIT = 64 * 1024
 """Bytes. From here on a memfd costs less than two more copies through sockets."""
 
+_NONE, _MEMFD = Form.NONE, Form.MEMFD  # for each message: to look up a member takes its time
 _ALIGNMENT = 64
 _COUNT = struct.Struct("<I4x")
 _MAX_SECTIONS = 1 << 24
@@ -49,14 +50,14 @@ class Payload(NamedTuple):
 
     @property
     def is_inline(self) -> bool:
-        return self.form is not Form.MEMFD
+        return self.form is not _MEMFD
 
     def message(self, kind: Kind, id: int = 0, flag: int = 0, head: bytes = b"") -> Message:
         """This payload as a message, whose body begins with `head`.
 
         A spilled one gets a new memfd, which the message owns.
         """
-        if self.form is not Form.MEMFD:
+        if self.form is not _MEMFD:
             return Message(kind, id, flag, self.form, head + self.body)
         fd = self.fd if self.fd >= 0 else _write([self.body])
         return Message(kind, id, flag, Form.MEMFD, head, (fd,))
@@ -100,7 +101,7 @@ def of_message(message: Message, at: int = 0) -> Payload:
 def check_payload(message: Message) -> None:
     """Raises `ProtocolError` as `of_message` does, whose argument this may be."""
     form = message.form
-    if form is Form.NONE or len(message.fds) != (form is Form.MEMFD):
+    if form is _NONE or len(message.fds) != (form is _MEMFD):
         for fd in message.fds:
             os.close(fd)
         raise ProtocolError(f"{message.kind.name} without a proper payload")
@@ -108,7 +109,7 @@ def check_payload(message: Message) -> None:
 
 def lacks_descriptor(message: Message) -> bool:
     """Whether a message has lost its payload, because this process has too many open files."""
-    return message.form is Form.MEMFD and not message.fds
+    return message.form is _MEMFD and not message.fds
 
 
 def pack(

@@ -41,7 +41,7 @@ def dump(obj: object, serializer: Serializer | None = None) -> list[Section]:
             raise TypeError(f"serializer.dumps returned {type(data).__name__}, not bytes")
         return [[data]]
     try:
-        sections = _dump_with(pickle.Pickler, obj)
+        sections = _dump(obj)
     except Exception:  # noqa: BLE001 - pickle raises anything; cloudpickle then says what is wrong
         return _dump_by_value(obj)
     for piece in sections[0]:
@@ -79,24 +79,43 @@ def load_payload(payload: Payload, serializer: Serializer | None = None) -> Any:
         return load(unpacked, serializer)
 
 
-class _Pieces:
-    """A file for a pickler that keeps what is written as it is, without copying."""
+class _Dumper:
+    """A pickler, and the file that it writes to: pieces are kept as they are, without copying."""
 
-    __slots__ = ("pieces", "write")
+    def __init__(self, pickler: Any = pickle.Pickler) -> None:
+        self._pieces: list[Buffer] = []
+        self._buffers: list[pickle.PickleBuffer] = []
+        self.write = self._pieces.append
+        self._pickler = pickler(self, protocol=5, buffer_callback=self._buffers.append)
 
-    def __init__(self) -> None:
-        self.pieces: list[Buffer] = []
-        self.write = self.pieces.append
+    def dump(self, obj: object) -> list[Section]:
+        self._pickler.dump(obj)
+        return [self._pieces[:], *([buffer.raw()] for buffer in self._buffers)]
+
+    def forget(self) -> bool:
+        """Be ready for another object. Returns whether that is better than a new dumper."""
+        if len(self._pieces) > 1 or self._buffers:
+            return False  # its memo may be large, and would stay so
+        self._pieces.clear()
+        self._pickler.clear_memo()
+        return True
 
 
-def _dump_with(pickler: Any, obj: object) -> list[Section]:
-    stream = _Pieces()
-    buffers: list[pickle.PickleBuffer] = []
-    pickler(stream, 5, buffer_callback=buffers.append).dump(obj)
-    return [stream.pieces, *([buffer.raw()] for buffer in buffers)] if buffers else [stream.pieces]
+_idle_dumpers: list[_Dumper] = []  # each is used by one thread at a time
+
+
+def _dump(obj: object) -> list[Section]:
+    try:
+        dumper = _idle_dumpers.pop()
+    except IndexError:
+        dumper = _Dumper()
+    sections = dumper.dump(obj)
+    if dumper.forget():
+        _idle_dumpers.append(dumper)
+    return sections
 
 
 def _dump_by_value(obj: object) -> list[Section]:
     import cloudpickle
 
-    return _dump_with(cloudpickle.Pickler, obj)
+    return _Dumper(cloudpickle.Pickler).dump(obj)

@@ -17,6 +17,7 @@ ENV_LIMIT = 32 * 1024
 _LENGTHS = struct.Struct("<HI")  # of name and terms
 _ENV_LENGTH = struct.Struct("<I")
 _ENV_AT = _ENV_LENGTH.size
+_NO_ENV = _ENV_LENGTH.pack(0)
 _NAME_LIMIT = 256  # characters
 _CACHED = 256  # terms: most jobs of a pool have the same
 
@@ -96,7 +97,9 @@ def read_submit(message: Message) -> tuple[str, JobTerms, int]:
 
 def job_message(id: int, terms: JobTerms, payload: Payload) -> Message:
     """What a worker is told of a job; see `Payload.message` for who owns its descriptors."""
-    env = env_as_json(terms.env) if terms.env else b""
+    if not terms.env:
+        return payload.message(Kind.JOB, id, head=_NO_ENV)
+    env = env_as_json(terms.env)
     return payload.message(Kind.JOB, id, head=_ENV_LENGTH.pack(len(env)) + env)
 
 
@@ -107,6 +110,8 @@ def read_job(message: Message) -> tuple[tuple[tuple[str, str | None], ...], int]
         ProtocolError: there are none. The caller still owns the descriptors.
     """
     body = message.body
+    if body.startswith(_NO_ENV):
+        return (), _ENV_AT
     end = _ENV_AT + (_ENV_LENGTH.unpack_from(body)[0] if len(body) >= _ENV_AT else 1)
     if len(body) < end:
         raise ProtocolError("JOB without an environment")
