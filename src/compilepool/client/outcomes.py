@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 
 from compilepool.errors import RemoteTraceback, SerializationError
@@ -87,6 +86,8 @@ def _not_loaded(what: str, job: str, cause: BaseException, text: str) -> Seriali
 
 
 def _head(data: bytes) -> dict[str, str]:
+    import json
+
     try:
         head = json.loads(data)
         return {key: str(head.get(key)) for key in ("what", "type", "reason", "traceback")}

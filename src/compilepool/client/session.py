@@ -252,18 +252,18 @@ class Session:
     def _start_supervisor(self) -> None:
         if self._snapshot is None:
             self._snapshot = Snapshot(self._options)
+        config = self._snapshot.config
+        self._supervisor = SupervisorProcess(self._snapshot.env, config.python_flags)
+        # All that follows is done while that starts.
         if self._options.keep_crashes and self._inbox.keeper is None:
             self._inbox.keeper = CrashKeeper(self._snapshot, self._startup, self._inbox.end_failed)
-        config = self._snapshot.config.payload()
+        payload = config.payload()
         try:
-            self._supervisor = SupervisorProcess(
-                self._snapshot.env, self._snapshot.config.python_flags
-            )
-            message = config.message(Kind.CONFIGURE)
+            message = payload.message(Kind.CONFIGURE)
             startup = () if self._startup is None else (self._startup.fd,)
             self._send(message._replace(fds=message.fds + startup))
         finally:
-            config.close()
+            payload.close()
 
     def _drop_supervisor(self) -> None:
         supervisor, self._supervisor, self._reader = self._supervisor, None, None

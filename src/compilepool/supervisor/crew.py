@@ -33,7 +33,7 @@ from compilepool.wire.payloads import Payload, of_message
 from compilepool.wire.snapshot import JobSnapshot
 from compilepool.wire.submission import JobTerms
 
-_PACKETS_PER_WAKE = 8
+_PACKETS_PER_WAKE = 32
 _WORKERS_EXIT_S = 1.0
 _ORDERLY_EXIT_S = 2.0
 _CRASH_HEAD = CRASH_HEAD.encode()

@@ -11,7 +11,7 @@ from compilepool.wire.light_typing import Generic
 SHORT_JOB_S = 0.005
 """Seconds. Beyond it a round trip to the supervisor is no part of a job's time worth saving."""
 
-MAX_AHEAD = 8
+MAX_AHEAD = 16
 """So many jobs may wait in a busy worker's socket: it then seldom has to be woken up."""
 
 

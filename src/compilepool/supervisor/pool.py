@@ -36,7 +36,7 @@ from compilepool.wire.payloads import Payload, check_payload, lacks_descriptor
 from compilepool.wire.submission import JobTerms, env_as_json
 from compilepool.wire.usage import NO_USAGE, replace_usage, result_message, usage_of
 
-_AHEAD_LIMIT = 16 * 1024  # bytes; as many jobs as may go ahead always fit a send buffer
+_AHEAD_LIMIT = 8 * 1024  # bytes; as many jobs as may go ahead always fit a send buffer
 _SEND_AGAIN_S = 0.005
 _SPIN_S = 0.0001  # to wake up a process that sleeps takes 20 to 50 us, twice for each job
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from compilepool.wire.light_typing import Any, NamedTuple
 from compilepool.wire.messages import ProtocolError
 from compilepool.wire.payloads import INLINE_LIMIT, Payload, Unpacked, pack
@@ -58,6 +56,8 @@ class PoolConfig(NamedTuple):
 
     def payload(self, *, inline_limit: int = INLINE_LIMIT) -> Payload:
         """This configuration as a payload, of any length; see `payloads.pack`."""
+        import json  # not at the top: the supervisor is on its way when the client gets here
+
         return pack([[json.dumps(self._asdict()).encode()]], inline_limit=inline_limit)
 
     @classmethod
@@ -67,6 +67,8 @@ class PoolConfig(NamedTuple):
         Raises:
             ProtocolError: there is none.
         """
+        import json
+
         with Unpacked(payload) as unpacked:
             # It may be a memfd of any size, with nothing in it.
             data = b"" if unpacked.stream_size > _SIZE_LIMIT else bytes(unpacked.stream)

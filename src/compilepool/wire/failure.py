@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from enum import StrEnum
 
@@ -88,6 +87,8 @@ class Failure(NamedTuple):
 
     def payload(self) -> Payload:
         """What the FAILED message for a job carries."""
+        import json
+
         return pack([[json.dumps(self._asdict()).encode()]])
 
     @classmethod

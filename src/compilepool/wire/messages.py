@@ -7,7 +7,6 @@ belong to its messages in order. Bodies are opaque here, and to the supervisor, 
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Iterable
 from enum import IntEnum
@@ -135,6 +134,8 @@ class Message(NamedTuple):
 
 def json_message(kind: Kind, body: dict[str, Any], *, id: int = 0) -> Message:
     """A message with a JSON body; a body too long for a packet loses the ends of its strings."""
+    import json
+
     data = json.dumps(body).encode()
     if len(data) > MAX_BODY // 2:
         body = {key: v[: MAX_BODY // 32] if isinstance(v, str) else v for key, v in body.items()}
@@ -154,6 +155,8 @@ def log_message(level: Level, source: str, text: str) -> Message:
 
 def read_json(body: bytes) -> dict[str, Any]:
     """The JSON object in `body`. Raises `ProtocolError` if it holds none."""
+    import json
+
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from compilepool.wire.light_typing import NamedTuple
 from compilepool.wire.messages import ProtocolError
 from compilepool.wire.payloads import Payload, Unpacked, pack
@@ -65,11 +63,15 @@ class PoolPeek(NamedTuple):
 
     def payload(self) -> Payload:
         """What the PEEKED message carries."""
+        import json
+
         return pack([[json.dumps(self).encode()]])
 
     @classmethod
     def of_payload(cls, payload: Payload) -> PoolPeek:
         """What is in a payload, which is closed. Raises `ProtocolError` if that is none."""
+        import json
+
         with Unpacked(payload) as unpacked:
             data = bytes(unpacked.stream)
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 import struct
 
@@ -125,11 +124,15 @@ def env_as_json(env: tuple[tuple[str, str | None], ...]) -> bytes:
 
     A variable need not be valid Unicode: the file system's encoding makes surrogates of the rest.
     """
+    import json
+
     return json.dumps(env).encode()
 
 
 @functools.lru_cache(_CACHED)
 def _env_of_json(data: bytes) -> tuple[tuple[str, str | None], ...]:
+    import json
+
     try:
         return tuple((str(name), value) for name, value in json.loads(data))
     except (ValueError, TypeError, RecursionError):
@@ -138,11 +141,15 @@ def _env_of_json(data: bytes) -> tuple[tuple[str, str | None], ...]:
 
 @functools.lru_cache(_CACHED)
 def _terms_as_json(terms: JobTerms) -> bytes:
+    import json
+
     return json.dumps(terms._asdict()).encode()
 
 
 @functools.lru_cache(_CACHED)
 def _terms_of_json(data: bytes) -> JobTerms:
+    import json
+
     try:
         fields = json.loads(data)
         terms = JobTerms(**{**fields, "env": tuple((name, value) for name, value in fields["env"])})

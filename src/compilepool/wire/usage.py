@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Sequence
@@ -106,11 +105,15 @@ def phases_text(phases: Sequence[tuple[str, float]]) -> str:
 
     Names have some 100 bytes at most, so this has less than 64 KiB.
     """
+    import json
+
     return json.dumps(phases[:_MAX_PHASES], ensure_ascii=False) if phases else ""
 
 
 def phases_of_text(text: str) -> list[tuple[str, float]]:
     """The inverse; nothing if it is none."""
+    import json
+
     if not text:
         return []
     try:
