@@ -48,6 +48,29 @@ def test_the_supervisor_imports_the_standard_library_and_wire_only() -> None:
     assert others <= set(sys.stdlib_module_names)
 
 
+def modules_after(*command: str) -> set[str]:
+    """The modules that a Python process has when it has run `command`, which is code."""
+    code = "; ".join([*command, "import os, sys; print(*sys.modules, flush=True); os._exit(0)"])
+    return set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
+
+
+def test_what_takes_long_to_import_is_not_there_before_the_first_result() -> None:
+    slow = {"typing", "dataclasses", "inspect", "socket", "multiprocessing", "tempfile"}
+    pool = "from compilepool import CompilePool; pool = CompilePool(1)"
+    client = modules_after(pool, "assert pool.submit(abs, -1).result() == 1")
+    assert "compilepool.client.inbox" in client
+    assert not client & {*slow, "ctypes"}
+    assert not modules_after("import compilepool.forkserver.server") & slow
+    assert not modules_after("import compilepool.supervisor.supervisor") & slow
+
+
+def test_the_supervisor_imports_next_to_nothing_before_it_starts_the_fork_server() -> None:
+    code = f"import sys; sys.path.append({str(PACKAGE.parent)!r});"
+    modules = imported_by("-I", "-S", "-c", code + "import compilepool.supervisor.start")
+    assert "compilepool.supervisor.forkserver_start" in modules
+    assert not modules & {"collections", "contextlib", "ctypes", "enum", "re", "signal", "socket"}
+
+
 def test_the_processes_can_be_told_apart_and_the_supervisor_has_one_thread() -> None:
     with CompilePool(2) as pool:
         worker = pool.submit(os.getpid).result(PATIENCE_S)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Any
+from compilepool.wire.light_typing import Any
 
 
 class Condition(threading.Condition):
