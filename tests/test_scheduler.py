@@ -37,7 +37,7 @@ from compilepool.supervisor.staffing import MAX_IDLE_DEATHS, StaffingPolicy
 from tests.settling import Settling
 
 NOW = 100.0
-SOON = NOW + SHORT_JOB_S / 10
+SOON = NOW + SHORT_JOB_S / (2 * MAX_AHEAD)
 LATE = NOW + SHORT_JOB_S * 2
 
 
@@ -1483,7 +1483,8 @@ class Pool(RuleBasedStateMachine):
     def let_all_end(self) -> None:
         """With an idle timer by itself, else when it is told to."""
         has_timer = self.policy.idle_timeout_s is not None and not self.policy.min_workers
-        if not has_timer or self.was_told_to_quiesce:
+        # A broken pool that was told to goes on sleeping, whatever is submitted.
+        if not has_timer or self.was_told_to_quiesce or self.is_broken:
             self.quiesce(keeps_fork_server=False)
         for _ in range(10 * self.max_workers + MAX_IDLE_DEATHS):
             if not self.has_fork_server:
