@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+
 from compilepool.wire.light_typing import Any
 
 
