@@ -1088,7 +1088,7 @@ class Pool(RuleBasedStateMachine):
             self.scheduler.submit(
                 job, may_go_ahead=may_go_ahead, priority=priority, retries=retries
             )
-            self.was_told_to_quiesce = False
+            self.was_told_to_quiesce &= self.is_broken  # then it fails, and wakes nobody
         self.perform(self.scheduler.settle(self.now))
 
     @precondition(lambda self: self.scheduler.unfinished)
@@ -1127,7 +1127,7 @@ class Pool(RuleBasedStateMachine):
     @rule()
     def warm_up(self) -> None:
         is_doing_well = not self.starts_that_fail
-        self.was_told_to_quiesce = False
+        self.was_told_to_quiesce &= self.is_broken
         self.perform(self.scheduler.warm_up(self.now))
         if is_doing_well and not self.is_broken:
             assert not self.has_room()
@@ -1483,8 +1483,7 @@ class Pool(RuleBasedStateMachine):
     def let_all_end(self) -> None:
         """With an idle timer by itself, else when it is told to."""
         has_timer = self.policy.idle_timeout_s is not None and not self.policy.min_workers
-        # A broken pool that was told to goes on sleeping, whatever is submitted.
-        if not has_timer or self.was_told_to_quiesce or self.is_broken:
+        if not has_timer or self.was_told_to_quiesce:
             self.quiesce(keeps_fork_server=False)
         for _ in range(10 * self.max_workers + MAX_IDLE_DEATHS):
             if not self.has_fork_server:
