@@ -287,3 +287,17 @@ def test_descriptors_are_given_back_when_workers_go() -> None:
             assert isinstance(pool.submit(os.abort).exception(PATIENCE_S), WorkerCrashed)
         pool.submit(abs, 1).result(PATIENCE_S)
         assert wait_until(lambda: count() == before)
+
+
+def test_many_short_jobs_ahead_of_each_other_get_their_own_output(pool: CompilePool) -> None:
+    def speak(number: int) -> None:
+        if number % 3:
+            print(f"{number:03}" * (number * 200))  # more than a pipe holds, mostly
+
+    for _ in range(20):
+        pool.submit(abs, -1).result(PATIENCE_S)
+    jobs = [pool.submit(speak, number) for number in range(150)]
+    for number, job in enumerate(jobs):
+        job.result(PATIENCE_S)
+        said = f"{number:03}" * (number * 200) + "\n" if number % 3 else ""
+        assert job.record.log == said[-KEPT:]

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _BURY_S = 5.0
 _TERMINATE_S = 0.5
-_PLENTY_FOR_WORKER = 16
+PLENTY_FOR_WORKER = 16
 """Jobs. If there are more than that for each worker, the supervisor can do without the next."""
 
 _KEEP_S = 10.0  # for crash folders that are being written
@@ -95,7 +95,7 @@ class Session:
         self._is_closing = False
         self._is_terminated = False
         self._is_cancelling = False
-        self._plenty = MAX_HELD + _PLENTY_FOR_WORKER * self.max_workers
+        self._plenty = MAX_HELD + PLENTY_FOR_WORKER * self.max_workers
         self._are_alike = True  # the priorities of all jobs until now
         end_with_process(self)
 
