@@ -9,7 +9,6 @@ import select
 from collections.abc import Callable
 
 from compilepool.client import outcomes
-from compilepool.client.crash_keeper import CrashKeeper, without_report
 from compilepool.client.dumps import Dumps
 from compilepool.client.jobs import Job, JobTable
 from compilepool.client.launcher import SupervisorProcess
@@ -18,11 +17,15 @@ from compilepool.client.staff import Staff
 from compilepool.errors import CompilePoolError
 from compilepool.wire.channel import handle_each, refuse
 from compilepool.wire.failure import Cause, Failure, describe
+from compilepool.wire.light_typing import TYPE_CHECKING
 from compilepool.wire.messages import Kind, Message, ProtocolError, Readiness, read_json
 from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
 from compilepool.wire.peek import PoolPeek
 from compilepool.wire.serializers import Serializer
 from compilepool.wire.usage import Usage, read_usage
+
+if TYPE_CHECKING:
+    from compilepool.client.crash_keeper import CrashKeeper
 
 _log = logging.getLogger(__name__)
 
@@ -202,6 +205,8 @@ class Inbox:
 
             error = failures.error_of(failure, job.name, job.future.record.log)
         except Exception as reason:  # noqa: BLE001 - whatever it is, the job must end
+            from compilepool.client.crash_keeper import without_report
+
             error = without_report(job, reason)
         self.end_failed(job, failure, error)
 
@@ -248,6 +253,7 @@ def _import_rest() -> None:
     """Import what failures need, while nobody waits: later there may be no descriptor for it."""
     with contextlib.suppress(ImportError, OSError, RuntimeError):  # the last: at interpreter exit
         import compilepool.client.crash_folder
+        import compilepool.client.crash_keeper
         import compilepool.client.failures
         import compilepool.worker_crashed  # noqa: F401
 

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
+import functools
 import os
 import select
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from compilepool.client.cpus import workers_of
 from compilepool.client.pool_env import environment_of_pool
 from compilepool.options import PoolOptions
-from compilepool.units import bytes_of
 from compilepool.wire import kernel
 from compilepool.wire.channel import Channel
-from compilepool.wire.config import PoolConfig
-from compilepool.wire.libdw import find_libdw
-from compilepool.wire.light_typing import Protocol
+from compilepool.wire.light_typing import TYPE_CHECKING, Protocol
 from compilepool.wire.messages import MAX_PACKET, Kind, Message, Shutdown, encode
 from compilepool.wire.spawn import process_command, spawn
+
+if TYPE_CHECKING:
+    from compilepool.wire.config import PoolConfig
 
 MAX_HELD = 32
 """So many messages wait to be sent with others, at most."""
@@ -47,70 +46,21 @@ class Snapshot:
 
     Attributes:
         env: the environment.
-        config: the rest, with the pool's options.
+        python_flags: interpreter flags, for the processes that run user code.
     """
 
     def __init__(self, options: PoolOptions) -> None:
-        try:
-            cwd = os.getcwd()
-        except OSError:
-            cwd = ""
-        max_workers = workers_of(options)
-        self.env = environment_of_pool(os.environ, options.env, max_workers)
-        self.config = PoolConfig(
-            max_workers=max_workers,
-            start_method=options.start_method,
-            preload=list(options.preload),
-            # As multiprocessing does, for the processes that run user code.
-            python_flags=subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined] # typeshed
-            sys_path=_absolute(
-                (os.fsdecode(path) for path in sys.path if isinstance(path, str | os.PathLike)), cwd
-            ),
-            argv=[str(argument) for argument in getattr(sys, "argv", None) or [""]],
-            cwd=cwd,
-            capture=options.capture,
-            log_dir=os.path.abspath(options.log_dir) if options.log_dir is not None else "",
-            native_tracebacks=options.native_tracebacks,
-            libdw=find_libdw(),
-            nice=options.nice,
-            cpus=_cpus(options),
-            pin_workers=options.pin_workers,
-            min_workers=min(options.min_workers, max_workers),
-            idle_timeout_s=options.idle_timeout,
-            max_jobs_per_worker=options.max_jobs_per_worker,
-            max_worker_memory=_bytes_or_none(options.max_worker_memory),
-            log_level=_log_level(),
-        )
+        self._options = options
+        self.env = environment_of_pool(os.environ, options.env, workers_of(options))
+        # As multiprocessing does, for the processes that run user code.
+        self.python_flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined] # typeshed
 
+    @functools.cached_property
+    def config(self) -> PoolConfig:
+        """The rest, with the pool's options; made when the supervisor is on its way."""
+        from compilepool.client.pool_config import config_of
 
-def _log_level() -> int:
-    """The lowest level that some logger of ours wants to hear of, as they are now."""
-    names = [name for name in logging.root.manager.loggerDict if name.startswith("compilepool.")]
-    return min(logging.getLogger(name).getEffectiveLevel() for name in ["compilepool", *names])
-
-
-def _bytes_or_none(size: int | str | None) -> int | None:
-    return None if size is None else bytes_of(size)
-
-
-def _cpus(options: PoolOptions) -> tuple[int, ...]:
-    if options.cpus is not None:
-        return tuple(sorted(set(options.cpus)))
-    return tuple(sorted(os.sched_getaffinity(0))) if options.pin_workers else ()
-
-
-def _absolute(paths: Iterable[str], cwd: str) -> list[str]:
-    """The entries of `sys.path` that mean the same wherever a process stands, a replay's included.
-
-    "" is the working directory there. An entry that names nothing is left as it is: it may be one
-    that only a hook in `sys.path_hooks` understands, as those of editable installs.
-    """
-
-    def absolute(path: str) -> str:
-        place = os.path.join(cwd, path) if path else cwd
-        return place if os.path.exists(place) else path
-
-    return [place for path in paths if (place := absolute(path))]
+        return config_of(self._options, self.python_flags)
 
 
 class SupervisorProcess:

@@ -78,7 +78,7 @@ def replay(crash: KeptCrash, tell: Callable[[str], object]) -> CompileFuture[Any
         options.check()
         snapshot = Snapshot(options)
         snapshot.env = dict(os.environ)  # with nothing of this pool's own
-        snapshot.config = snapshot.config._replace(python_flags=config.python_flags)
+        snapshot.python_flags = config.python_flags
         session = Session(options, snapshot=snapshot, startup=startup)
         unused.pop_all()
     try:

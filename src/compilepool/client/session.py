@@ -10,7 +10,6 @@ import threading
 import time
 
 from compilepool.client.cpus import workers_of
-from compilepool.client.crash_keeper import CrashKeeper
 from compilepool.client.dumps import Dumps
 from compilepool.client.endings import end_with_process
 from compilepool.client.future import CompileFuture
@@ -252,12 +251,14 @@ class Session:
     def _start_supervisor(self) -> None:
         if self._snapshot is None:
             self._snapshot = Snapshot(self._options)
-        config = self._snapshot.config
-        self._supervisor = SupervisorProcess(self._snapshot.env, config.python_flags)
+        snapshot = self._snapshot
+        self._supervisor = SupervisorProcess(snapshot.env, snapshot.python_flags)
         # All that follows is done while that starts.
         if self._options.keep_crashes and self._inbox.keeper is None:
-            self._inbox.keeper = CrashKeeper(self._snapshot, self._startup, self._inbox.end_failed)
-        payload = config.payload()
+            from compilepool.client.crash_keeper import CrashKeeper
+
+            self._inbox.keeper = CrashKeeper(snapshot, self._startup, self._inbox.end_failed)
+        payload = snapshot.config.payload()
         try:
             message = payload.message(Kind.CONFIGURE)
             startup = () if self._startup is None else (self._startup.fd,)
