@@ -536,6 +536,7 @@ def test_a_configuration_larger_than_any_is_refused_before_it_is_read() -> None:
         st.floats(0, 1e6),
         st.integers(0, 1 << 50),
         st.booleans(),
+        limit=st.floats(0, 1e6),
         usage=st.just(Usage(1.0, 2.0, 0.5, 1 << 40, 77, 2, 1 << 41, '[["parse", 1.5]]')),
     )
 )

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, as_completed
@@ -111,7 +112,7 @@ def _temporary_triton_files() -> Iterator[None]:
     And their other temporary files: a ptxas that is killed leaves its input.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="compilepool-demo-", ignore_cleanup_errors=True) as root,
+        _temporary_folder() as root,
         _environment(
             TRITON_CACHE_DIR=os.path.join(root, "cache"), TMPDIR=root, TRITON_INTERPRET="0"
         ),
@@ -157,3 +158,12 @@ def outcome_of(error: BaseException) -> str:
     if isinstance(error, CompilePoolError):
         return first_line
     return f"raised {type(error).__name__}: {first_line}"
+
+
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    # A Ctrl-C just when it is there, and nobody knows of it yet, would leave it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return tempfile.TemporaryDirectory(prefix="compilepool-demo-", ignore_cleanup_errors=True)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
