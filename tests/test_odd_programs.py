@@ -111,11 +111,15 @@ with CompilePool(1) as pool:
     future = pool.submit(bytes, 100_000)  # it cannot come before the limit is reached ...
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
     held = []
-    try:
-        while True:
-            held.append(os.dup(0))
-    except OSError:
-        pass
+    def use_all():
+        try:
+            while True:
+                held.append(os.dup(0))
+        except OSError:
+            pass
+    use_all()
+    future.exception({PATIENCE_S})
+    use_all()  # if it has come nevertheless, it has given back its descriptor
     error = pool.submit(bytes, 100_000).exception({PATIENCE_S})  # ... this one for sure
     for fd in held:
         os.close(fd)
