@@ -16,7 +16,13 @@ class Settling(Scheduler[str]):
         return self.settle(now)
 
     def job_finished(
-        self, worker: int, job: int, now: float, *, is_outgrown: bool = False
+        self,
+        worker: int,
+        job: int,
+        now: float,
+        *,
+        is_outgrown: bool = False,
+        took_s: float = 0.0,
     ) -> list[Action[str]]:
-        actions = super().job_finished(worker, job, now, is_outgrown=is_outgrown)
+        actions = super().job_finished(worker, job, now, is_outgrown=is_outgrown, took_s=took_s)
         return actions + self.settle(now)

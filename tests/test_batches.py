@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
+from collections import Counter
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -151,3 +154,69 @@ with CompilePool(1) as pool:
 """
     command = [sys.executable, "-c", program]
     assert subprocess.check_output(command, text=True, timeout=PATIENCE_S) == "True\n"
+
+
+def test_a_signal_while_jobs_are_sent_loses_no_other(tmp_path: Path) -> None:
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    with CompilePool(1) as pool:
+        pool.submit(abs, -1).result(PATIENCE_S)
+        supervisor = pool_process("supervisor")
+        before = signal.signal(signal.SIGALRM, interrupt)
+        os.kill(supervisor, signal.SIGSTOP)  # so that its socket fills up
+        go_on = threading.Timer(0.6, os.kill, (supervisor, signal.SIGCONT))
+        go_on.start()
+        jobs: list[CompileFuture[int]] = []
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            with contextlib.suppress(Interrupted):
+                while True:
+                    jobs.append(pool.submit(abs, -len(jobs)))
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+            go_on.join()
+        assert len(jobs) > PLENTY
+        assert [job.result(PATIENCE_S) for job in jobs] == list(range(len(jobs)))
+
+
+def test_jobs_are_not_held_back_while_a_callback_takes_long(tmp_path: Path) -> None:
+    """The only one that would send them is the thread that calls it."""
+    in_callback, go_on = threading.Event(), threading.Event()
+
+    def callback(_: object) -> None:
+        in_callback.set()
+        go_on.wait(PATIENCE_S)
+
+    with CompilePool(1) as pool, Gate(tmp_path / "gate") as gate:
+        first = a_job_that_waits(pool, gate)
+        first.add_done_callback(callback)
+        rest = [pool.submit(abs, -1) for _ in range(PLENTY + MAX_HELD // 2)]
+        assert is_held(pool)
+        gate.open()
+        assert in_callback.wait(PATIENCE_S)
+        assert not is_held(pool)
+        rest += [pool.submit(abs, -1) for _ in range(3)]
+        assert not is_held(pool)
+        go_on.set()
+        assert all(job.result(PATIENCE_S) == 1 for job in rest)
+
+
+def test_what_is_ahead_of_one_worker_is_shared_out_when_others_are_idle() -> None:
+    """Jobs that are not as short as the last one was, and yet end before they are called long."""
+
+    def work() -> int:
+        time.sleep(0.003)
+        return os.getpid()
+
+    with CompilePool(4) as pool:
+        assert pool.wait_ready(PATIENCE_S)
+        for _ in range(10):
+            pool.submit(abs, -1).result(PATIENCE_S)
+        jobs = [pool.submit(work) for _ in range(48)]
+        pids = Counter(job.result(PATIENCE_S) for job in jobs)
+    assert max(pids.values()) <= 24

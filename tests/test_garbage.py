@@ -171,7 +171,6 @@ NONSENSE = {
     "terms cut": encode(Message(Kind.SUBMIT, 1, 0, Form.INLINE, b"\0\0\xff\0\0\0{}")),
     "no terms": encode(Message(Kind.SUBMIT, 1, 0, Form.INLINE, b"\0\0\x02\0\0\0[]")),
     "wrong terms": encode(submit_message(1, "job", Payload(Form.INLINE, b"x"), WRONG_TERMS)),
-    "submitted twice": encode(submit_message(1, "job", Payload(Form.INLINE, b"x"))) * 2,
     "configured twice": encode(small_config().payload().message(Kind.CONFIGURE)) * 2,
 }
 

@@ -133,6 +133,39 @@ def test_the_longer_jobs_take_the_fewer_go_ahead() -> None:
     assert scheduler.submit(4, NOW, may_go_ahead=True) == []
 
 
+def test_how_long_a_job_ran_is_known_even_if_its_end_is_heard_late_with_others() -> None:
+    scheduler = with_a_job_ahead()
+    scheduler.job_finished(1, 1, NOW + 1)
+    scheduler.submit(3, NOW + 1, may_go_ahead=True)
+    scheduler.job_finished(1, 2, NOW + 1, took_s=SHORT_JOB_S / 2)
+    assert [scheduler.submit(job, NOW + 1, may_go_ahead=True) for job in (4, 5, 6)] == [
+        *([SendJob(1, 4)], [SendJob(1, 5)], []),
+    ]
+
+
+def test_what_waits_ahead_elsewhere_is_taken_back_when_somebody_is_idle() -> None:
+    scheduler = with_ready_workers(2)
+    scheduler.submit(0, NOW, may_go_ahead=True)
+    scheduler.job_finished(2, 0, SOON)
+    for job in range(1, 7):
+        scheduler.submit(job, NOW, may_go_ahead=True)  # to each of them in turn
+    assert scheduler.job_finished(2, 1, SOON) == []
+    assert scheduler.job_finished(2, 3, SOON) == []
+    assert scheduler.job_finished(2, 5, SOON, took_s=SHORT_JOB_S / 2) == [TakeBack(1)]
+    assert scheduler.taken_back(1, [4, 6], SOON) == [SendJob(2, 4), SendJob(1, 6)]
+
+
+def test_while_others_start_nobody_has_more_than_one_job_ahead() -> None:
+    scheduler = with_ready_workers(1, max_workers=2)
+    scheduler.submit(0, NOW, may_go_ahead=True)
+    scheduler.job_finished(1, 0, SOON)
+    sent = [scheduler.submit(job, NOW, may_go_ahead=True) for job in range(1, 6)]
+    assert sent == [
+        *([SendJob(1, 1)], [StartWorker(2), SendJob(2, 2)], [SendJob(1, 3)], [], []),
+    ]
+    assert scheduler.worker_ready(2, NOW) == [SendJob(2, 4), SendJob(1, 5)]
+
+
 def test_jobs_go_ahead_to_all_busy_workers_alike() -> None:
     scheduler = with_ready_workers(2)
     scheduler.submit(0, NOW, may_go_ahead=True)

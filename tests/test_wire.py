@@ -12,6 +12,7 @@ import socket
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -899,7 +900,7 @@ def test_a_memfd_is_written_again_when_it_has_been_read() -> None:
         assert unpack(third) == [b"z" * 70_000]
 
 
-@pytest.mark.parametrize("size", [100_000, 5 << 20])
+@pytest.mark.parametrize("size", [100_000, 3 << 20])
 def test_only_so_many_memfds_are_kept_and_no_large_ones(size: int) -> None:
     spares = Spares(2)
     fds = [pack(large(b"x", size), spares=spares).fd for _ in range(4)]
@@ -909,3 +910,31 @@ def test_only_so_many_memfds_are_kept_and_no_large_ones(size: int) -> None:
     assert kept == (fds[2:] if size == 100_000 else [])
     spares.close()
     assert not any(is_open(fd) for fd in fds)
+
+
+def test_a_file_that_has_the_number_of_a_spare_is_left_alone(tmp_path: Path) -> None:
+    spares = Spares(2)
+    for fd in [pack(large(b"x"), spares=spares).fd for _ in range(2)]:
+        spares.put(fd, is_read=True)
+        os.close(fd)
+        path = tmp_path / str(fd)
+        path.write_bytes(b"data of the user's")
+        assert os.open(path, os.O_RDWR) == fd
+        spares.put(fd, is_read=True)
+    assert spares.take() == -1
+    spares.close()
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == b"data of the user's"
+        os.close(int(path.name))
+
+
+def test_a_forked_child_takes_no_spare() -> None:
+    with contextlib.closing(Spares(1)) as spares:
+        spares.put(pack(large(b"x"), spares=spares).fd, is_read=True)
+        pid = os.fork()
+        if pid == 0:
+            os._exit(spares.take() != -1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        fd = spares.take()
+        assert fd >= 0
+        os.close(fd)

@@ -109,11 +109,3 @@ def supervisor_died(job: str, exitcode: int | None, *, was_resubmitted: bool) ->
         f"the supervisor {died(exitcode)} under job {job!r}{after};"
         " find out what ends it, and submit the job again"
     )
-
-
-def of_another_process(job: str) -> PoolClosed:
-    """The error for a future in a process that was forked from the one that submitted its job."""
-    return PoolClosed(
-        f"job {job!r} belongs to the process that submitted it, which this one was forked from;"
-        " make a new pool here"
-    )

@@ -17,7 +17,7 @@ from compilepool.client.staff import Staff
 from compilepool.errors import CompilePoolError
 from compilepool.wire.channel import handle_each, refuse
 from compilepool.wire.failure import Cause, Failure, describe
-from compilepool.wire.light_typing import TYPE_CHECKING
+from compilepool.wire.light_typing import TYPE_CHECKING, Any
 from compilepool.wire.messages import Kind, Message, ProtocolError, Readiness, read_json
 from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
 from compilepool.wire.peek import PoolPeek
@@ -68,6 +68,8 @@ class Inbox:
         self.keeper: CrashKeeper | None = None
         """Makes crash folders; None: there are none."""
         self.poisoned = PoisonedKeys()
+        self.is_in_callback = False
+        """Whether the reader runs callbacks of a future."""
         self.idle_memory = 0
         """Bytes that a worker takes that has no job; 0 if that is not known yet."""
 
@@ -208,7 +210,7 @@ class Inbox:
             from compilepool.client.crash_keeper import without_report
 
             error = without_report(job, reason)
-        self.end_failed(job, failure, error)
+        self._end(job, lambda error: self.end_failed(job, failure, error), error)
 
     def end_failed(self, job: Job, failure: Failure, error: CompilePoolError) -> None:
         """End the future of a job, which is not in the table any more. Any thread.
@@ -244,14 +246,26 @@ class Inbox:
             what = f"job {job.name!r} has ended, but its outcome could not be read here"
             error = CompilePoolError(f"{what}: {describe(reason)}")
         if error is not None:
-            job.end_with_error(error)
+            self._end(job, job.end_with_error, error)
         else:
-            job.end_with_result(result)
+            self._end(job, job.end_with_result, result)
+
+    def _end(self, job: Job, end: Callable[[Any], None], outcome: Any) -> None:
+        """End a future here, where a callback may take long."""
+        if not job.future._done_callbacks:
+            end(outcome)
+            return
+        self.is_in_callback = True
+        self._send_held()
+        try:
+            end(outcome)
+        finally:
+            self.is_in_callback = False
 
 
 def _import_rest() -> None:
     """Import what failures need, while nobody waits: later there may be no descriptor for it."""
-    with contextlib.suppress(ImportError, OSError, RuntimeError):  # the last: at interpreter exit
+    with contextlib.suppress(Exception):  # it would be imported when it is needed
         import compilepool.client.crash_folder
         import compilepool.client.crash_keeper
         import compilepool.client.failures

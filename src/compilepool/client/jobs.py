@@ -12,7 +12,7 @@ from compilepool.client.future import CompileFuture
 from compilepool.observe.observer import Observer
 from compilepool.wire.light_typing import Any
 from compilepool.wire.payloads import Payload
-from compilepool.wire.spares import Spares, mark_read
+from compilepool.wire.spares import Spares
 from compilepool.wire.submission import DEFAULT_TERMS, JobTerms
 
 _MAX_HELD_FDS = 64
@@ -135,7 +135,9 @@ class JobTable:
 
     def items(self) -> list[tuple[int, Job]]:
         """All jobs, as they are now."""
-        return list(self._jobs.items())
+        # Not of `items()`: that makes tuples, so garbage may be collected, finalizers run, and the
+        # dict change meanwhile.
+        return [(id, job) for id in list(self._jobs) if (job := self._jobs.get(id)) is not None]
 
     def add(
         self,
@@ -178,9 +180,7 @@ class JobTable:
     def reuse(self, payload: Payload) -> None:
         """The call of a job that has ended by itself, and was popped: nobody reads it any more."""
         if payload.fd >= 0:
-            with contextlib.suppress(OSError):  # some programs close all that they find
-                mark_read(payload.fd)
-                self.spares.put(payload.fd)
+            self.spares.put(payload.fd, is_read=True)
 
     def id_of(self, future: CompileFuture[Any]) -> int | None:
         """The job of a future; None if it has ended, or is none of this pool's."""

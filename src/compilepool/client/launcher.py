@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 MAX_HELD = 32
 """So many messages wait to be sent with others, at most."""
 
+SMALL = MAX_PACKET // (2 * MAX_HELD)
+"""Bytes of the body of a message that may wait."""
+
 _IN_FLIGHT_S = 5.0
 
 
@@ -91,18 +94,17 @@ class SupervisorProcess:
         self.exitcode: int | None = None
         self.is_buried = threading.Event()
         self._held: list[bytes] = []
-        self._held_size = 0
 
     def hold(self, message: Message) -> bool:
-        """Send a message, which has no descriptors, with those before or after it; as `send`.
+        """Send a message with those before or after it; as `send`.
 
-        Who calls this has `flush` called before long.
+        Who calls this sees to it that `flush` is called.
+
+        Args:
+            message: one without descriptors, and with `SMALL` bytes at most.
         """
-        packet = encode(message)
-        is_alive = self._held_size + len(packet) <= MAX_PACKET or self.flush()
-        self._held.append(packet)
-        self._held_size += len(packet)
-        return is_alive and (len(self._held) < MAX_HELD or self.flush())
+        self._held.append(encode(message))
+        return len(self._held) < MAX_HELD or self.flush()
 
     @property
     def has_held(self) -> bool:
@@ -110,13 +112,20 @@ class SupervisorProcess:
         return bool(self._held)
 
     def flush(self) -> bool:
-        """Send what is held; as `send`."""
-        if not self._held:
-            return True
-        packet = b"".join(self._held)
-        self._held.clear()
-        self._held_size = 0
-        return self._send_packet(packet, ())
+        """Send what is held; as `send`.
+
+        Whatever a signal handler raises, or sends itself, while this waits: nothing is lost, and
+        the order is kept. At worst something is sent twice, which the supervisor ignores.
+        """
+        try:
+            while held := self._held[:]:
+                if self.channel.send_packet(b"".join(held), (), wait=False):
+                    del self._held[: len(held)]
+                elif not self._wait_for_room():
+                    return False
+        except ConnectionError:
+            return False
+        return True
 
     def send(self, message: Message) -> bool:
         """Send a message, waiting for room as long as the supervisor lives.
@@ -133,11 +142,7 @@ class SupervisorProcess:
         deadline = 0.0
         try:
             while not self.channel.send_packet(packet, fds, wait=False):
-                poll = select.poll()
-                poll.register(self.channel.fileno(), select.POLLOUT)
-                # Its end does not wake us where some other process has a copy of its socket.
-                poll.register(self.pidfd, select.POLLIN)
-                if any(fd == self.pidfd for fd, _ in poll.poll()):
+                if not self._wait_for_room():
                     return False
                 # There is room, so it is the descriptors: nothing tells when there are fewer.
                 deadline = deadline or time.monotonic() + _IN_FLIGHT_S
@@ -147,6 +152,14 @@ class SupervisorProcess:
         except ConnectionError:
             return False
         return True
+
+    def _wait_for_room(self) -> bool:
+        """Wait until the socket takes something. False if the supervisor is dead."""
+        poll = select.poll()
+        poll.register(self.channel.fileno(), select.POLLOUT)
+        # Its end does not wake us where some other process has a copy of its socket.
+        poll.register(self.pidfd, select.POLLIN)
+        return all(fd != self.pidfd for fd, _ in poll.poll())
 
     def request_end(self) -> None:
         """Have it end at once, with all jobs. Never waits, and needs no lock: packets are whole."""

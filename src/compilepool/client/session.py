@@ -15,7 +15,13 @@ from compilepool.client.endings import end_with_process
 from compilepool.client.future import CompileFuture
 from compilepool.client.inbox import Inbox
 from compilepool.client.jobs import Job, JobTable
-from compilepool.client.launcher import MAX_HELD, Snapshot, SupervisorProcess, end_within_bound
+from compilepool.client.launcher import (
+    MAX_HELD,
+    SMALL,
+    Snapshot,
+    SupervisorProcess,
+    end_within_bound,
+)
 from compilepool.client.observers import Observers
 from compilepool.client.packing import not_sent, pack_call, pack_startup
 from compilepool.client.staff import Staff
@@ -45,7 +51,8 @@ _log = logging.getLogger(__name__)
 class Session:
     """What a `CompilePool` does, without the pool object, whose garbage collection ends it.
 
-    The lock of its job table guards all its state.
+    The lock of its job table guards all its state, but for the table, from which jobs are taken
+    without.
 
     Args:
         options: the pool's.
@@ -195,15 +202,15 @@ class Session:
 
         The other threads are not in this process, so their locks may be held for ever.
         """
-        from compilepool.client import failures
-
         futures = self._jobs.abandon()
         supervisor, self._supervisor, self._reader = self._supervisor, None, None
         if supervisor is not None:
             supervisor.close()
         self._is_closing = True
         for future, name in futures:
-            future._abandon(failures.of_another_process(name))
+            # Nothing is imported here: another thread may have been at it, which is not in this
+            # process, and so never be done.
+            future._abandon(_of_another_process(name))
         self._inbox.poisoned.abandon()
         self.staff.warmth.abandon()
         if self._inbox.keeper is not None:
@@ -275,20 +282,25 @@ class Session:
 
     def _send_job(self, id: int, job: Job) -> bool:
         message = submit_message(id, job.name, job.payload, job.terms)
+        self._are_alike &= not job.terms.priority
         if not message.fds:
-            return self._send(message, hold=self._may_hold(job))
+            is_small = len(message.body) <= SMALL
+            is_sent = self._send(message, hold=is_small and self._may_hold())
+            if not self._may_hold():  # the reader may have ended all others meanwhile, and sleep
+                self._send_held()
+            return is_sent
         try:
             return self._send(message)
         finally:
             close_all(set(message.fds) - {job.payload.fd})
 
-    def _may_hold(self, job: Job) -> bool:
+    def _may_hold(self) -> bool:
         """Whether a job may wait here for others, because it would wait anyway.
 
-        For when the next one can begin, another one has ended, and that wakes the reader up.
+        For when the next one can begin, another one has ended, and that wakes the reader up, unless
+        that runs a callback of the user's.
         """
-        self._are_alike &= not job.terms.priority
-        return self._are_alike and len(self._jobs) > self._plenty
+        return self._are_alike and len(self._jobs) > self._plenty and not self._inbox.is_in_callback
 
     def _send_closing(self) -> None:
         if self._is_cancelling:
@@ -433,3 +445,11 @@ class Session:
             self._jobs.pop(id)
             failed.append((job, SupervisorDied(f"job {job.name!r} is lost: {why}")))
         return failed
+
+
+def _of_another_process(job: str) -> PoolClosed:
+    """The error for a future in a process that was forked from the one that submitted its job."""
+    return PoolClosed(
+        f"job {job!r} belongs to the process that submitted it, which this one was forked from;"
+        " make a new pool here"
+    )

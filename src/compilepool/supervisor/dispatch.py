@@ -34,7 +34,7 @@ class Dispatch(Generic[Cause]):
         """Why no worker can be started, if that is so."""
 
     def job_took(self, seconds: float) -> None:
-        """A job has ended, so long after it became the first of its worker's."""
+        """A job has ended that took so long."""
         # All that wait in one worker's socket should take no longer than a short job may.
         fitting = SHORT_JOB_S / seconds if seconds > 0 else MAX_AHEAD
         self.ahead = int(min(fitting, MAX_AHEAD))
@@ -59,6 +59,18 @@ class Dispatch(Generic[Cause]):
             now, unfinished=len(self._jobs), some_wait=self._jobs.some_wait
         )
 
+    def share_out(self) -> list[Action[Cause]]:
+        """When somebody is idle, and nothing else is left for him: what waits ahead elsewhere.
+
+        If that would take any time worth mentioning.
+        """
+        workers = self._workers
+        if workers.idle and self.ahead < MAX_AHEAD and not self._jobs.some_wait:
+            for worker in workers.unreported:
+                if len(workers[worker].jobs) > 2:
+                    return [TakeBack(worker)]
+        return []
+
     def _give_to_the_idle(self, actions: list[Action[Cause]], now: float) -> None:
         workers = self._workers
         while workers.idle and workers.may_run_more and self._jobs.next():
@@ -76,7 +88,9 @@ class Dispatch(Generic[Cause]):
 
     def _give_ahead(self, actions: list[Action[Cause]], now: float) -> None:
         """While jobs are short, a round trip to the supervisor would be much of their time."""
-        for waiting in range(1, self.ahead + 1):
+        # While others start, who is there already is not to have all.
+        most = min(self.ahead, 1) if self._workers.starting else self.ahead
+        for waiting in range(1, most + 1):
             for worker in self._workers.unreported:
                 state = self._workers[worker]
                 if len(state.jobs) > waiting or not state.may_have_more:

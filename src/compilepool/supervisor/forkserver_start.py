@@ -33,8 +33,17 @@ class ForkServerProcess:
         command = process_command([*python_flags, "-P"], _MODULE)
         # What shows in /proc/PID/fd.
         self.crash_fd = os.memfd_create("compilepool crash of fork server", os.MFD_CLOEXEC)
-        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        own_pidfd = os.pidfd_open(os.getpid())
+        try:
+            self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError:
+            os.close(self.crash_fd)
+            raise
+        try:
+            own_pidfd = os.pidfd_open(os.getpid())
+        except OSError:
+            self.discard()
+            theirs.close()
+            raise
         fds = (theirs.fileno(), own_pidfd, client_pidfd, self.crash_fd)
         try:
             self.pid = spawn([*command, str(os.getpid()), str(fd_limit)], os.environ, fds)

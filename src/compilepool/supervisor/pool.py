@@ -310,6 +310,7 @@ class Pool:
                 result.id,
                 time.monotonic(),
                 is_outgrown=usage.worker_bytes > 0,
+                took_s=usage.ended - usage.started,
             )
         except (KeyError, ValueError) as error:
             refuse(result, str(error))

@@ -159,7 +159,7 @@ class Scheduler(Generic[Cause]):
         """After one `submit` or `job_finished`, or several: who gets which job."""
         actions = self._dispatch.next_actions(now)
         self.max_queued = max(self.max_queued, self.queued)
-        return actions
+        return actions + self._dispatch.share_out()
 
     def cancel(self, job: Job, now: float) -> list[Action[Cause]]:
         """Nobody wants the job any more. If it runs, its worker is killed."""
@@ -226,7 +226,13 @@ class Scheduler(Generic[Cause]):
         return self._dispatch.next_actions(now)
 
     def job_finished(
-        self, worker: Worker, job: Job, now: float, *, is_outgrown: bool = False
+        self,
+        worker: Worker,
+        job: Job,
+        now: float,
+        *,
+        is_outgrown: bool = False,
+        took_s: float = 0.0,
     ) -> list[Action[Cause]]:
         """The job has ended; the caller reports its result. `settle` must follow.
 
@@ -235,6 +241,7 @@ class Scheduler(Generic[Cause]):
             job: its number.
             now: the time.
             is_outgrown: whether the worker takes too much memory, and is to be replaced.
+            took_s: for how long it ran, as its worker says.
 
         Raises:
             ValueError: the worker does not run this job.
@@ -242,7 +249,7 @@ class Scheduler(Generic[Cause]):
         state = self._workers[worker]
         if not state.is_ready or not state.jobs or state.jobs[0] != job:
             raise ValueError(f"worker {worker} does not run job {job}")
-        self._dispatch.job_took(now - state.since)
+        self._dispatch.job_took(max(took_s, now - state.since))
         del state.jobs[0]
         state.served += 1
         self._jobs.finish(job)

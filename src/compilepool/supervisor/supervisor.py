@@ -42,8 +42,8 @@ class Supervisor:
             else:
                 self._loop.run_once(pool.patience_s(), spin_s=pool.spin_s)
             self._client.flush()  # first: somebody waits for these, and nobody for what follows
-            if pool is not None:
-                pool.go_on()
+            if self._pool is not None:
+                self._pool.go_on()
             self._client.flush()
             if self._shutdown is Shutdown.DRAIN and self._is_drained():
                 self._say_farewell()
@@ -125,8 +125,8 @@ class Supervisor:
             raise
         payload = of_message(message, payload_at)
         if id in self._client.jobs:
-            payload.close()
-            raise ProtocolError(f"job {id} submitted twice")
+            payload.close()  # sent twice, when a signal interrupted the client
+            return
         # The kernel hands out the lowest free number: a high one means that many are in use.
         if payload.fd > self._spill_above_fd:
             payload = payload.spill()

@@ -129,8 +129,8 @@ def use_cpus(cpus: Collection[int], nice: int) -> None:
         os.sched_setaffinity(0, usable)
     if nice:
         os.nice(nice)
-    if os.sched_getscheduler(0) == os.SCHED_OTHER:
-        with contextlib.suppress(OSError):  # a sandbox may forbid it
+    with contextlib.suppress(OSError):  # a sandbox may forbid it, and musl has none of it
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 

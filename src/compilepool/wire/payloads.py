@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from compilepool.wire.light_typing import NamedTuple, TypeAlias
 from compilepool.wire.messages import Form, Kind, Message, ProtocolError
 from compilepool.wire.section_file import open_section
-from compilepool.wire.spares import Spares, mark_read
+from compilepool.wire.spares import NAME, Spares, mark_read
 
 INLINE_LIMIT = 64 * 1024
 """Bytes. From here on a memfd costs less than two more copies through sockets."""
@@ -248,7 +248,7 @@ def _size(piece: Buffer) -> int:
 def _write(pieces: Sequence[Buffer], fd: int = -1) -> int:
     """Write to a memfd: a new one, or `fd`, of which all else is overwritten."""
     if fd < 0:
-        fd = os.memfd_create("compilepool", os.MFD_CLOEXEC)
+        fd = os.memfd_create(NAME, os.MFD_CLOEXEC)
     try:
         pending = [memoryview(piece).cast("B") for piece in pieces if _size(piece)]
         pending.reverse()

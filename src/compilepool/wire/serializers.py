@@ -12,6 +12,7 @@ from compilepool.wire.messages import Form
 from compilepool.wire.payloads import Buffer, Payload, Section, Unpacked, pack
 from compilepool.wire.spares import Spares
 
+_SMALL = 8 * 1024  # bytes
 _LONGEST_NAMING = 1 << 20
 """Bytes. Longer pieces of a stream are data, and name nothing."""
 
@@ -94,7 +95,7 @@ class _Dumper:
 
     def forget(self) -> bool:
         """Be ready for another object. Returns whether that is better than a new dumper."""
-        if len(self._pieces) > 1 or self._buffers:
+        if len(self._pieces) > 1 or len(self._pieces[0]) > _SMALL or self._buffers:
             return False  # its memo may be large, and would stay so
         self._pieces.clear()
         self._pickler.clear_memo()

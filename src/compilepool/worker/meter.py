@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import time
 
 from compilepool.wire.smaps import smaps_rollup
 from compilepool.wire.status import UsedBefore
@@ -12,6 +13,7 @@ from compilepool.wire.status import UsedBefore
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _STATM_SIZE = 256
 _SHORT_S = 0.0005
+_RECENT_S = 0.005  # for so long, what jobs have left running can do little
 _LOOK_EVERY = 20  # jobs
 _NEGLIGIBLE = 1 << 20
 _RESET_PEAK = b"5"  # for /proc/PID/clear_refs, proc(5)
@@ -37,7 +39,7 @@ class Meter:
 
     def begin(self) -> UsedBefore:
         """A job is about to begin."""
-        if self._may_have_changed:
+        if self._may_have_changed or time.monotonic() - self._read_at > _RECENT_S:
             with contextlib.suppress(OSError, ValueError, IndexError):  # a job has closed it
                 fields = os.pread(self._statm_fd, _STATM_SIZE, 0).split()
                 self._resident = int(fields[1]) * _PAGE
@@ -93,6 +95,7 @@ class Meter:
         return 0
 
     def _read(self) -> None:
+        self._read_at = time.monotonic()
         own = resource.getrusage(resource.RUSAGE_SELF)
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
         self._own_cpu_s = own.ru_utime + own.ru_stime
