@@ -120,7 +120,8 @@ class SupervisorProcess:
         try:
             while held := self._held[:]:
                 if self.channel.send_packet(b"".join(held), (), wait=False):
-                    del self._held[: len(held)]
+                    if self._held[: len(held)] == held:  # else a signal handler has sent them, too
+                        del self._held[: len(held)]
                 elif not self._wait_for_room():
                     return False
         except ConnectionError:
