@@ -16,7 +16,7 @@ from pathlib import Path
 from compilepool import CompileFuture, CompilePool
 from compilepool.client.condition import Condition
 from compilepool.client.launcher import MAX_HELD
-from compilepool.client.session import PLENTY_FOR_WORKER
+from compilepool.client.outgoing import PLENTY_FOR_WORKER
 from tests.processes import PATIENCE_S, pool_process, wait_until
 from tests.programs.gates import Gate, wait_at
 

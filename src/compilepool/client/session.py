@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
 import logging
 import os
@@ -15,34 +14,25 @@ from compilepool.client.endings import end_with_process
 from compilepool.client.future import CompileFuture
 from compilepool.client.inbox import Inbox
 from compilepool.client.jobs import Job, JobTable
-from compilepool.client.launcher import (
-    MAX_HELD,
-    SMALL,
-    Snapshot,
-    SupervisorProcess,
-    end_within_bound,
-)
+from compilepool.client.launcher import Snapshot, SupervisorProcess, end_within_bound
 from compilepool.client.observers import Observers
+from compilepool.client.outgoing import Outgoing
 from compilepool.client.packing import not_sent, pack_call, pack_startup
 from compilepool.client.staff import Staff
 from compilepool.client.terms import check_memory_limit
 from compilepool.errors import CompilePoolError, PoolClosed, SupervisorDied
 from compilepool.options import PoolOptions
-from compilepool.wire.channel import close_all
 from compilepool.wire.failure import describe
-from compilepool.wire.light_typing import TYPE_CHECKING, Any, Literal
+from compilepool.wire.light_typing import TYPE_CHECKING, Any
 from compilepool.wire.messages import Kind, Message, Shutdown
 from compilepool.wire.payloads import Payload
-from compilepool.wire.submission import DEFAULT_TERMS, JobTerms, submit_message
+from compilepool.wire.submission import DEFAULT_TERMS, JobTerms
 
 if TYPE_CHECKING:
     from compilepool.observe.look import Look
 
 _BURY_S = 5.0
 _TERMINATE_S = 0.5
-PLENTY_FOR_WORKER = 16
-"""Jobs. If there are more than that for each worker, the supervisor can do without the next."""
-
 _KEEP_S = 10.0  # for crash folders that are being written
 
 _log = logging.getLogger(__name__)
@@ -82,6 +72,14 @@ class Session:
         self._snapshot = snapshot
         self._owner_pid = os.getpid()
         self._jobs = JobTable(self._observers.all)
+        self._supervisor: SupervisorProcess | None = None
+        self._outgoing = Outgoing(
+            self._jobs,
+            self.max_workers,
+            lambda: self._supervisor,
+            lambda: self._inbox.is_in_callback,
+        )
+        self._send = self._outgoing.send
         self.dumps = Dumps(self._jobs, self._send)
         self.staff = Staff(
             self._jobs,
@@ -93,16 +91,18 @@ class Session:
             self._is_in_callback,
         )
         self._inbox = Inbox(
-            self._jobs, options.serializer, self.dumps, self.staff, self._send, self._send_held
+            self._jobs,
+            options.serializer,
+            self.dumps,
+            self.staff,
+            self._send,
+            self._outgoing.send_held,
         )
         self._ids = itertools.count(1)
-        self._supervisor: SupervisorProcess | None = None
         self._reader: threading.Thread | None = None
         self._is_closing = False
         self._is_terminated = False
         self._is_cancelling = False
-        self._plenty = MAX_HELD + PLENTY_FOR_WORKER * self.max_workers
-        self._are_alike = True  # the priorities of all jobs until now
         end_with_process(self)
 
     # Any thread
@@ -145,7 +145,7 @@ class Session:
                     self.staff.job_submitted()
                     job.tell_submitted()
                     # If not, the supervisor has just died; the reader sends the job to the next.
-                    job.sends = int(self._send_job(id, job))
+                    job.sends = int(self._outgoing.send_job(id, job))
             except BaseException as error:
                 if self._jobs.pop(id) is not None and job.is_told:
                     job.tell_cancelled()
@@ -280,66 +280,12 @@ class Session:
             supervisor.bury(_BURY_S)
             supervisor.close()
 
-    def _send_job(self, id: int, job: Job) -> bool:
-        message = submit_message(id, job.name, job.payload, job.terms)
-        self._are_alike &= not job.terms.priority
-        if not message.fds:
-            is_small = len(message.body) <= SMALL
-            is_sent = self._send(message, hold=is_small and self._may_hold())
-            if not self._may_hold():  # the reader may have ended all others meanwhile, and sleep
-                self._send_held()
-            return is_sent
-        try:
-            return self._send(message)
-        finally:
-            close_all(set(message.fds) - {job.payload.fd})
-
-    def _may_hold(self) -> bool:
-        """Whether a job may wait here for others, because it would wait anyway.
-
-        For when the next one can begin, another one has ended, and that wakes the reader up, unless
-        that runs a callback of the user's.
-        """
-        return self._are_alike and len(self._jobs) > self._plenty and not self._inbox.is_in_callback
-
     def _send_closing(self) -> None:
         if self._is_cancelling:
             self._send(Message(Kind.CANCEL_QUEUED))
         if self._is_closing:
             how = Shutdown.NOW if self._is_terminated else Shutdown.DRAIN
             self._send(Message(Kind.SHUTDOWN, flag=how))
-
-    def _send(self, message: Message, *, hold: bool = False) -> bool:
-        """False if the supervisor is gone; the reader sees that as well, and sends jobs again."""
-        supervisor = self._supervisor
-        if supervisor is None:
-            return False
-        try:
-            return supervisor.hold(message) if hold else supervisor.send(message)
-        except OSError as error:
-            return self._has_lost_descriptors(supervisor, error)
-
-    def _send_held(self) -> None:
-        supervisor = self._supervisor
-        if supervisor is None or not supervisor.has_held:
-            return
-        with self._jobs.lock:
-            if supervisor is self._supervisor:
-                try:
-                    supervisor.flush()
-                except OSError as error:
-                    self._has_lost_descriptors(supervisor, error)
-
-    def _has_lost_descriptors(
-        self, supervisor: SupervisorProcess, error: OSError
-    ) -> Literal[False]:
-        """Raises the error if it is another one."""
-        if error.errno not in (errno.EBADF, errno.ENOTSOCK):
-            raise error
-        # The program has closed our descriptors. The reader, which waits for them, does not
-        # notice until the supervisor dies; then it starts another.
-        supervisor.kill()
-        return False
 
     def _drop_startup(self) -> None:
         self._jobs.spares.close()
@@ -430,8 +376,8 @@ class Session:
             for id, job in self._jobs.items():
                 job.future.record.log = ""  # of the run that died
                 job.sends += 1  # even if this supervisor is dead already: there is an end to it
-                self._send_job(id, job)
-            self._send_held()
+                self._outgoing.send_job(id, job)
+            self._outgoing.send_held()
             self.staff.resend()
             self._send_closing()
         except OSError as error:
