@@ -269,7 +269,7 @@ def _import_rest() -> None:
         import compilepool.client.crash_folder
         import compilepool.client.crash_keeper
         import compilepool.client.failures
-        import compilepool.worker_crashed  # noqa: F401
+        import compilepool.worker_crashed  # noqa: F401 - to have them loaded
 
 
 def _read_usage(message: Message) -> tuple[Usage, int]:
