@@ -27,7 +27,7 @@ from tests.processes import pool_process
 from tests.zoo import CRASHES, Where, build, call
 
 from compilepool import CompilePool, WorkerCrashed
-from compilepool.cli.demo_faults import abort_in_llvm
+from compilepool.cli.demo.faults import abort_in_llvm
 
 LINE = "x" * 99
 LINES = 1_000_000

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.processes import PATIENCE_S, children, descendants, is_alive, pool_processes, wait_until
 
 from compilepool import CompilePool
-from compilepool.wire.smaps import smaps_rollup
+from compilepool.linux.proc import smaps_rollup
 
 WORKERS = 4
 WATCH_S = 10.0

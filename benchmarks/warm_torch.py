@@ -41,8 +41,8 @@ pre_fork_setup()
 # Long enough for each worker to get one. `eval`, because PyTorch's pool cannot send lambdas.
 NAP = f"(__import__('time').sleep({NAP_S}), __import__('os').getpid())[1]"
 COMPILE = (
-    "(__import__('compilepool.cli.demo_compile', fromlist=['_']).compile_variant("
-    f"__import__('compilepool.cli.demo_variants', fromlist=['_']).VARIANTS[0]), {NAP})[1]"
+    "(__import__('compilepool.cli.demo.compilation', fromlist=['_']).compile_variant("
+    f"__import__('compilepool.cli.demo.variants', fromlist=['_']).VARIANTS[0]), {NAP})[1]"
 )
 COLLECT = f"(__import__('gc').collect(), {NAP})[1]"
 

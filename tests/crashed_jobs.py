@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compilepool.client.crash_folder import CrashedJob, keep
-from compilepool.client.launcher import Snapshot
-from compilepool.client.packing import pack_call, pack_startup
-from compilepool.options import PoolOptions
+from compilepool.client.crashes.crash_folder import CrashedJob, keep
+from compilepool.client.options import PoolOptions
+from compilepool.client.session.sending import pack_call, pack_startup
+from compilepool.client.session.setup import PoolSetup
 from compilepool.wire.payloads import Payload
 from compilepool.wire.serializers import Serializer
 
@@ -49,7 +49,7 @@ def crashed_job(
         name=name,
         call=call,
         startup=startup,
-        config=Snapshot(options() if of is None else of).config,
+        config=PoolSetup(options() if of is None else of).config,
         env=dict(os.environ) if env is None else env,
         report={"signal": int(signal.SIGSEGV), "exitcode": None} if report is None else report,
         text="what has happened",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from compilepool.supervisor.actions import Action
-from compilepool.supervisor.scheduler import Scheduler
+from compilepool.supervisor.rules.actions import Action
+from compilepool.supervisor.rules.scheduler import Scheduler
 
 
 class Settling(Scheduler[str]):

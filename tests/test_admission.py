@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compilepool import CompilePool
-from compilepool.supervisor.machine_memory import MachineMemory
-from compilepool.supervisor.memory_history import MemoryHistory
-from compilepool.wire.cgroups import ReadFile
+from compilepool.linux.cgroups import ReadFile
+from compilepool.supervisor.rules.memory import MemoryHistory
+from compilepool.supervisor.watch.free_memory import MachineMemory
 from tests.cgroups import memory_cgroup_limited_to, remove_cgroup
 from tests.processes import PATIENCE_S, pool_processes, wait_until
 

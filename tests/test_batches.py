@@ -14,9 +14,9 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from compilepool import CompileFuture, CompilePool
-from compilepool.client.condition import Condition
-from compilepool.client.launcher import MAX_HELD
-from compilepool.client.outgoing import PLENTY_FOR_WORKER
+from compilepool.client.future import Condition
+from compilepool.client.session.sending import PLENTY_FOR_WORKER
+from compilepool.client.session.supervisor_process import MAX_HELD
 from tests.processes import PATIENCE_S, pool_process, wait_until
 from tests.programs.gates import Gate, wait_at
 

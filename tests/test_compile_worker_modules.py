@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 import compilepool
 from compilepool import SerializationError
+from compilepool.any_process.phases import take_phases
 from compilepool.integrations.torch.compile_worker import (
     timer,
     tracked_process_pool,
@@ -33,7 +34,6 @@ from compilepool.integrations.torch.compile_worker.tracked_process_pool import (
     _QueueStats,
 )
 from compilepool.integrations.torch.compile_worker.watchdog import Phase, report_phase
-from compilepool.worker.phases import take_phases
 from tests.processes import PATIENCE_S, wait_until
 from tests.programs.gates import Gate, wait_at
 from tests.programs.running import Doomed, Program

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compilepool.client.cpus import cgroup_quota
+from compilepool.linux.cpus import cgroup_quota
 from tests.processes import PATIENCE_S
 
 V2_MOUNT = "29 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate"

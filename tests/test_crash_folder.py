@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compilepool.client.crash_folder import (
+from compilepool.client.crashes.crash_folder import (
     CALL,
     CONFIG,
     ENVIRON,
@@ -31,9 +31,9 @@ from compilepool.client.crash_folder import (
     default_root,
     keep,
 )
-from compilepool.client.kept_crash import KeptCrash, UntrustedFolder
-from compilepool.client.launcher import Snapshot
-from compilepool.client.packing import pack_call
+from compilepool.client.crashes.kept_crash import KeptCrash, UntrustedFolder
+from compilepool.client.session.sending import pack_call
+from compilepool.client.session.setup import PoolSetup
 from compilepool.wire.messages import Form
 from compilepool.wire.payloads import Payload
 from compilepool.wire.serializers import load_payload
@@ -121,10 +121,10 @@ def test_what_is_imported_from_does_not_depend_on_where_a_process_is(
     (place / "lib").mkdir(parents=True)
     monkeypatch.chdir(place)
     monkeypatch.setattr("sys.path", ["", "lib", "of a hook", "/nowhere", *sys.path])
-    kept = Snapshot(options()).config.sys_path
+    kept = PoolSetup(options()).config.sys_path
     assert kept[:4] == [str(place), str(place / "lib"), "of a hook", "/nowhere"]
     shutil.rmtree(place)
-    kept = Snapshot(options()).config.sys_path
+    kept = PoolSetup(options()).config.sys_path
     assert kept[:3] == ["lib", "of a hook", "/nowhere"]
 
 
@@ -156,7 +156,8 @@ def test_it_says_what_has_happened_on_which_versions(root: Path) -> None:
 
 def test_the_versions_are_found_without_an_import(root: Path) -> None:
     code = (
-        "import sys; from compilepool.client.versions import versions; print(versions(sys.path));"
+        "import sys; from compilepool.client.crashes.versions import versions; "
+        "print(versions(sys.path));"
         "assert not {'torch', 'triton', 'numba', 'cloudpickle', 'subprocess'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

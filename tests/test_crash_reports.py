@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from compilepool import CompilePool, PreloadFailed, WorkerCrashed, report_phase
-from compilepool.cli.demo_faults import abort_in_llvm
+from compilepool.cli.demo.faults import abort_in_llvm
 from tests.cgroups import memory_cgroup_limited_to, remove_cgroup
 from tests.processes import (
     PATIENCE_S,

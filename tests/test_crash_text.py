@@ -14,17 +14,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from compilepool import JobDump, JobTimeout, MemoryLimitExceeded, PreloadFailed, WorkerCrashed
-from compilepool.client.crash_text import failure_text
-from compilepool.client.failures import error_of, place_of, report_text
+from compilepool.client.reports.crash import failure_text
+from compilepool.client.reports.errors import error_of, place_of, report_text
+from compilepool.text import printable
 from compilepool.wire.failure import Cause, Failure, ProcessMemory
-from compilepool.wire.native_report import (
-    ChildProcess,
-    CrashSite,
-    Frame,
-    ThreadStack,
-    to_line,
-)
-from compilepool.wire.text import printable
+from compilepool.wire.native_report import ChildProcess, CrashSite, Frame, ThreadStack, to_line
 from tests.crashed_jobs import keep_call
 
 LINES = 24

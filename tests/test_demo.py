@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 import compilepool
 from compilepool import WorkerCrashed
-from compilepool.cli import demo
-from compilepool.cli.demo_compile import PRELOAD, CompiledVariant
-from compilepool.cli.demo_faults import FAULTS, segfault
-from compilepool.cli.demo_run import Job, outcome_of
-from compilepool.cli.demo_variants import VARIANTS
+from compilepool.cli.demo import command as demo
+from compilepool.cli.demo.compilation import PRELOAD, CompiledVariant
+from compilepool.cli.demo.faults import FAULTS, segfault
+from compilepool.cli.demo.jobs import DemoJob, outcome_of
+from compilepool.cli.demo.variants import VARIANTS
 from compilepool.cli.main import app
 from tests.processes import PATIENCE_S, pool_processes, wait_until
 
@@ -85,11 +85,11 @@ def test_a_kernel_that_fails_is_shown_and_fails_the_demo(
         raise RuntimeError("no such tile\nsecond line")
 
     jobs = [
-        Job("good", lambda: CompiledVariant(b"\x7fELF...", 0.5)),
-        Job("rejected", reject),
-        Job("crashing", segfault),
-        Job("empty", lambda: CompiledVariant(b"", 0.5)),
-        Job("good_bad_job", segfault, "exited with code 3"),
+        DemoJob("good", lambda: CompiledVariant(b"\x7fELF...", 0.5)),
+        DemoJob("rejected", reject),
+        DemoJob("crashing", segfault),
+        DemoJob("empty", lambda: CompiledVariant(b"", 0.5)),
+        DemoJob("good_bad_job", segfault, "exited with code 3"),
     ]
     monkeypatch.setattr(demo, "all_jobs", lambda: jobs)
     (tmp_path / "rejected.cubin").write_text("of an earlier run")
@@ -111,7 +111,7 @@ def test_a_preload_that_fails_is_told_once(tmp_path: Path, monkeypatch: pytest.M
     broken = tmp_path / "broken_preload.py"
     broken.write_text("raise ImportError('of another version')")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr("compilepool.cli.demo_run.PRELOAD", ("broken_preload",))
+    monkeypatch.setattr("compilepool.cli.demo.jobs.PRELOAD", ("broken_preload",))
     ended = CliRunner().invoke(app, ["demo", "-o", str(tmp_path / "cubins")])
     assert ended.exit_code == 1
     assert ended.output.count("preload module 'broken_preload' could not be imported") == 1

@@ -17,9 +17,9 @@ import pytest
 from rich.console import Console
 
 import compilepool
-from compilepool.cli.doctor import Finding, examine
-from compilepool.cli.doctor_report import can_run, findings_as_json, show_findings
-from compilepool.wire.cgroups import cgroup_directories
+from compilepool.cli.doctor.checks import Finding, examine
+from compilepool.cli.doctor.report import can_run, findings_as_json, show_findings
+from compilepool.linux.cgroups import cgroup_directories
 
 NOBODY = "65534"
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from compilepool import CompileFuture, CompilePool, JobDump
-from compilepool.client.dumps import Dumps
-from compilepool.client.jobs import JobTable
+from compilepool.client.session.calls import UnfinishedCalls
+from compilepool.client.session.questions import Dumps
+from compilepool.wire.job_snapshot import JobSnapshot
 from compilepool.wire.messages import Form, Kind, Message
 from compilepool.wire.payloads import Payload
-from compilepool.wire.snapshot import JobSnapshot
 from tests.processes import PATIENCE_S
 
 JOB = 1
@@ -23,7 +23,7 @@ class Asker:
     """Dumps of one job; the test is the supervisor."""
 
     def __init__(self) -> None:
-        self.jobs = JobTable()
+        self.jobs = UnfinishedCalls()
         self.future: CompileFuture[Any] = CompileFuture(name="softmax")
         self.jobs.add(JOB, "softmax", Payload(Form.INLINE), self.future)
         self.asked: queue.Queue[Message] = queue.Queue()

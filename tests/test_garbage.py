@@ -19,27 +19,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from compilepool import CompilePool, CompilePoolError, WorkerCrashed
-from compilepool.client.launcher import Snapshot, SupervisorProcess
-from compilepool.options import PoolOptions
-from compilepool.wire import kernel
+from compilepool.client.options import PoolOptions
+from compilepool.client.session.setup import PoolSetup
+from compilepool.client.session.supervisor_process import SupervisorProcess
+from compilepool.linux import pidfds
+from compilepool.linux.spawn import process_command, spawn
 from compilepool.wire.channel import Channel, close_all
-from compilepool.wire.config import PoolConfig
-from compilepool.wire.messages import (
-    MAX_PACKET,
-    Form,
-    Kind,
-    Message,
-    Outcome,
-    encode,
-)
-from compilepool.wire.orders import WorkerOrders
+from compilepool.wire.messages import MAX_PACKET, Form, Kind, Message, Outcome, encode
 from compilepool.wire.payloads import Payload, pack
+from compilepool.wire.pool_config import PoolConfig
 from compilepool.wire.serializers import dump_payload
-from compilepool.wire.spawn import process_command, spawn
-from compilepool.wire.status import make_status
+from compilepool.wire.status_page import make_status
 from compilepool.wire.submission import DEFAULT_TERMS, JobTerms, job_message, submit_message
 from compilepool.wire.usage import NO_USAGE, Usage, lost_result, result_message
-from compilepool.wire.worker_fds import WorkerFds
+from compilepool.wire.worker_start import WorkerFds, WorkerOrders
 from tests.conftest import MARK
 from tests.processes import (
     PATIENCE_S,
@@ -60,7 +53,7 @@ PIDFD_GETFD = 438
 
 
 def small_config() -> PoolConfig:
-    return Snapshot(PoolOptions(1, [], None, (), "fork", None, capture=False)).config
+    return PoolSetup(PoolOptions(1, [], None, (), "fork", None, capture=False)).config
 
 
 def own_processes() -> list[str]:
@@ -561,9 +554,9 @@ class ForkServer:
         return message.fds[0], ours
 
     def close(self) -> None:
-        kernel.send_signal(self.pidfd, signal.SIGKILL)
-        kernel.wait_dead(self.pidfd, PATIENCE_S)
-        kernel.reap(self.pidfd)
+        pidfds.send_signal(self.pidfd, signal.SIGKILL)
+        pidfds.wait_dead(self.pidfd, PATIENCE_S)
+        pidfds.reap(self.pidfd)
         os.close(self.pidfd)
         self.channel.close()
 
@@ -610,10 +603,10 @@ def test_a_fork_server_that_is_sent_nonsense_ends_with_all_that_is_below_it(
     link.send(job_message(1, DEFAULT_TERMS, dump_payload((leave_processes, (), {}))))
     assert wait_until(lambda: len(own_processes()) == 4)
     send(fork_server.channel, packet, (worker,) * fd_count)
-    assert kernel.wait_dead(fork_server.pidfd, PATIENCE_S)
-    assert kernel.wait_dead(worker, 0)
+    assert pidfds.wait_dead(fork_server.pidfd, PATIENCE_S)
+    assert pidfds.wait_dead(worker, 0)
     assert own_processes() == []
-    assert kernel.reap(fork_server.pidfd) == 0
+    assert pidfds.reap(fork_server.pidfd) == 0
     os.close(worker)
     link.close()
 
@@ -627,8 +620,8 @@ def test_a_fork_server_that_is_configured_with_nonsense_ends(
     fork_server: ForkServer, payload: Payload
 ) -> None:
     fork_server.channel.send(payload.message(Kind.SERVE))
-    assert kernel.wait_dead(fork_server.pidfd, PATIENCE_S)
-    assert kernel.reap(fork_server.pidfd) == 0
+    assert pidfds.wait_dead(fork_server.pidfd, PATIENCE_S)
+    assert pidfds.reap(fork_server.pidfd) == 0
 
 
 @given(st.lists(PACKETS, min_size=1, max_size=3), st.booleans())
@@ -642,7 +635,7 @@ def test_a_fork_server_that_is_sent_anything_ends_with_its_supervisor(
     for packet in packets:
         send(server.channel, packet)
     server.channel.shutdown_output()
-    assert kernel.wait_dead(server.pidfd, PATIENCE_S)
+    assert pidfds.wait_dead(server.pidfd, PATIENCE_S)
     assert own_processes() == []
     server.close()
 
@@ -654,6 +647,6 @@ def test_a_worker_that_gets_descriptors_that_are_none_of_its_own_dies_alone(
     worker, link = fork_server.start_worker((fork_server.pidfd,) * 3)
     (message,) = fork_server.channel.receive() or []
     assert (message.kind, json.loads(message.body)["exitcode"]) == (Kind.WORKER_EXITED, 1)
-    assert not kernel.wait_dead(fork_server.pidfd, 0)
+    assert not pidfds.wait_dead(fork_server.pidfd, 0)
     os.close(worker)
     link.close()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from compilepool.observe.histogram import Histogram, Quantiles
+from compilepool.observe.counters import Histogram, Quantiles
 
 SHORTEST_S = 1e-6
 LONGEST_S = 3e7  # most of a year

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from compilepool.inspector.output import MAX_REPORT, Output
+from compilepool.inspector.report_writer import MAX_REPORT, Output
 from compilepool.inspector.stacks import MAX_THREADS
-from compilepool.wire.libdw import find_libdw
+from compilepool.linux.libdw import find_libdw
 from compilepool.wire.native_report import (
     MAX_FRAMES,
     Frame,
@@ -251,7 +251,7 @@ def test_a_name_that_would_take_all_memory_is_left_as_it_is() -> None:
 
 def test_a_crash_that_faulthandler_has_not_seen(library: str) -> None:
     code = (
-        "from compilepool.wire.signals import handle_by_libc\n"
+        "from compilepool.linux.signals import handle_by_libc\n"
         "handle_by_libc(signal.SIGSEGV, 'sleep'); os.write(out, b'.')\n"
         f"zoo.call({library!r}, 'null_dereference')"
     )

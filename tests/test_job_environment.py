@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compilepool import CompilePool
-from compilepool.client.cpus import usable_cpus
-from compilepool.client.pool_env import environment_of_pool
-from compilepool.worker.environment import environment
+from compilepool.client.session.setup import environment_of_pool
+from compilepool.linux.cpus import usable_cpus
+from compilepool.worker.execution import environment
 from tests.processes import PATIENCE_S, wait_until
 
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from compilepool.supervisor.limit_watch import LimitWatch
-from compilepool.supervisor.loop import Loop
-from compilepool.supervisor.worker_link import Verdict, WorkerLink
+from compilepool.supervisor.links.loop import Loop
+from compilepool.supervisor.links.worker import Verdict, WorkerLink
+from compilepool.supervisor.watch.limits import LimitWatch
 from compilepool.wire.failure import Cause
-from compilepool.wire.status import StatusPage
+from compilepool.wire.status_page import StatusPage
 from compilepool.wire.submission import JobTerms
 
 JOB = 7

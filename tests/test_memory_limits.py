@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compilepool import CompileFuture, CompilePool, MemoryLimitExceeded
-from compilepool.supervisor.limit_watch import poll_after_s
+from compilepool.supervisor.watch.limits import poll_after_s
 from tests.processes import PATIENCE_S, all_dead, children, pool_process, wait_until
 
 MIB = 1 << 20

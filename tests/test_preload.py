@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from compilepool import CompilePool, PreloadFailed
-from compilepool.forkserver.safety import describe
+from compilepool.forkserver.fork_safety import reasons_against
 from tests.processes import PATIENCE_S, pool_processes, wait_until
 
 METHODS = pytest.mark.parametrize("start_method", ["fork", "spawn"])
@@ -145,10 +145,10 @@ def test_a_blas_that_starts_threads_when_it_is_loaded_is_told_not_to(
 
 
 def test_open_gpu_devices_make_forking_unsafe() -> None:
-    assert describe([], ["/dev/null", "/dev/nvidia-caps/x", "socket:[1]"]) == ""
+    assert reasons_against([], ["/dev/null", "/dev/nvidia-caps/x", "socket:[1]"]) == ""
     for device in ("/dev/nvidia0", "/dev/nvidiactl", "/dev/kfd", "/dev/dri/renderD128"):
-        assert device in describe([], [device])
-    both = describe(["", "cuda-EvtHandlr"], ["/dev/nvidia0", "/dev/nvidia0"])
+        assert device in reasons_against([], [device])
+    both = reasons_against(["", "cuda-EvtHandlr"], ["/dev/nvidia0", "/dev/nvidia0"])
     assert both == "runs 2 more threads (cuda-EvtHandlr) and has opened a GPU (/dev/nvidia0)"
 
 

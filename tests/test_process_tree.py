@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from compilepool.wire.process_tree import descendants, read_proc, signal_descendants
+from compilepool.linux.pidfds import signal_descendants
+from compilepool.linux.proc import descendants, read_proc
 from tests.processes import wait_until
 
 

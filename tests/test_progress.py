@@ -34,7 +34,7 @@ from rich.progress import Progress
 
 from compilepool import CompilePool, as_completed, report_phase
 from compilepool.observe.board import Board
-from compilepool.observe.look import RunningJob
+from compilepool.observe.observer import RunningJob
 from tests.processes import PATIENCE_S, pool_process, wait_until
 from tests.programs.gates import Gate, wait_at
 from tests.programs.running import HERE, Doomed, family_of

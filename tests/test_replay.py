@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from compilepool import CompilePool, WorkerCrashed
-from compilepool.client.crash_folder import CALL, CONFIG, ENVIRON, REPORT, keep
-from compilepool.client.kept_crash import KeptCrash
-from compilepool.client.packing import pack_call
-from compilepool.client.versions import versions
+from compilepool.client.crashes.crash_folder import CALL, CONFIG, ENVIRON, REPORT, keep
+from compilepool.client.crashes.kept_crash import KeptCrash
+from compilepool.client.crashes.versions import versions
+from compilepool.client.session.sending import pack_call
+from compilepool.linux.spawn import process_command
 from compilepool.wire.messages import Form
 from compilepool.wire.payloads import Payload
-from compilepool.wire.spawn import process_command
 from tests.crashed_jobs import crashed_job, keep_call, options
 from tests.processes import PATIENCE_S, pool_processes
 

@@ -6,7 +6,7 @@ import threading
 import time
 
 from compilepool import JobRecord
-from compilepool.observe.look import Look
+from compilepool.observe.observer import Sample
 from compilepool.observe.sampler import Sampler
 from compilepool.observe.stats import Memory
 from tests.processes import PATIENCE_S
@@ -21,10 +21,10 @@ class Consumer:
         self.seen: list[int] = []
         self.has_seen_none = threading.Event()
 
-    def look(self) -> Look:
-        return Look(time.monotonic(), self.unfinished, 0, [], Memory)
+    def look(self) -> Sample:
+        return Sample(time.monotonic(), self.unfinished, 0, [], Memory)
 
-    def sample(self, look: Look) -> None:
+    def sample(self, look: Sample) -> None:
         self.seen.append(look.unfinished)
         if not look.unfinished:
             self.has_seen_none.set()

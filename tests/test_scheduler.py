@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from compilepool.supervisor.actions import (
+from compilepool.supervisor.rules.actions import (
     Action,
     EndForkServer,
     EndWorker,
@@ -31,9 +31,9 @@ from compilepool.supervisor.actions import (
     StartWorker,
     TakeBack,
 )
-from compilepool.supervisor.dispatch import MAX_AHEAD, SHORT_JOB_S
-from compilepool.supervisor.scheduler import MAX_RERUNS, MAX_START_FAILURES, Scheduler
-from compilepool.supervisor.staffing import MAX_IDLE_DEATHS, StaffingPolicy
+from compilepool.supervisor.rules.dispatch import MAX_AHEAD, SHORT_JOB_S
+from compilepool.supervisor.rules.scheduler import MAX_RERUNS, MAX_START_FAILURES, Scheduler
+from compilepool.supervisor.rules.staffing import MAX_IDLE_DEATHS, StaffingPolicy
 from tests.settling import Settling
 
 NOW = 100.0

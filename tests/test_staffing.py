@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from compilepool.supervisor.actions import (
+from compilepool.supervisor.rules.actions import (
     EndForkServer,
     EndWorker,
     ReplaceForkServer,
@@ -14,9 +14,9 @@ from compilepool.supervisor.actions import (
     StartWorker,
     TakeBack,
 )
-from compilepool.supervisor.dispatch import SHORT_JOB_S
-from compilepool.supervisor.scheduler import MAX_START_FAILURES
-from compilepool.supervisor.staffing import MAX_IDLE_DEATHS, StaffingPolicy
+from compilepool.supervisor.rules.dispatch import SHORT_JOB_S
+from compilepool.supervisor.rules.scheduler import MAX_START_FAILURES
+from compilepool.supervisor.rules.staffing import MAX_IDLE_DEATHS, StaffingPolicy
 from compilepool.wire.messages import Readiness
 from tests.settling import Settling
 

@@ -126,7 +126,7 @@ def test_a_callback_may_ask_for_stats() -> None:
 def test_stats_do_not_wait_for_ever_for_a_supervisor_that_is_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("compilepool.client.staff._PEEK_S", 0.05)
+    monkeypatch.setattr("compilepool.client.session.processes._PEEK_S", 0.05)
     with CompilePool(1) as pool:
         pool.submit(abs, 1).result(PATIENCE_S)
         supervisor = pool_process("supervisor")
@@ -149,7 +149,7 @@ def test_the_end_of_a_pool_is_logged_in_one_line_and_with_all_that_it_did(
         pool.submit(abs, 1).result(PATIENCE_S)
         pool.submit(fail, "raise").exception(PATIENCE_S)
     told = messages(caplog, logging.INFO)
-    (line,) = [text for name, text in told if name == "compilepool.client.staff"]
+    (line,) = [text for name, text in told if name == "compilepool.client.session.processes"]
     assert line == "the pool has ended: 2 jobs, 1 done, 1 LookupError"
     (report,) = [text for name, text in told if name == "compilepool.observe.stats"]
     assert "waited" in report
@@ -191,10 +191,10 @@ def test_a_program_that_cannot_log_loses_no_job() -> None:
 
 def test_a_logger_of_one_module_hears_what_it_wants_to(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "compilepool")
-    caplog.set_level(logging.DEBUG, "compilepool.supervisor.crew")
+    caplog.set_level(logging.DEBUG, "compilepool.supervisor.crew.crew")
     with CompilePool(1) as pool:
         pool.submit(abs, 1).result(PATIENCE_S)
-    assert {record.name for record in caplog.records} == {"compilepool.supervisor.crew"}
+    assert {record.name for record in caplog.records} == {"compilepool.supervisor.crew.crew"}
 
 
 def test_nothing_is_logged_of_a_pool_that_had_no_jobs(caplog: pytest.LogCaptureFixture) -> None:
@@ -220,7 +220,7 @@ def test_jobs_and_processes_are_logged_with_names_and_pids(
         and text.startswith(f"job 'softmax' has ended in worker {worker} after ")
         for name, text in debug
     )
-    crew = "compilepool.supervisor.crew"
+    crew = "compilepool.supervisor.crew.crew"
     assert (crew, f"worker 1 (pid {worker}) has started") in debug
     assert (crew, f"the fork server (pid {server}) is ready") in debug
     told = " ".join(text for _, text in messages(caplog, logging.INFO))
@@ -242,7 +242,7 @@ def test_what_workers_and_fork_servers_have_to_say_is_logged(
     (initialized,) = [text for name, text in debug if name == "compilepool.worker.main"]
     assert initialized.startswith("the initializer took ")
     assert initialized.endswith(f" (pid {worker})")
-    (imported,) = [text for name, text in debug if name == "compilepool.worker.preload"]
+    (imported,) = [text for name, text in debug if name == "compilepool.worker.bootstrap"]
     assert imported.startswith("imported json in ")
     assert imported.endswith(f"(pid {worker})") == (start_method == "spawn")
 

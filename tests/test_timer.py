@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from compilepool.timer import Timer
+from compilepool.integrations.torch.compile_worker.timer import Timer
 from tests.processes import PATIENCE_S, wait_until
 
 NEVER_S = 1e6

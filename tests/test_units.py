@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compilepool.units import bytes_of, size_text
+from compilepool.text import bytes_of, size_text
 
 GIB = 1 << 30
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from compilepool import CompilePool, PoolClosed, PreloadFailed, SupervisorDied, WorkerCrashed
-from compilepool.client.warmth import Warmth
+from compilepool.client.session.questions import Warmth
 from compilepool.wire.messages import Readiness
 from tests.processes import PATIENCE_S, pool_process, pool_processes, wait_until
 

@@ -18,7 +18,7 @@ from types import ModuleType
 
 import pytest
 
-from compilepool.integrations.torch.when_imported import WhenImported
+from compilepool.integrations.torch.takeover.when_imported import WhenImported
 from tests.processes import PATIENCE_S, wait_until
 
 MODULES = ("watched", "watched.inner", "package", "package.watched", "other")

@@ -20,8 +20,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from compilepool.wire.channel import Channel, Outbox, close_all
-from compilepool.wire.config import PoolConfig
 from compilepool.wire.failure import Cause, Failure, last_crash
+from compilepool.wire.job_snapshot import JobSnapshot
 from compilepool.wire.messages import (
     MAX_BODY,
     MAX_FDS,
@@ -37,13 +37,13 @@ from compilepool.wire.messages import (
     text_message,
 )
 from compilepool.wire.payloads import INLINE_LIMIT, Payload, Unpacked, of_message, pack
+from compilepool.wire.pool_config import PoolConfig
 from compilepool.wire.serializers import dump, dump_payload, load_payload
-from compilepool.wire.snapshot import JobSnapshot
 from compilepool.wire.spares import Spares
-from compilepool.wire.status import StatusPage, make_status, read_status
+from compilepool.wire.status_page import StatusPage, make_status, read_status
 from compilepool.wire.submission import DEFAULT_TERMS, read_submit, submit_message
 from compilepool.wire.usage import Usage
-from compilepool.wire.worker_fds import WorkerFds
+from compilepool.wire.worker_start import WorkerFds
 
 ALL_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 

@@ -13,7 +13,7 @@ from benchmarks.metric import Figure, Scale, Value
 from benchmarks.peers import make
 
 KERNELS = 24
-PRELOAD = ("compilepool.cli.demo_kernels", "compilepool.cli.demo_compile")
+PRELOAD = ("compilepool.cli.demo.kernels", "compilepool.cli.demo.compilation")
 
 FIGURE = Figure("24 Triton kernels", METRICS, rounds=3)
 
@@ -23,9 +23,9 @@ def missing() -> str:
 
 
 def measure(peer: str, scale: Scale) -> dict[str, Value]:
-    import compilepool.cli.demo_kernels  # noqa: F401
-    from compilepool.cli.demo_compile import compile_variant
-    from compilepool.cli.demo_variants import VARIANTS
+    import compilepool.cli.demo.kernels  # noqa: F401
+    from compilepool.cli.demo.compilation import compile_variant
+    from compilepool.cli.demo.variants import VARIANTS
 
     # The longest last job decides when all are done, so the large ones go first.
     variants = VARIANTS[: -KERNELS - 1 : -1] if not scale.quick else VARIANTS[1:5]

@@ -9,9 +9,12 @@ from __future__ import annotations
 TYPE_CHECKING = False  # as `typing` has it, which takes long to import
 
 if TYPE_CHECKING:
+    from compilepool.any_process.identity import has_parent_changed, in_toplevel_process
+    from compilepool.any_process.phases import report_phase
+    from compilepool.any_process.worker_initializer import worker_initializer
     from compilepool.client.as_completed import as_completed
-    from compilepool.client.dump import JobDump
     from compilepool.client.future import CompileFuture
+    from compilepool.client.job_dump import JobDump
     from compilepool.client.pool import CompilePool
     from compilepool.client.record import JobRecord
     from compilepool.errors import (
@@ -28,16 +31,13 @@ if TYPE_CHECKING:
         WorkerCrashed,
     )
     from compilepool.observe.stats import PoolStats
-    from compilepool.worker.identity import has_parent_changed, in_toplevel_process
-    from compilepool.worker.initializer import worker_initializer
-    from compilepool.worker.phases import report_phase
 
 __version__ = "0.1.0"
 
 _HOME = {
     "CompilePool": "compilepool.client.pool",
     "CompileFuture": "compilepool.client.future",
-    "JobDump": "compilepool.client.dump",
+    "JobDump": "compilepool.client.job_dump",
     "JobRecord": "compilepool.client.record",
     "CompilePoolError": "compilepool.errors",
     "JobTimeout": "compilepool.errors",
@@ -52,10 +52,10 @@ _HOME = {
     "UnsupportedPlatform": "compilepool.errors",
     "WorkerCrashed": "compilepool.errors",
     "as_completed": "compilepool.client.as_completed",
-    "has_parent_changed": "compilepool.worker.identity",
-    "in_toplevel_process": "compilepool.worker.identity",
-    "report_phase": "compilepool.worker.phases",
-    "worker_initializer": "compilepool.worker.initializer",
+    "has_parent_changed": "compilepool.any_process.identity",
+    "in_toplevel_process": "compilepool.any_process.identity",
+    "report_phase": "compilepool.any_process.phases",
+    "worker_initializer": "compilepool.any_process.worker_initializer",
 }
 
 __all__ = [

@@ -8,7 +8,7 @@ import os
 import signal
 
 from compilepool import has_parent_changed, in_toplevel_process
-from compilepool.worker.identity import become_worker_of
+from compilepool.any_process.identity import become_worker_of
 
 
 def say(text: str) -> None:

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from compilepool.wire.libdw import find_libdw
+from compilepool.linux.libdw import find_libdw
+from compilepool.linux.spawn import process_command, spawn
 from compilepool.wire.native_report import NativeReport, ThreadStack
-from compilepool.wire.spawn import process_command, spawn
 from tests.zoo import Where
 
 ROOT = Path(__file__).parent.parent.parent

@@ -77,8 +77,8 @@ def _demo(output: Path, workers: int | None) -> bool:
     if importlib.util.find_spec("triton") is None:
         typer.echo("the demo needs Triton: pip install 'compilepool[triton]'", err=True)
         raise typer.Exit(_WRONG_USE)
-    from compilepool.cli.demo import run_demo
-    from compilepool.client.cpus import usable_cpus
+    from compilepool.cli.demo.command import run_demo
+    from compilepool.linux.cpus import usable_cpus
 
     try:
         return run_demo(output, usable_cpus() if workers is None else workers)
@@ -98,7 +98,7 @@ def doctor(
 
     Exits with 0 if a pool can run here, else with 1.
     """
-    from compilepool.cli.doctor_report import run_doctor
+    from compilepool.cli.doctor.report import run_doctor
 
     raise typer.Exit(0 if run_doctor(as_json=as_json) else 1)
 
@@ -108,7 +108,7 @@ def crashes(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """List the jobs that have crashed their workers, the newest first."""
-    from compilepool.cli.crashes import list_crashes
+    from compilepool.cli.crashes.list_command import list_crashes
 
     try:
         list_crashes(as_json=as_json)
@@ -139,7 +139,7 @@ def replay(
 
 
 def _replay(folder: str, gdb: bool) -> bool:
-    from compilepool.cli.replay import replay_crash
+    from compilepool.cli.crashes.replay_command import replay_crash
 
     try:
         return replay_crash(folder, gdb=gdb)
@@ -186,7 +186,7 @@ def run(
 
     As `COMPILEPOOL_TORCH=1 PROGRAM`, with options for the pool.
     """
-    from compilepool.cli.run import run_program
+    from compilepool.cli.run_command import run_program
 
     options = {
         "max_workers": workers,

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 
 from compilepool.client.future import CompileFuture
-from compilepool.observe.look import Look, RunningJob
+from compilepool.client.options import check_progress
+from compilepool.light_typing import TYPE_CHECKING, Any, TypeVar
+from compilepool.observe.observer import RunningJob, Sample
 from compilepool.observe.sampler import Sampler
 from compilepool.observe.stats import Memory
-from compilepool.options import check_progress
-from compilepool.wire.light_typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -81,7 +81,7 @@ class _Shown:
             name = future.name if isinstance(future, CompileFuture) else "a job"
             self._board.note_failure(name, error)
 
-    def look(self) -> Look:
+    def look(self) -> Sample:
         """How things are."""
         staffs = {
             staff
@@ -93,9 +93,9 @@ class _Shown:
             running += staff.running_among(self._futures)
         unfinished = sum(not future.done() for future in self._futures)
         queued = max(0, unfinished - len(running))
-        return Look(time.monotonic(), unfinished, queued, running, Memory)
+        return Sample(time.monotonic(), unfinished, queued, running, Memory)
 
-    def sample(self, look: Look) -> None:
+    def sample(self, look: Sample) -> None:
         """As `Consumer.sample`."""
         done = len(self._futures) - look.unfinished
         self._board.show(done, len(self._futures), look.running)

@@ -8,19 +8,19 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 
+from compilepool.any_process.identity import in_toplevel_process
 from compilepool.client.future import CompileFuture
+from compilepool.client.options import AS_THE_POOL, AsThePool, JobOptions, PoolOptions
 from compilepool.errors import NestedPoolError, UnsupportedPlatform
-from compilepool.options import AS_THE_POOL, AsThePool, JobOptions, PoolOptions
-from compilepool.wire.kernel import KernelTooOld, check_platform
-from compilepool.wire.light_typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
-from compilepool.worker.identity import in_toplevel_process
+from compilepool.light_typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+from compilepool.linux.requirements import KernelTooOld, check_platform
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from rich.progress import Progress
 
-    from compilepool.client.dump import JobDump
+    from compilepool.client.job_dump import JobDump
     from compilepool.observe.stats import PoolStats
     from compilepool.wire.serializers import Serializer
     from compilepool.wire.submission import JobTerms
@@ -158,8 +158,8 @@ class CompilePool(Executor):
         except KernelTooOld as error:
             raise UnsupportedPlatform(str(error)) from None
         # Not at the top: on other platforms, this module can be imported, and says what is missing.
-        from compilepool.client.session import Session
-        from compilepool.client.terms import terms_of
+        from compilepool.client.options import terms_of
+        from compilepool.client.session.session import Session
 
         self._options = options
         self._default_terms = terms_of(options, JobOptions())
@@ -220,7 +220,7 @@ class CompilePool(Executor):
         Raises:
             TypeError, ValueError: an option is wrong; the message names all that are.
         """
-        from compilepool.client.terms import terms_of
+        from compilepool.client.options import terms_of
 
         env = {} if env is None else env
         options = JobOptions(

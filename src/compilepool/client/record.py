@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from compilepool.wire.light_typing import NamedTuple
+from compilepool.light_typing import NamedTuple
 from compilepool.wire.usage import NO_USAGE, Usage, phases_of_text
 
 

@@ -12,16 +12,16 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from compilepool.client.crashes.kept_crash import KeptCrash
+from compilepool.client.crashes.versions import implementation
 from compilepool.client.future import CompileFuture
-from compilepool.client.kept_crash import KeptCrash
-from compilepool.client.launcher import Snapshot
-from compilepool.client.session import Session
-from compilepool.client.versions import implementation
-from compilepool.options import PoolOptions
-from compilepool.wire.config import PoolConfig
+from compilepool.client.options import PoolOptions
+from compilepool.client.session.session import Session
+from compilepool.client.session.setup import PoolSetup
+from compilepool.linux.spawn import process_command
 from compilepool.wire.payloads import Payload, pack
+from compilepool.wire.pool_config import PoolConfig
 from compilepool.wire.serializers import dump
-from compilepool.wire.spawn import process_command
 
 
 class _Unread:
@@ -76,7 +76,7 @@ def replay(crash: KeptCrash, tell: Callable[[str], object]) -> CompileFuture[Any
             nice=config.nice,
         )
         options.check()
-        snapshot = Snapshot(options)
+        snapshot = PoolSetup(options)
         snapshot.env = dict(os.environ)  # with nothing of this pool's own
         snapshot.python_flags = config.python_flags
         session = Session(options, snapshot=snapshot, startup=startup)

@@ -11,31 +11,24 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from compilepool.forkserver.safety import quiet_blas, why_unsafe
-from compilepool.wire import kernel
+from compilepool.forkserver.fork_safety import quiet_blas, why_unsafe
+from compilepool.light_typing import TypeAlias
+from compilepool.linux import pidfds, proc, process
+from compilepool.linux.spawn import FIRST_FD, process_command, spawn
 from compilepool.wire.channel import Channel, close_all, handle_each, refuse
-from compilepool.wire.config import PoolConfig
-from compilepool.wire.light_typing import TypeAlias
-from compilepool.wire.messages import (
-    Kind,
-    Message,
-    ProtocolError,
-    json_message,
-    text_message,
-)
-from compilepool.wire.orders import WorkerOrders
+from compilepool.wire.messages import Kind, Message, ProtocolError, json_message, text_message
 from compilepool.wire.payloads import of_message
-from compilepool.wire.spawn import FIRST_FD, process_command, spawn
-from compilepool.wire.worker_fds import WorkerFds
+from compilepool.wire.pool_config import PoolConfig
+from compilepool.wire.worker_start import WorkerFds, WorkerOrders
 from compilepool.worker.bootstrap import (
     apply_config,
     bootstrap,
     exit_in_order,
     flush_output,
+    preload,
     prepare,
 )
 from compilepool.worker.main import work
-from compilepool.worker.preload import preload
 
 _WORKER = "compilepool.worker.spawned"
 
@@ -71,7 +64,7 @@ class ForkServer:
         self._config = config
         self._workers: dict[int, tuple[int, int]] = {}
         """Number and pid of each worker, by pidfd."""
-        self._kept = kernel.children()
+        self._kept = proc.children()
         self._go_on: GoOn | None = None
         self._poll = select.poll()
         for fd in (channel.fileno(), *watched):
@@ -94,7 +87,7 @@ class ForkServer:
                 return self._go_on
         except ConnectionError:
             pass  # the supervisor is dead
-        kernel.sweep()
+        pidfds.sweep()
         return None
 
     def _serve_once(self) -> bool:
@@ -168,12 +161,12 @@ class ForkServer:
     def _bury(self, pidfd: int) -> None:
         number, pid = self._workers.pop(pidfd)
         self._poll.unregister(pidfd)
-        cpu_before_s = kernel.children_cpu_s()
-        exitcode, peak_bytes = kernel.reap_with_peak(pidfd, pid)
+        cpu_before_s = process.children_cpu_s()
+        exitcode, peak_bytes = pidfds.reap_with_peak(pidfd, pid)
         os.close(pidfd)
         live = [worker_pid for _, worker_pid in self._workers.values()]
-        kernel.sweep(keep=[*self._kept, *live])
-        cpu_s = kernel.children_cpu_s() - cpu_before_s
+        pidfds.sweep(keep=[*self._kept, *live])
+        cpu_s = process.children_cpu_s() - cpu_before_s
         body = {"exitcode": exitcode, "peak_bytes": peak_bytes, "cpu_s": cpu_s}
         self._channel.send(json_message(Kind.WORKER_EXITED, body, id=number))
 
@@ -201,14 +194,14 @@ def _run() -> GoOn | None:
     for fd in (*watched, crash_fd):
         os.set_inheritable(fd, False)
     channel = Channel.adopt(FIRST_FD)
-    kernel.set_process_title("compilepool fork server", "cp-forkserver")
+    process.set_process_title("compilepool fork server", "cp-forkserver")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable(crash_fd, all_threads=True)
     # While it imports it cannot watch. Afterwards it must not die of the supervisor's death, but
     # survive it to sweep.
-    kernel.die_with_parent(supervisor_pid)
-    kernel.become_subreaper()
-    kernel.set_fd_limit(fd_limit)
+    process.die_with_parent(supervisor_pid)
+    process.become_subreaper()
+    process.set_fd_limit(fd_limit)
     try:
         messages = channel.receive()
         if not messages:
@@ -218,14 +211,14 @@ def _run() -> GoOn | None:
         apply_config(config)
         if config.start_method == "fork" and not _prepare(channel, config):
             return None
-        kernel.outlive_parent()
+        process.outlive_parent()
         channel.send(Message(Kind.READY))
         return ForkServer(channel, watched, crash_fd, supervisor_pid, config).serve(early)
     except ConnectionError:
         return None  # the supervisor is dead
     except ProtocolError as error:
         print(f"compilepool fork server: dropped its supervisor: {error}", file=sys.stderr)
-        kernel.sweep()
+        pidfds.sweep()
         return None
     finally:
         channel.close()
@@ -257,7 +250,7 @@ def _prepare(channel: Channel, config: PoolConfig) -> bool:
         return False
     prepare()
     flush_output()  # or each worker would print again what the preload has printed
-    kernel.trim_heap()
+    process.trim_heap()
     gc.enable()
     gc.freeze()  # no collection of a worker touches, and so copies, what it shares with this one
     return True

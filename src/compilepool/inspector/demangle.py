@@ -6,7 +6,7 @@ import ctypes
 import functools
 from typing import Any
 
-from compilepool.inspector.memory import memory_limit
+from compilepool.linux.process import memory_limit
 from compilepool.wire.native_report import MAX_TEXT
 
 _LONGEST = 16 * 1024

@@ -10,13 +10,29 @@ import os
 import resource
 import sys
 
-from compilepool.inspector.children import processes_below
-from compilepool.inspector.output import Output
-from compilepool.inspector.python_stack import ask_for_python_stack
+from compilepool.inspector.report_writer import Output
 from compilepool.inspector.stacks import report_stacks
-from compilepool.inspector.target import Target
-from compilepool.wire import kernel
-from compilepool.wire.spawn import FIRST_FD
+from compilepool.inspector.target import Target, processes_below
+from compilepool.linux import pidfds, proc, process
+from compilepool.linux.spawn import FIRST_FD
+
+
+def ask_for_python_stack(target: Target, number: int) -> str:
+    """Signal the process if it catches the signal: otherwise that could kill it.
+
+    Returns:
+        Empty, or why no Python stack will come.
+    """
+    caught = target.status(target.pid, "SigCgt")
+    if not proc.has_signal(caught, number):
+        return f"Python stack: signal {number} asks for it, and nothing catches that any more"
+    if all(proc.has_signal(target.status(tid, "SigBlk"), number) for tid in target.tids()):
+        return f"Python stack: signal {number} asks for it, and all threads have blocked that"
+    if not pidfds.send_signal(target.pidfd, number):
+        return f"Python stack: signal {number} could not be sent"
+    if target.state(target.pid) in "Tt":
+        return "Python stack: the process is stopped; it is written when the process goes on"
+    return ""
 
 
 def main() -> None:
@@ -28,9 +44,9 @@ def main() -> None:
     process's pidfd.
     """
     mode, pid, dump_signal, supervisor_pid, *libdw = sys.argv[1:]
-    kernel.die_with_parent(int(supervisor_pid))
+    process.die_with_parent(int(supervisor_pid))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # what it looks at may have it crash
-    kernel.set_process_title("compilepool inspector", "cp-inspector")
+    process.set_process_title("compilepool inspector", "cp-inspector")
     output = Output(FIRST_FD)
     target = Target(int(pid), FIRST_FD + 1)
     with contextlib.suppress(BrokenPipeError):  # nobody wants to know any more

@@ -6,6 +6,7 @@ import contextlib
 import os
 
 from compilepool.inspector.target import Target
+from compilepool.linux import proc
 
 _FILTERED = "2"  # proc(5), Seccomp in status
 _YAMA = "/proc/sys/kernel/yama/ptrace_scope"
@@ -20,7 +21,7 @@ def why_ptrace_refused(target: Target, error: OSError) -> str:
     tracer = target.status(target.pid, "TracerPid")
     if tracer not in ("", "0"):
         return f"ptrace was refused ({error.strerror}): process {tracer} (a debugger?) traces it"
-    if _own_status("Seccomp") == _FILTERED:
+    if proc.status_field("Seccomp") == _FILTERED:
         return (
             f"ptrace was refused ({error.strerror}): a seccomp filter (of the container) forbids"
             " it; allow it with --cap-add SYS_PTRACE, or another seccomp profile"
@@ -45,8 +46,3 @@ def _yama() -> str:
         if scope != "0":
             return f": kernel.yama.ptrace_scope is {scope}"
     return ""
-
-
-def _own_status(field: str) -> str:
-    own = Target(os.getpid(), -1)
-    return own.status(own.pid, field)

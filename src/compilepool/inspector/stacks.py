@@ -7,13 +7,13 @@ import os
 import sys
 import time
 
-from compilepool.inspector.memory import memory_limit
-from compilepool.inspector.output import Output
 from compilepool.inspector.refusals import why_memory_refused, why_ptrace_refused
+from compilepool.inspector.report_writer import Output
 from compilepool.inspector.signal_frame import Fault, find_fault
-from compilepool.inspector.snapshot import STACK_COPIED, NotStopped, Snapshot, Tracer
 from compilepool.inspector.target import Maps, Target
+from compilepool.inspector.thread_snapshot import STACK_COPIED, NotStopped, ThreadSnapshot, Tracer
 from compilepool.inspector.unwinder import LibdwError, Unwinder, bare_frame
+from compilepool.linux.process import memory_limit
 from compilepool.wire.native_report import CrashSite, ThreadStack
 
 MAX_THREADS = 64
@@ -102,7 +102,7 @@ class _Stacks:
             )
         for tid, fault in faults.items():
             sp = fault.registers.sp
-            snapshot = Snapshot(fault.registers, sp, self._stack(sp))
+            snapshot = ThreadSnapshot(fault.registers, sp, self._stack(sp))
             self._write(tid, self._target.state(tid), snapshot, True)
         others = [tid for tid in self._target.tids() if tid not in faults]
         if len(others) > MAX_THREADS:
@@ -119,7 +119,7 @@ class _Stacks:
                 left = len(tids) - first
                 self._output.missing(f"native stacks of {left} more threads: the time was up")
                 return
-            taken: list[tuple[int, str, Snapshot]] = []
+            taken: list[tuple[int, str, ThreadSnapshot]] = []
             for tid in tids[first : first + at_once]:
                 state = self._target.state(tid)
                 try:
@@ -135,7 +135,7 @@ class _Stacks:
                 tracer.let_go()
                 self._write(tid, state, snapshot, False)
 
-    def _take(self, tracer: Tracer, tid: int, which: str) -> Snapshot | None:
+    def _take(self, tracer: Tracer, tid: int, which: str) -> ThreadSnapshot | None:
         """By ptrace, or what can be had without. Raises `ProcessLookupError` if it is gone."""
         if self._may_trace:
             try:
@@ -152,12 +152,12 @@ class _Stacks:
                 self._output.missing(f"native stack of thread {tid}, maybe in part: {error}")
         return self._waiting(tid)
 
-    def _waiting(self, tid: int) -> Snapshot | None:
+    def _waiting(self, tid: int) -> ThreadSnapshot | None:
         """A thread that waits in the kernel, without ptrace: that is enough for most frames."""
         call = self._target.system_call(tid)
         if call is None:
             return None
-        return Snapshot(call.registers, call.registers.sp, self._stack(call.registers.sp))
+        return ThreadSnapshot(call.registers, call.registers.sp, self._stack(call.registers.sp))
 
     def _stack(self, sp: int) -> bytes:
         return self._target.read(sp, STACK_COPIED)
@@ -175,7 +175,7 @@ class _Stacks:
             offset=place.offset,
         )
 
-    def _write(self, tid: int, state: str, snapshot: Snapshot, is_crashed: bool) -> None:
+    def _write(self, tid: int, state: str, snapshot: ThreadSnapshot, is_crashed: bool) -> None:
         unwinder = self._unwinder
         frames, is_cut = unwinder.unwind(snapshot) if unwinder else ([], False)
         if unwinder is None or not frames:

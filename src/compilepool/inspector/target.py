@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import itertools
 import os
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from compilepool.inspector.registers import Registers
-from compilepool.wire import kernel
+from compilepool.linux import pidfds, proc
+from compilepool.wire.native_report import MAX_TEXT, ChildProcess
 
 DEAD = ("Z", "X")
 """States of a thread that has ended."""
@@ -95,15 +98,11 @@ class Target:
 
     def is_alive(self) -> bool:
         """Whether it runs, or is parked: then its pid is still its own."""
-        return not kernel.wait_dead(self.pidfd, 0.0)
+        return not pidfds.wait_dead(self.pidfd, 0.0)
 
     def tids(self) -> list[int]:
         """Its threads, the main thread first."""
-        try:
-            tids = [int(name) for name in os.listdir(f"/proc/{self.pid}/task")]
-        except OSError:
-            return []
-        return sorted(tids, key=lambda tid: (tid != self.pid, tid))
+        return sorted(proc.threads(self.pid), key=lambda tid: (tid != self.pid, tid))
 
     def name(self, tid: int) -> str:
         """A thread's name; empty if the thread is gone."""
@@ -113,18 +112,13 @@ class Target:
 
     def state(self, tid: int) -> str:
         """The letter of a thread's state, X if it is gone."""
-        with contextlib.suppress(OSError, IndexError):
-            return self._read(f"task/{tid}/stat").rpartition(")")[2].split()[0]
+        with contextlib.suppress(OSError, ValueError):
+            return proc.stat(self.pid, tid).state
         return "X"
 
     def status(self, tid: int, field: str) -> str:
         """A field of a thread's status; empty if the thread is gone, or it has no such field."""
-        with contextlib.suppress(OSError):
-            for line in self._read(f"task/{tid}/status").splitlines():
-                name, _, value = line.partition(":")
-                if name == field:
-                    return value.strip()
-        return ""
+        return proc.status_field(field, self.pid, tid)
 
     def system_call(self, tid: int) -> SystemCall | None:
         """The system call that a thread waits in.
@@ -175,3 +169,26 @@ class Target:
     def _read(self, name: str) -> str:
         with open(f"/proc/{self.pid}/{name}", encoding="utf-8", errors="replace") as file:
             return file.read()
+
+
+MAX_CHILDREN = 256
+
+
+def processes_below(pid: int) -> Iterator[ChildProcess]:
+    """The descendants of a process, parents before their children, at most `MAX_CHILDREN`."""
+    for child, _ in itertools.islice(proc.descendants(pid), MAX_CHILDREN):
+        with contextlib.suppress(OSError, ValueError):
+            yield _child(child)
+
+
+def _child(pid: int) -> ChildProcess:
+    stat = proc.stat(pid)
+    command = proc.read_proc(f"/proc/{pid}/cmdline")[: 4 * MAX_TEXT].replace(b"\0", b" ").strip()
+    return ChildProcess(
+        pid=pid,
+        parent_pid=stat.parent_pid,
+        command=(command.decode(errors="replace") or f"[{stat.name}]")[:MAX_TEXT],
+        age_s=round(max(0.0, proc.uptime_s() - stat.start_s), 2),
+        state=stat.state,
+        cpu_s=stat.cpu_s,
+    )

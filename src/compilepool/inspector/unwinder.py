@@ -12,8 +12,8 @@ from typing import Any
 
 from compilepool.inspector.demangle import readable_name
 from compilepool.inspector.registers import Registers
-from compilepool.inspector.snapshot import Snapshot
 from compilepool.inspector.target import Maps, Target
+from compilepool.inspector.thread_snapshot import ThreadSnapshot
 from compilepool.wire.native_report import MAX_FRAMES, UNKNOWN, Frame
 
 _CONTINUE, _ABORT = 0, 1  # DWARF_CB_OK, DWARF_CB_ABORT
@@ -53,7 +53,7 @@ class Unwinder:
     def __init__(self, target: Target, maps: Maps, libdw: str) -> None:
         self._target = target
         self._maps = maps
-        self._snapshot = Snapshot(Registers({}))
+        self._snapshot = ThreadSnapshot(Registers({}))
         self._frames: list[Frame] = []
         self._backs: list[int] = []
         self._is_cut = False
@@ -75,7 +75,7 @@ class Unwinder:
         self._threads = (_pointer * 6)(*map(_as_pointer, thread_callbacks))
         self._dwfl = self._begin()
 
-    def unwind(self, snapshot: Snapshot) -> tuple[list[Frame], bool]:
+    def unwind(self, snapshot: ThreadSnapshot) -> tuple[list[Frame], bool]:
         """The frames of a thread, most recent first, without names.
 
         Returns:
@@ -92,7 +92,7 @@ class Unwinder:
             if len(word) < _WORD.size:
                 return self._frames, False
             registers = registers.at(_WORD.unpack(word)[0], registers.sp + _WORD.size)
-        self._snapshot = Snapshot(registers, snapshot.stack_start, snapshot.stack)
+        self._snapshot = ThreadSnapshot(registers, snapshot.stack_start, snapshot.stack)
         self._dw.dwfl_getthread_frames(self._dwfl, self._target.pid, self._frame_callback, None)
         return self._frames, self._is_cut
 

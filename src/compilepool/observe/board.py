@@ -12,13 +12,12 @@ from rich.markup import escape
 from rich.progress import Progress, TaskID
 from rich.text import Text
 
+from compilepool.light_typing import TYPE_CHECKING
 from compilepool.observe.terminal import TERMINAL, let_children_print
-from compilepool.observe.words import headline
-from compilepool.wire.light_typing import TYPE_CHECKING
-from compilepool.wire.text import printable
+from compilepool.text import headline, printable
 
 if TYPE_CHECKING:
-    from compilepool.observe.look import RunningJob
+    from compilepool.observe.observer import RunningJob
 
 _log = logging.getLogger(__name__)
 

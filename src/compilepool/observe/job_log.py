@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from compilepool.observe.words import headline
-from compilepool.wire.light_typing import TYPE_CHECKING
+from compilepool.light_typing import TYPE_CHECKING
+from compilepool.text import headline
 
 if TYPE_CHECKING:
     from compilepool.client.record import JobRecord

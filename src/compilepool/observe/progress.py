@@ -6,14 +6,14 @@ import threading
 import time
 
 from compilepool.errors import PoolClosed
+from compilepool.light_typing import TYPE_CHECKING
 from compilepool.observe.board import Board
-from compilepool.wire.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from compilepool.client.record import JobRecord
-    from compilepool.observe.look import Look
+    from compilepool.observe.observer import Sample
 
 _SHOWN_AFTER_S = 0.15
 
@@ -48,7 +48,7 @@ class PoolProgress:
         if error is not None and not isinstance(error, PoolClosed):
             self._board.note_failure(name, error)
 
-    def sample(self, look: Look) -> None:
+    def sample(self, look: Sample) -> None:
         """As `Consumer.sample`."""
         with self._lock:
             ended, submitted = self._ended, self._submitted

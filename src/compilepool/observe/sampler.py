@@ -7,26 +7,13 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 
-from compilepool.wire.light_typing import TYPE_CHECKING, Protocol
+from compilepool.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from compilepool.client.record import JobRecord
-    from compilepool.observe.look import Look
+    from compilepool.observe.observer import Consumer, Sample
 
 _log = logging.getLogger(__name__)
-
-
-class Consumer(Protocol):
-    """Who is told how things are. Only ever called by one thread at a time."""
-
-    def sample(self, look: Look) -> None:
-        """How things are. The last look before a rest finds no unfinished job."""
-
-    def close(self) -> None:
-        """The pool has ended. May be called twice."""
-
-    def abandon(self) -> None:
-        """As `Observer.abandon`."""
 
 
 class Sampler:
@@ -40,7 +27,7 @@ class Sampler:
     """
 
     def __init__(
-        self, look: Callable[[], Look], consumers: Sequence[Consumer], interval_s: float
+        self, look: Callable[[], Sample], consumers: Sequence[Consumer], interval_s: float
     ) -> None:
         self._look = look
         self._consumers = consumers
@@ -107,7 +94,7 @@ class Sampler:
                 self._thread = None  # the next job starts another
             return is_wanted
 
-    def _tell(self) -> Look | None:
+    def _tell(self) -> Sample | None:
         try:
             look = self._look()
             for consumer in self._consumers:

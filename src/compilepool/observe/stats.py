@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from compilepool.observe.histogram import Quantiles
-from compilepool.units import size_text
-from compilepool.wire.light_typing import NamedTuple
+from compilepool.light_typing import NamedTuple
+from compilepool.linux.proc import descendants, smaps_rollup
+from compilepool.observe.counters import Quantiles
+from compilepool.text import size_text
 
 
 class Restarts(NamedTuple):
@@ -140,3 +141,31 @@ def _sizes(memory: Memory) -> str:
         for name, size in memory._asdict().items()
         if size
     )
+
+
+def memory_of_pool(supervisor: int, fork_server: int, workers: Iterable[int]) -> Memory:
+    """What they take, and all that is below workers. Slow: the kernel looks at each page.
+
+    Args:
+        supervisor: its pid; 0 if there is none. So with the others.
+        fork_server: its pid.
+        workers: their pids.
+    """
+    pids = [pid for pid in workers if pid]
+    own = {supervisor, fork_server, *pids}
+    below = {child for pid in pids for child, _ in descendants(pid)} - own
+    return Memory(
+        _pss(supervisor),
+        _pss(fork_server),
+        sum(map(_pss, pids)),
+        sum(map(_pss, below)),
+    )
+
+
+def _pss(pid: int) -> int:
+    if not pid:
+        return 0
+    try:
+        return smaps_rollup(pid)["Pss"]
+    except (OSError, ValueError, KeyError):
+        return 0  # it has ended meanwhile

@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from compilepool.wire.light_typing import Any
+from compilepool.light_typing import Any
 
 _PER_SECOND = 8
 

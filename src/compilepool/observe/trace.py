@@ -13,13 +13,13 @@ import os
 import threading
 
 from compilepool.errors import CompilePoolError
-from compilepool.observe.words import headline
-from compilepool.wire.light_typing import TYPE_CHECKING, Any
+from compilepool.light_typing import TYPE_CHECKING, Any
+from compilepool.text import headline
 from compilepool.wire.usage import phases_of_text
 
 if TYPE_CHECKING:
     from compilepool.client.record import JobRecord
-    from compilepool.observe.look import Look
+    from compilepool.observe.observer import Sample
 
 _log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class Trace:
             events.append({"ph": "i", "s": "t", "name": what, "ts": _us(end), **track})
         self._write(events)
 
-    def sample(self, look: Look) -> None:
+    def sample(self, look: Sample) -> None:
         """How things are just now."""
         counts = {"queued": look.queued, "running": len(look.running)}
         events = [self._counter("jobs", look.time, counts)]

@@ -6,23 +6,21 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from compilepool.supervisor import actions as todo
-from compilepool.supervisor import memory_room
-from compilepool.supervisor.client_link import ClientLink
-from compilepool.supervisor.crew import Crew
-from compilepool.supervisor.dumps import Dumps
-from compilepool.supervisor.forkserver_start import ForkServerStarter
-from compilepool.supervisor.job import Job
-from compilepool.supervisor.loop import Loop
-from compilepool.supervisor.memory_room import MemoryRoom
-from compilepool.supervisor.rest import give_back_memory
-from compilepool.supervisor.scheduler import Scheduler
-from compilepool.supervisor.staffing import StaffingPolicy
-from compilepool.supervisor.tally import Tally
+from compilepool.light_typing import NamedTuple
+from compilepool.linux.process import give_back_memory
+from compilepool.supervisor.answers import Dumps, Tally
+from compilepool.supervisor.crew.crew import Crew
+from compilepool.supervisor.crew.fork_server_start import ForkServerStarter
+from compilepool.supervisor.links.client import ClientLink
+from compilepool.supervisor.links.loop import Loop
+from compilepool.supervisor.rules import actions as todo
+from compilepool.supervisor.rules.scheduler import Scheduler
+from compilepool.supervisor.rules.staffing import StaffingPolicy
+from compilepool.supervisor.runs import Run
+from compilepool.supervisor.watch import free_memory as memory_room
+from compilepool.supervisor.watch.free_memory import MemoryRoom
 from compilepool.wire.channel import refuse
-from compilepool.wire.config import PoolConfig
 from compilepool.wire.failure import Cause, Failure
-from compilepool.wire.light_typing import NamedTuple
 from compilepool.wire.messages import (
     HAS_OUTPUT,
     Kind,
@@ -33,6 +31,7 @@ from compilepool.wire.messages import (
     log_message,
 )
 from compilepool.wire.payloads import Payload, check_payload, lacks_descriptor
+from compilepool.wire.pool_config import PoolConfig
 from compilepool.wire.submission import JobTerms, env_as_json
 from compilepool.wire.usage import NO_USAGE, replace_usage, result_message, usage_of
 
@@ -70,7 +69,7 @@ class Pool:
     ) -> None:
         self._client = client
         self._log_level = config.log_level
-        self._jobs: dict[int, Job] = {}
+        self._jobs: dict[int, Run] = {}
         self._last_job = 0
         self._has_log: set[int] = set()
         self._stillborn: dict[int, Failure] = {}
@@ -144,7 +143,7 @@ class Pool:
         """A new job, whose number at the client is not in use. Takes over the payload."""
         self._last_job += 1
         job = self._last_job
-        self._jobs[job] = Job(self._client, id, name, terms, payload)
+        self._jobs[job] = Run(self._client, id, name, terms, payload)
         self._client.jobs[id] = job
         size = len(payload.body)
         if terms.env:
@@ -282,7 +281,7 @@ class Pool:
                 why.payload.message(Kind.INITIALIZER_FAILED, self._warm_up, why.outcome)
             )
 
-    def _end_job(self, number: int) -> Job:
+    def _end_job(self, number: int) -> Run:
         job = self._jobs.pop(number)
         self._has_log.discard(number)
         del job.client.jobs[job.id]

@@ -10,8 +10,8 @@ import os
 import resource
 import sys
 
-from compilepool.supervisor.forkserver_start import ForkServerStarter
-from compilepool.wire.spawn import FIRST_FD
+from compilepool.linux.spawn import FIRST_FD
+from compilepool.supervisor.crew.fork_server_start import ForkServerStarter
 
 
 def main() -> None:

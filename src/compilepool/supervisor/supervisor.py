@@ -5,16 +5,16 @@ from __future__ import annotations
 import signal
 import sys
 
-from compilepool.supervisor.client_link import ClientLink
-from compilepool.supervisor.forkserver_start import ForkServerStarter
-from compilepool.supervisor.loop import Loop
+from compilepool.linux import pidfds, process
+from compilepool.linux.spawn import FIRST_FD
+from compilepool.supervisor.crew.fork_server_start import ForkServerStarter
+from compilepool.supervisor.links.client import ClientLink
+from compilepool.supervisor.links.loop import Loop
 from compilepool.supervisor.pool import Pool
-from compilepool.wire import kernel
 from compilepool.wire.channel import Channel, close_all, handle_each, refuse
-from compilepool.wire.config import PoolConfig
 from compilepool.wire.messages import Form, Kind, Message, ProtocolError, Shutdown
 from compilepool.wire.payloads import lacks_descriptor, of_message
-from compilepool.wire.spawn import FIRST_FD
+from compilepool.wire.pool_config import PoolConfig
 from compilepool.wire.submission import read_submit
 from compilepool.wire.usage import NO_USAGE, lost_result
 
@@ -24,7 +24,7 @@ class Supervisor:
 
     def __init__(self, channel: Channel, client_pidfd: int, starter: ForkServerStarter) -> None:
         self._starter = starter
-        _, fd_limit = kernel.raise_fd_limit()
+        _, fd_limit = process.raise_fd_limit()
         self._spill_above_fd = fd_limit // 2
         self._loop = Loop()
         self._client = ClientLink(
@@ -51,7 +51,7 @@ class Supervisor:
         if self._pool is not None:
             self._pool.end()
         else:
-            kernel.sweep()  # the fork server that was started ahead
+            pidfds.sweep()  # the fork server that was started ahead
 
     def _is_drained(self) -> bool:
         return self._pool is None or not self._pool.scheduler.unfinished
@@ -135,7 +135,7 @@ class Supervisor:
 
 def run(client_pidfd: int, starter: ForkServerStarter) -> None:
     """Run the supervisor of this process; see `start`."""
-    kernel.set_process_title("compilepool supervisor", "cp-supervisor")
+    process.set_process_title("compilepool supervisor", "cp-supervisor")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    kernel.become_subreaper()
+    process.become_subreaper()
     Supervisor(Channel.adopt(FIRST_FD), client_pidfd, starter).run()

@@ -14,15 +14,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from compilepool.wire.light_typing import NoReturn
-from compilepool.wire.messages import (
-    MAX_FDS,
-    MAX_PACKET,
-    Message,
-    ProtocolError,
-    decode,
-    encode,
-)
+from compilepool.light_typing import NoReturn
+from compilepool.wire.messages import MAX_FDS, MAX_PACKET, Message, ProtocolError, decode, encode
 
 # Room for one more than there may be: what fills it is too many.
 _ANCILLARY_SPACE = socket.CMSG_SPACE((MAX_FDS + 1) * array.array("i").itemsize)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from enum import StrEnum
 
-from compilepool.wire.light_typing import NamedTuple
+from compilepool.light_typing import NamedTuple
 from compilepool.wire.messages import ProtocolError, read_json
 from compilepool.wire.payloads import Payload, Unpacked, pack
 from compilepool.wire.usage import NO_USAGE, Usage
@@ -129,11 +129,3 @@ def last_crash(text: str) -> str:
     """The last of the tracebacks that faulthandler has written to a file."""
     start = text.rfind(CRASH_HEAD)
     return text[start:] if start >= 0 else ""
-
-
-def describe(error: BaseException) -> str:
-    """The error's type and text in one line, whatever its `__str__` does."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except BaseException:  # noqa: BLE001 - the user's __str__
-        return f"{type(error).__name__}: <str() raised>"

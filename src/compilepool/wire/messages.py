@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable
 from enum import IntEnum
 
-from compilepool.wire.light_typing import Any, NamedTuple
+from compilepool.light_typing import Any, NamedTuple
 
 MAX_PACKET = 128 * 1024
 """Bytes. A receiver never allocates more than this for what a peer sends."""
@@ -56,7 +56,7 @@ class Kind(IntEnum):
     IDLE_MEMORY = 27  # id: bytes that an idle worker takes
     WARMTH = 28  # id: of the last WARM_UP; flag: Readiness
     NO_WORKERS = 29  # id: likewise; body: payload of a Failure
-    PEEKED = 30  # id: that of PEEK; body: payload of a PoolPeek
+    PEEKED = 30  # id: that of PEEK; body: payload of a PoolView
 
     # supervisor -> fork server
     SERVE = 40  # body: PoolConfig as a payload; first message

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 
-from compilepool.wire.light_typing import Any, NamedTuple
+from compilepool.light_typing import Any, NamedTuple
 
 MAX_FRAMES = 64
 """Frames of a thread that are reported."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 
-from compilepool.wire.light_typing import Any, Protocol
+from compilepool.light_typing import Any, Protocol
 from compilepool.wire.messages import Form
 from compilepool.wire.payloads import Buffer, Payload, Section, Unpacked, pack
 from compilepool.wire.spares import Spares

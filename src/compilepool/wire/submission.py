@@ -6,7 +6,7 @@ import functools
 import math
 import struct
 
-from compilepool.wire.light_typing import NamedTuple
+from compilepool.light_typing import NamedTuple
 from compilepool.wire.messages import Kind, Message, ProtocolError
 from compilepool.wire.payloads import Payload
 

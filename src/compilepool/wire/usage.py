@@ -6,7 +6,7 @@ import math
 import struct
 from collections.abc import Sequence
 
-from compilepool.wire.light_typing import TYPE_CHECKING, Any, NamedTuple
+from compilepool.light_typing import TYPE_CHECKING, Any, NamedTuple
 from compilepool.wire.messages import Form, Kind, Message, ProtocolError
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ import os
 import sys
 import types
 
-from compilepool.wire.config import PoolConfig
+from compilepool.any_process import identity
 from compilepool.wire.messages import Form, Outcome
 from compilepool.wire.payloads import Payload, Unpacked
+from compilepool.wire.pool_config import PoolConfig
 from compilepool.wire.serializers import load_payload
-from compilepool.worker import identity
 from compilepool.worker.bootstrap import apply_config, exit_in_order
-from compilepool.worker.jobs import run_job
+from compilepool.worker.execution import run_job
 from compilepool.worker.main import Startup
 
 

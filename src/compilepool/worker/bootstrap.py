@@ -5,19 +5,43 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import importlib
 import os
 import signal
 import sys
+import time
+import traceback
 import types
 
-from compilepool.wire import kernel
-from compilepool.wire.config import PoolConfig
-from compilepool.wire.light_typing import NoReturn
-from compilepool.wire.orders import WorkerOrders
-from compilepool.wire.spawn import PACKAGE_ROOT
-from compilepool.worker import identity
-from compilepool.worker.output import write_line_by_line
+from compilepool.any_process import identity
+from compilepool.light_typing import NoReturn
+from compilepool.linux import process
+from compilepool.linux.spawn import PACKAGE_ROOT
+from compilepool.wire.channel import Channel
+from compilepool.wire.messages import Kind, Level, json_message, log_message, text_message
+from compilepool.wire.pool_config import PoolConfig
+from compilepool.wire.worker_start import WorkerOrders
+from compilepool.worker.output_capture import write_line_by_line
 from compilepool.worker.parking import give_threads_a_stack, report_crashes
+
+
+def preload(module: str, channel: Channel) -> bool:
+    """Import a module, telling the supervisor beforehand, in case it crashes us.
+
+    Returns:
+        False if it could not be imported. The supervisor knows; this process should exit.
+    """
+    channel.send(text_message(Kind.IMPORTING, module))
+    start = time.monotonic()
+    try:
+        importlib.import_module(module)
+    except BaseException:  # noqa: BLE001 - a module may raise SystemExit, too
+        body = {"module": module, "text": traceback.format_exc()}
+        channel.send(json_message(Kind.PRELOAD_FAILED, body))
+        return False
+    seconds = time.monotonic() - start
+    channel.send(log_message(Level.DEBUG, __name__, f"imported {module} in {seconds:.3g} s"))
+    return True
 
 
 @functools.cache
@@ -28,7 +52,7 @@ def prepare() -> None:
     """
     give_threads_a_stack()
     write_line_by_line()
-    kernel.resolve("sigaction", "sigaltstack", "sleep", "prctl")
+    process.resolve("sigaction", "sigaltstack", "sleep", "prctl")
 
 
 def bootstrap(
@@ -47,18 +71,18 @@ def bootstrap(
         config: the pool's configuration.
         orders: this worker's.
     """
-    kernel.die_with_parent(parent_pid)
+    process.die_with_parent(parent_pid)
     prepare()
     with contextlib.suppress(PermissionError):  # it leads its session already if it was exec'ed
         os.setsid()
-    kernel.become_subreaper()
-    kernel.set_process_title("compilepool worker", "cp-worker")
+    process.become_subreaper()
+    process.set_process_title("compilepool worker", "cp-worker")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    kernel.allow_ptrace(supervisor_pid)
-    kernel.die_first_for_memory()
-    kernel.use_cpus(orders.cpus, config.nice)
+    process.allow_ptrace(supervisor_pid)
+    process.die_first_for_memory()
+    process.use_cpus(orders.cpus, config.nice)
     report_crashes(crash_fd, park=config.native_tracebacks)
     try:
         identity.become_worker_of(parent_pid)

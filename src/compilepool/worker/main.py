@@ -8,24 +8,22 @@ import sys
 import time
 from collections.abc import Callable
 
+from compilepool.any_process.phases import report_on, take_phases
+from compilepool.light_typing import Any, NamedTuple, NoReturn
+from compilepool.linux.proc import smaps_rollup
 from compilepool.wire.channel import Channel
-from compilepool.wire.light_typing import Any, NamedTuple, NoReturn
 from compilepool.wire.messages import HAS_OUTPUT, Form, Kind, Level, Message, log_message
-from compilepool.wire.orders import WorkerOrders
 from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
 from compilepool.wire.serializers import Serializer, load_payload
-from compilepool.wire.smaps import smaps_rollup
 from compilepool.wire.spares import Spares
-from compilepool.wire.status import StatusPage
+from compilepool.wire.status_page import StatusPage
 from compilepool.wire.submission import read_job
 from compilepool.wire.usage import Usage, phases_text, result_message
-from compilepool.wire.worker_fds import WorkerFds
+from compilepool.wire.worker_start import WorkerFds, WorkerOrders
 from compilepool.worker.bootstrap import exit_in_order
-from compilepool.worker.environment import environment
-from compilepool.worker.jobs import raised, run_job, unreceived
+from compilepool.worker.execution import environment, raised, run_job, unreceived
 from compilepool.worker.meter import Meter
-from compilepool.worker.output import OutputCapture
-from compilepool.worker.phases import report_on, take_phases
+from compilepool.worker.output_capture import OutputCapture
 
 _MAX_SPARES = 2  # one is read while the next is written
 

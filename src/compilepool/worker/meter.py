@@ -7,10 +7,9 @@ import os
 import resource
 import time
 
-from compilepool.wire.smaps import smaps_rollup
-from compilepool.wire.status import UsedBefore
+from compilepool.linux import proc
+from compilepool.wire.status_page import UsedBefore
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 _STATM_SIZE = 256
 _SHORT_S = 0.0005
 _RECENT_S = 0.005  # for so long, what jobs have left running can do little
@@ -41,9 +40,9 @@ class Meter:
         """A job is about to begin."""
         if self._may_have_changed or time.monotonic() - self._read_at > _RECENT_S:
             with contextlib.suppress(OSError, ValueError, IndexError):  # a job has closed it
-                fields = os.pread(self._statm_fd, _STATM_SIZE, 0).split()
-                self._resident = int(fields[1]) * _PAGE
-                self._anonymous = (int(fields[1]) - int(fields[2])) * _PAGE
+                memory = self._statm()
+                self._resident = memory.resident
+                self._anonymous = memory.anonymous
         if self._peak > self._resident + _NEGLIGIBLE:
             self._reset_peak()
         cpu_s = self._own_cpu_s + self._children_cpu_s
@@ -79,13 +78,12 @@ class Meter:
         What it has in memory at all is known soon, and mostly tells enough.
         """
         with contextlib.suppress(OSError, ValueError, IndexError, KeyError):
-            fields = os.pread(self._statm_fd, _STATM_SIZE, 0).split()
-            anonymous = (int(fields[1]) - int(fields[2])) * _PAGE
+            anonymous = self._statm().anonymous
             self._unlooked_jobs += 1
             if anonymous > above + self._shared or (
                 anonymous > above and self._unlooked_jobs >= _LOOK_EVERY
             ):
-                memory = smaps_rollup()
+                memory = proc.smaps_rollup()
                 own = memory["Private_Dirty"] + memory["Private_Clean"]
                 # It may grow by what is left of the limit before it must be looked at again, but
                 # for what it writes to of that which it shares.
@@ -93,6 +91,9 @@ class Meter:
                 self._unlooked_jobs = 0
                 return own if own > above else 0
         return 0
+
+    def _statm(self) -> proc.Statm:
+        return proc.parse_statm(os.pread(self._statm_fd, _STATM_SIZE, 0))
 
     def _read(self) -> None:
         self._read_at = time.monotonic()

@@ -19,8 +19,8 @@ import signal
 import sys
 import threading
 
-from compilepool.wire.light_typing import Any
-from compilepool.wire.signals import DUMP_SIGNAL, AlternateStack, handle_by_libc
+from compilepool.light_typing import Any
+from compilepool.linux.signals import DUMP_SIGNAL, AlternateStack, handle_by_libc
 
 FATAL = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 

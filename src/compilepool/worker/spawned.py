@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import sys
 
+from compilepool.linux.spawn import FIRST_FD
 from compilepool.wire.channel import Channel
-from compilepool.wire.config import PoolConfig
 from compilepool.wire.messages import Form, Kind, text_message
-from compilepool.wire.orders import WorkerOrders
 from compilepool.wire.payloads import Payload
-from compilepool.wire.spawn import FIRST_FD
-from compilepool.wire.worker_fds import WorkerFds
-from compilepool.worker.bootstrap import apply_config, bootstrap
+from compilepool.wire.pool_config import PoolConfig
+from compilepool.wire.worker_start import WorkerFds, WorkerOrders
+from compilepool.worker.bootstrap import apply_config, bootstrap, preload
 from compilepool.worker.main import work
-from compilepool.worker.preload import preload
 
 
 def main() -> None:

@@ -15,11 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from compilepool.client.pool import CompilePool
-    from compilepool.integrations.torch.inductor import Takeover
-    from compilepool.integrations.torch.installation import Installation
-    from compilepool.integrations.torch.pool_for_torch import OnCrash
+    from compilepool.integrations.torch.takeover.inductor import Takeover
+    from compilepool.integrations.torch.takeover.installation import Installation
+    from compilepool.integrations.torch.takeover.pool_for_torch import OnCrash
 
 __all__ = ["current_pool", "install", "uninstall"]
+
+ENABLE = "COMPILEPOOL_TORCH"
+"""The environment variable that switches the integration on, by 1."""
+
+PROGRAM_PID = "COMPILEPOOL_TORCH_PID"
+"""The variable with the process that `compilepool run` has become; all others descend from it."""
+
+OPTIONS = "COMPILEPOOL_TORCH_OPTIONS"
+"""The variable with the arguments of `install`, as JSON."""
 
 
 class _Installed:
@@ -87,8 +96,8 @@ def current_pool() -> CompilePool | None:
 
 
 def _install(on_crash: str, pool_options: dict[str, Any], *, is_early: bool) -> None:
-    from compilepool.integrations.torch.inductor import Takeover
-    from compilepool.integrations.torch.installation import Installation
+    from compilepool.integrations.torch.takeover.inductor import Takeover
+    from compilepool.integrations.torch.takeover.installation import Installation
 
     new = Installation(on_crash, pool_options, is_early=is_early)
     with _installed.lock:

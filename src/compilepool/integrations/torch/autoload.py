@@ -12,7 +12,7 @@ import sys
 import warnings
 from typing import Any
 
-from compilepool.integrations.torch.names import ENABLE, OPTIONS, PROGRAM_PID
+from compilepool.integrations.torch import ENABLE, OPTIONS, PROGRAM_PID
 
 
 def autoload() -> None:
@@ -24,8 +24,8 @@ def autoload() -> None:
     wanted = os.environ.get(ENABLE, "")
     if wanted in ("", "0"):
         return
-    from compilepool.wire.spawn import is_pool_process
-    from compilepool.worker.identity import in_toplevel_process
+    from compilepool.any_process.identity import in_toplevel_process
+    from compilepool.linux.spawn import is_pool_process
 
     if is_pool_process() or not in_toplevel_process():
         return

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 import subprocess
 
-from compilepool.client.launcher import SupervisorProcess
-from compilepool.wire import kernel
+from compilepool.client.session.supervisor_process import SupervisorProcess
+from compilepool.linux import pidfds
 
 
 class Sidecar:
@@ -49,4 +49,4 @@ class Sidecar:
     def terminate(self) -> None:
         """Send it SIGTERM, unless it has ended."""
         if (pidfd := self._supervisor.pidfd) >= 0:
-            kernel.send_signal(pidfd, signal.SIGTERM)
+            pidfds.send_signal(pidfd, signal.SIGTERM)

@@ -16,7 +16,7 @@ from torch._inductor import config
 
 from compilepool.client.future import CompileFuture
 from compilepool.client.pool import CompilePool
-from compilepool.wire.peek import WorkerPeek
+from compilepool.wire.pool_view import WorkerView
 
 _INTERVAL = "TORCHINDUCTOR_COMPILE_WORKER_WATCHDOG_INTERVAL"
 
@@ -119,7 +119,7 @@ def _interval_s() -> float:
     return 0.0 if configured is None else float(os.environ.get(_INTERVAL, configured))
 
 
-def _phase(worker: WorkerPeek | None) -> dict[str, Any]:
+def _phase(worker: WorkerView | None) -> dict[str, Any]:
     if worker is None:
         return {"phase": "queued"}
     phase, since = "running", worker.since

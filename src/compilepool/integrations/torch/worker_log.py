@@ -13,7 +13,7 @@ from typing import Any
 from torch._inductor import config
 
 from compilepool.client.future import CompileFuture
-from compilepool.integrations.torch.worker.output import LOG_PATH, SUPPRESS, output_path
+from compilepool.integrations.torch.worker.redirection import LOG_PATH, SUPPRESS, output_path
 
 
 def output_env() -> dict[str, str | None]:

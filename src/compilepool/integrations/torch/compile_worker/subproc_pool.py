@@ -24,15 +24,14 @@ from torch._logging import trace_structured
 
 from compilepool.client.pool import CompilePool
 from compilepool.errors import PoolClosed
-from compilepool.integrations.torch.kernel_future import KernelFuture, ready_future
-from compilepool.integrations.torch.kernel_names import kernel_name
-from compilepool.integrations.torch.pool_for_torch import EnvSnapshot, OnCrash, make_pool
+from compilepool.integrations.torch.compile_worker.timer import Timer
+from compilepool.integrations.torch.kernel_future import KernelFuture, kernel_name, ready_future
 from compilepool.integrations.torch.sidecar import Sidecar
 from compilepool.integrations.torch.status_reports import StatusReports
+from compilepool.integrations.torch.takeover.pool_for_torch import EnvAtStart, OnCrash, make_pool
 from compilepool.integrations.torch.wait_counters import WaitCounters
-from compilepool.integrations.torch.worker.jobs import compile_kernel
+from compilepool.integrations.torch.worker.compile_job import compile_kernel
 from compilepool.integrations.torch.worker_log import WorkerLog, output_env
-from compilepool.timer import Timer
 
 __all__ = [
     "AnyPool",
@@ -75,13 +74,13 @@ class SubprocPool:
         quiesce: bool = False,
         *,
         pool: CompilePool | None = None,
-        env: EnvSnapshot | None = None,
+        env: EnvAtStart | None = None,
         on_crash: OnCrash = "raise",
     ) -> None:
         self.pickler = pickler or SubprocPickler()
         self.kind = kind
         output = output_env()
-        self._env = env or EnvSnapshot()
+        self._env = env or EnvAtStart()
         self.pool = pool or make_pool(
             nprocs, start_method=kind.value, serializer=pickler, env=output, resubmit=False
         )

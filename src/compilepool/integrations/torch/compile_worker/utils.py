@@ -6,8 +6,8 @@ import contextlib
 import os
 from collections.abc import Sequence
 
-from compilepool.worker.identity import has_parent_changed, in_toplevel_process
-from compilepool.worker.initializer import worker_initializer
+from compilepool.any_process.identity import has_parent_changed, in_toplevel_process
+from compilepool.any_process.worker_initializer import worker_initializer
 
 __all__ = ["_async_compile_initializer", "has_parent_changed", "in_toplevel_process"]
 

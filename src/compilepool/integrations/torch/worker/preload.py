@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import threading
 
-from compilepool.integrations.torch.worker.output import redirect_output
-from compilepool.wire.spawn import is_pool_process
+from compilepool.integrations.torch.worker.redirection import redirect_output
+from compilepool.linux.spawn import is_pool_process
 
 
 def _load() -> None:
-    from compilepool.integrations.torch.worker import gpu, hooks
+    from compilepool.integrations.torch.worker import compile_job as gpu
+    from compilepool.integrations.torch.worker import hooks
 
     # It hashes Triton's library, of 500 MB, mostly without the GIL.
     triton_key = threading.Thread(target=hooks.find_triton_key())

@@ -1,0 +1,1 @@
+"""`compilepool crashes` and `compilepool replay`."""

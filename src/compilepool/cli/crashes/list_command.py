@@ -1,0 +1,89 @@
+"""`compilepool crashes`: lists the jobs whose crashes were kept."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.text import Text
+
+from compilepool.cli.crashes.words import local_time, what_happened, where_it_happened
+from compilepool.client.crashes.crash_folder import default_root, folder_names
+from compilepool.client.crashes.kept_crash import KeptCrash
+from compilepool.text import printable
+
+
+def list_crashes(*, as_json: bool) -> None:
+    """Print what is in the default crash root, the newest first.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of jobs are in any alphabet
+        sys.stdout.reconfigure(errors="replace")
+    root = default_root()
+    rows = [_row(folder) for folder in _folders(root) if folder.exists()]
+    if as_json:
+        json.dump(rows, sys.stdout, indent=1)
+        print()
+    elif rows:
+        _show(rows)
+    else:
+        print(printable(f"no crashes in {root}"))
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    try:
+        root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        names = folder_names(root_fd)
+    finally:
+        os.close(root_fd)
+    yield from (root / name for name in names)
+
+
+def _row(folder: Path) -> dict[str, Any]:
+    """What is shown of a folder."""
+    try:
+        with KeptCrash.open(folder) as crash:
+            return {
+                "folder": str(folder),
+                "time": crash.time.isoformat(),
+                "when": local_time(crash),
+                "job": crash.job,
+                "signal": crash.report.get("signal"),
+                "exitcode": crash.report.get("exitcode"),
+                "what": what_happened(crash),
+                "where": where_it_happened(crash),
+                "bytes": crash.size,
+            }
+    except ValueError as error:
+        return {"folder": str(folder), "error": str(error)}
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    """Two lines each: a table that has the paths as a column would need too wide a terminal."""
+    console = Console(highlight=False)
+    for row in rows:
+        if "error" in row:
+            line = Text(f"cannot be replayed: {printable(row['error'])}", style="yellow")
+        else:
+            where = f" in {row['where']}" if row["where"] else ""
+            line = Text.assemble(
+                f"{row['when']}  ",
+                (row["what"], "red"),
+                "  ",
+                (printable(row["job"]), "bold"),
+                f"{where}, {decimal(row['bytes'])}",
+            )
+        console.print(line, soft_wrap=True)
+        console.print(Text(f"    {printable(row['folder'])}"), soft_wrap=True)

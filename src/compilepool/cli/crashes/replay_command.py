@@ -1,0 +1,98 @@
+"""`compilepool replay`: runs a job that crashed again, and says whether it crashes the same way."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from compilepool.cli.crashes.words import local_time, name_of_end, what_happened, where_it_happened
+from compilepool.client.crashes.crash_folder import default_root
+from compilepool.client.crashes.kept_crash import KeptCrash
+from compilepool.client.crashes.versions import versions
+from compilepool.client.replay import debug, replay
+from compilepool.client.reports.errors import report_text
+from compilepool.errors import CompilePoolError, RemoteTraceback, WorkerCrashed
+from compilepool.text import printable
+
+
+def replay_crash(name: str, *, gdb: bool) -> bool:
+    """Run the job of a crash folder again, and print what comes of it.
+
+    Args:
+        name: the path of the folder, or its name in the default crash root.
+        gdb: run it in gdb, which this process becomes.
+
+    Returns:
+        Whether it has crashed the same way again.
+
+    Raises:
+        ValueError: the folder cannot be replayed.
+        OSError: no gdb.
+        CompilePoolError: the pool could not be started.
+    """
+    with KeptCrash.open(_find(name)) as crash:
+        for line in _introduction(crash):
+            _tell(line)
+        if gdb:
+            debug(crash, _tell)
+        future = replay(crash, _tell)
+        try:
+            error = future.exception()
+        except BaseException:  # Ctrl-C
+            future.cancel()
+            raise
+        if error is not None:
+            print(printable(_text(error), keeps_newlines=True))
+        is_same, how = _compare(crash, error)
+        print(f"{'reproduced' if is_same else 'not reproduced'}: {how}")
+        return is_same
+
+
+def _tell(line: str) -> None:
+    print(printable(line), flush=True)
+
+
+def _find(name: str) -> Path:
+    path = Path(name).absolute()
+    return path if path.exists() or "/" in name else default_root() / name
+
+
+def _introduction(crash: KeptCrash) -> Iterator[str]:
+    where = where_it_happened(crash)
+    yield (
+        f"replaying job {crash.job!r}, which ended with {what_happened(crash)}"
+        f"{' in ' if where else ''}{where} on {local_time(crash)}"
+    )
+    if crash.report.get("signal") == signal.SIGKILL:
+        why = "" if crash.report.get("is_out_of_memory") else "maybe "
+        yield (
+            f"careful: it was killed, {why}because memory ran out; a replay has no limit of memory"
+            " but those of the shell it runs in (`ulimit -v`)"
+        )
+    then = crash.report.get("versions")
+    now = versions(crash.config().sys_path)
+    for subject, version in (then if isinstance(then, dict) else {}).items():
+        if now.get(subject) != version:
+            yield f"differs now: {subject} {now.get(subject, 'is gone')}, was {version}"
+
+
+def _text(error: BaseException) -> str:
+    """All that is known of the error."""
+    parts = [report_text(error)] if isinstance(error, CompilePoolError) else []
+    if isinstance(error.__cause__, RemoteTraceback):
+        parts.append(error.__cause__.text)
+    return "\n".join(part.rstrip() for part in parts or [str(error)])
+
+
+def _compare(crash: KeptCrash, error: BaseException | None) -> tuple[bool, str]:
+    """Whether a replay has ended as the crash did, and how it has ended."""
+    then = what_happened(crash)
+    if isinstance(error, WorkerCrashed):
+        now = name_of_end(error.signal, error.exitcode)
+        if now == then:
+            return True, f"it ended with {now} again"
+        return False, f"it ended with {now}, and not with {then}"
+    if error is None:
+        return False, "it has returned"
+    return False, f"it has raised {type(error).__name__}"

@@ -1,0 +1,61 @@
+"""`compilepool demo`: compiles kernels among bad jobs, shows it, and keeps what was compiled."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from compilepool.cli.demo.jobs import DemoJob, Result, all_jobs, run_jobs
+from compilepool.cli.demo.report import (
+    make_console,
+    show_report,
+    show_statistics,
+    show_summary,
+    show_table,
+    show_unexpected,
+)
+
+
+def run_demo(output: Path, workers: int) -> bool:
+    """Run the demo. Triton must be installed.
+
+    Args:
+        output: the folder for the cubins; created if needed. The trace goes beside it.
+        workers: how many jobs run at once.
+
+    Returns:
+        Whether every kernel was compiled, and each bad job failed as it should.
+
+    Raises:
+        OSError: the output cannot be written.
+        CompilePoolError: the pool could not work at all.
+    """
+    console = make_console()
+    jobs = all_jobs()
+    output.mkdir(parents=True, exist_ok=True)
+    for job in jobs:
+        _cubin_path(output, job).unlink(missing_ok=True)  # none of an earlier run stays
+    kernels = sum(job.is_kernel for job in jobs)
+    console.print(f"{kernels} Triton kernels for an H100, and {len(jobs) - kernels} bad jobs:")
+    results: dict[DemoJob, Result] = {}
+    start = time.perf_counter()
+
+    def keep(result: Result) -> None:
+        results[result.job] = result
+        if result.compiled is not None:
+            _cubin_path(output, result.job).write_bytes(result.compiled.cubin)
+
+    trace = output.with_name(f"{output.name}-trace.json")
+    stats = run_jobs(jobs, workers, trace, keep)
+    wall_s = time.perf_counter() - start
+    in_order = [results[job] for job in jobs]
+    show_table(console, in_order)
+    show_report(console, in_order)
+    show_unexpected(console, in_order)
+    show_statistics(console, stats, trace)
+    show_summary(console, in_order, wall_s=wall_s, workers=workers, output=output)
+    return all(result.is_as_expected for result in in_order)
+
+
+def _cubin_path(output: Path, job: DemoJob) -> Path:
+    return output / f"{job.name}.cubin"

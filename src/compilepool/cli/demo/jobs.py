@@ -1,0 +1,169 @@
+"""Runs the jobs of `compilepool demo` in a pool, and says what became of each."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, as_completed
+from pathlib import Path
+
+from compilepool import CompilePool, CompilePoolError, PoolStats, PreloadFailed, WorkerCrashed
+from compilepool.cli.demo.compilation import PRELOAD, CompiledVariant, compile_variant
+from compilepool.cli.demo.faults import FAULTS
+from compilepool.cli.demo.variants import VARIANTS
+
+COMPILED = "cubin"
+"""The outcome of a kernel that was compiled."""
+
+_ELF_MAGIC = b"\x7fELF"
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoJob:
+    """What the pool is given to do.
+
+    Attributes:
+        name: the name of the kernel's variant, or of the bad job.
+        run: its function.
+        expected: the outcome that it should have.
+    """
+
+    name: str
+    run: Callable[[], CompiledVariant]
+    expected: str = COMPILED
+
+    @property
+    def is_kernel(self) -> bool:
+        """Whether it is no bad job."""
+        return self.expected == COMPILED
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What became of a job.
+
+    Attributes:
+        job: the job.
+        outcome: in a few words.
+        compiled: what it compiled; None if it did not.
+        detail: all that is known of a failure.
+    """
+
+    job: DemoJob
+    outcome: str
+    compiled: CompiledVariant | None = None
+    detail: str = ""
+
+    @property
+    def is_as_expected(self) -> bool:
+        """Whether the outcome is the one that the job should have."""
+        return self.outcome == self.job.expected
+
+
+def all_jobs() -> list[DemoJob]:
+    """Every kernel's variant, with the bad jobs spread among them."""
+    jobs = [DemoJob(each.name, functools.partial(compile_variant, each)) for each in VARIANTS]
+    for number, fault in enumerate(FAULTS, 1):
+        place = number * len(VARIANTS) // (len(FAULTS) + 1)
+        jobs.insert(place, DemoJob(fault.name, fault.run, fault.outcome))
+    return jobs
+
+
+def run_jobs(
+    jobs: Sequence[DemoJob], workers: int, trace: Path, on_result: Callable[[Result], None]
+) -> PoolStats:
+    """Run the jobs, each compilation a real one: Triton's cache is empty. Shows progress.
+
+    Args:
+        jobs: what to run; their names differ.
+        workers: how many run at once.
+        trace: the file for the trace.
+        on_result: called with each job's result, as it ends. (A generator instead would not let
+            the pool see a Ctrl-C that arrives outside of it.)
+
+    Returns:
+        What the pool counted.
+
+    Raises:
+        CompilePoolError: the pool could not work at all.
+        OSError: the trace cannot be written.
+    """
+    with (
+        _temporary_triton_files(),
+        CompilePool(workers, preload=PRELOAD, progress=True, trace=trace) as pool,
+    ):
+        futures: dict[Future[CompiledVariant], DemoJob] = {
+            pool.options(name=job.name).submit(job.run): job for job in jobs
+        }
+        for future in as_completed(futures):
+            on_result(_result(futures[future], future))
+        return pool.stats()
+
+
+@contextlib.contextmanager
+def _temporary_triton_files() -> Iterator[None]:
+    """Within it, processes that are started keep Triton's cache in a folder that is then removed.
+
+    And their other temporary files: a ptxas that is killed leaves its input.
+    """
+    with (
+        _temporary_folder() as root,
+        _environment(
+            TRITON_CACHE_DIR=os.path.join(root, "cache"), TMPDIR=root, TRITON_INTERPRET="0"
+        ),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _result(job: DemoJob, future: Future[CompiledVariant]) -> Result:
+    error = future.exception()
+    if isinstance(error, PreloadFailed):
+        raise error  # nothing can run then: once is enough to say so
+    if error is not None:
+        remote = f"{error.__cause__ or ''}"
+        return Result(job, outcome_of(error), detail=f"{error}{remote}")
+    compiled = future.result()
+    if not compiled.cubin.startswith(_ELF_MAGIC):
+        return Result(job, "not an ELF file")
+    return Result(job, COMPILED, compiled)
+
+
+def outcome_of(error: BaseException) -> str:
+    """A job's failure, in a few words."""
+    first_line = str(error).partition("\n")[0]
+    if isinstance(error, WorkerCrashed):
+        if error.signal is not None:
+            # A real-time signal has no name.
+            return f"crashed: {getattr(error.signal, 'name', f'signal {error.signal}')}"
+        return f"exited with code {error.exitcode}"
+    if isinstance(error, CompilePoolError):
+        return first_line
+    return f"raised {type(error).__name__}: {first_line}"
+
+
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    # A Ctrl-C just when it is there, and nobody knows of it yet, would leave it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return tempfile.TemporaryDirectory(prefix="compilepool-demo-", ignore_cleanup_errors=True)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

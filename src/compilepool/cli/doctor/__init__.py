@@ -1,0 +1,1 @@
+"""`compilepool doctor`: what this machine allows, and what each missing thing costs."""

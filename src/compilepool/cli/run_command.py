@@ -1,0 +1,54 @@
+"""`compilepool run`: becomes another program, in which torch finds a pool of ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+from typing import Any, NoReturn
+
+from compilepool.client.pool import CompilePool
+from compilepool.integrations.torch import ENABLE, OPTIONS, PROGRAM_PID
+
+
+def run_program(command: Sequence[str], options: Mapping[str, Any]) -> NoReturn:
+    """Replace this process by the program.
+
+    Args:
+        command: the program, looked up in PATH, and its arguments.
+        options: arguments of `compilepool.integrations.torch.install`; None: as if not given.
+
+    Raises:
+        TypeError, ValueError: an option is wrong.
+        OSError: the program cannot be run.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    _check(given)
+    if not any(point.name == "compilepool" for point in entry_points(group="torch.backends")):
+        raise ValueError(
+            "torch would not find compilepool, which is not installed, but only on sys.path;"
+            " install it with pip"
+        )
+    settings = {ENABLE: "1", OPTIONS: json.dumps(given), PROGRAM_PID: str(os.getpid())}
+    env = {**os.environ, **settings}
+    if env.get("TORCH_DEVICE_BACKEND_AUTOLOAD", "1") != "1":
+        raise ValueError(
+            "TORCH_DEVICE_BACKEND_AUTOLOAD=0 keeps torch from finding compilepool; unset it"
+        )
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)  # Python ignores them, and programs do not expect it
+    try:
+        os.execvpe(command[0], list(command), env)
+    except OSError as error:
+        raise OSError(f"cannot run {command[0]}: {error.strerror}") from None
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    """Here rather than in the program, where a wrong option is a warning.
+
+    Without the trace: its file is the program's to begin.
+    """
+    not_the_pools = ("on_crash", "trace")
+    CompilePool(**{name: options[name] for name in options if name not in not_the_pools})

@@ -1,0 +1,201 @@
+"""Reads crash folders, and only those that nobody else could have written.
+
+A folder that is replayed says what code is run. So everything is checked on descriptors that are
+then read from: what is checked cannot be exchanged before it is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import stat
+from pathlib import Path
+from types import TracebackType
+
+from compilepool.client.crashes.crash_folder import CALL, CONFIG, ENVIRON, REPORT, STARTUP, TEXT
+from compilepool.light_typing import Any
+from compilepool.wire.messages import Form, Kind, ProtocolError
+from compilepool.wire.payloads import Payload, Unpacked
+from compilepool.wire.pool_config import PoolConfig
+
+_FILES = (TEXT, REPORT, CALL, STARTUP, CONFIG, ENVIRON)
+
+
+class UntrustedFolder(ValueError):
+    """Somebody else could have written a crash folder, and so have code run by its replay."""
+
+
+class KeptCrash:
+    """A crash folder that was written by this user, or by root. A context manager.
+
+    Attributes:
+        folder: its path.
+        report: the facts of the crash, and `time`, `versions` and `left_out` as strings.
+        job: the job's name.
+        time: when it was kept.
+        size: the bytes of its files.
+    """
+
+    def __init__(self, folder: Path, fds: dict[str, int]) -> None:
+        self.folder = folder
+        self._fds = fds
+        self.size = sum(os.fstat(fd).st_size for fd in fds.values())
+        self.report = self._json(REPORT)
+        try:
+            self.job = str(self.report["job"])
+            self.time = datetime.datetime.fromisoformat(self.report["time"])
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(f"{folder / REPORT} has no job or no time") from None
+
+    @classmethod
+    def open(cls, folder: Path) -> KeptCrash:
+        """Open a crash folder.
+
+        Args:
+            folder: its path.
+
+        Raises:
+            UntrustedFolder: others could have written to it.
+            ValueError: there is no crash folder, or it is damaged.
+        """
+        fds: dict[str, int] = {}
+        try:
+            folder_fd = _open_trusted(folder, folder, is_folder=True)
+            try:
+                for name in os.listdir(folder_fd):
+                    fds[name] = _open_trusted(name, folder / name, folder_fd=folder_fd)
+            finally:
+                os.close(folder_fd)
+            if REPORT not in fds:
+                raise ValueError(f"{folder} is no crash folder: it has no {REPORT}")
+            return cls(folder, fds)
+        except BaseException as error:
+            _close(fds)
+            if isinstance(error, OSError):
+                raise ValueError(f"{folder} cannot be read: {error}") from None
+            raise
+
+    def config(self) -> PoolConfig:
+        """The configuration of the pool. Raises `ValueError` if it is missing or damaged."""
+        try:
+            return PoolConfig.of_payload(Payload(Form.INLINE, self._read(CONFIG)))
+        except ProtocolError as error:
+            raise ValueError(
+                f"{self.folder / CONFIG} is {error} of this version of compilepool"
+            ) from None
+
+    def env(self) -> dict[str, str]:
+        """The environment of the pool. Raises `ValueError` if it is missing or damaged."""
+        env = self._json(ENVIRON)
+        if not all(isinstance(value, str) for value in env.values()):
+            raise ValueError(f"{self.folder / ENVIRON} has a value that is no string")
+        return env
+
+    def call(self) -> Payload:
+        """The payload of the job's call, in a memfd that belongs to the caller.
+
+        Raises:
+            ValueError: it is missing, damaged, or was left out.
+        """
+        return self._payload(CALL)
+
+    def startup(self) -> Payload | None:
+        """The payload of what the worker started with, likewise; None if that was nothing."""
+        is_needed = STARTUP in self._fds or STARTUP in self._left_out()
+        return self._payload(STARTUP) if is_needed else None
+
+    def close(self) -> None:
+        """Close its descriptors."""
+        _close(self._fds)
+
+    def __enter__(self) -> KeptCrash:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _payload(self, file: str) -> Payload:
+        if reason := self._left_out().get(file):
+            raise ValueError(f"{self.folder} cannot be replayed: {file} was left out, {reason}")
+        spilled = Payload(Form.MEMFD, self._read(file))
+        try:
+            with Unpacked(spilled):
+                pass  # only to see that it can be
+        except ProtocolError as error:
+            raise ValueError(f"{self.folder / file} is damaged: {error}") from None
+        (fd,) = spilled.message(Kind.JOB).fds
+        return Payload(Form.MEMFD, b"", fd)
+
+    def _left_out(self) -> dict[str, str]:
+        left_out = self.report.get("left_out")
+        return left_out if isinstance(left_out, dict) else {}
+
+    def _json(self, file: str) -> dict[str, Any]:
+        data = self._read(file)
+        try:
+            value = json.loads(data)
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise ValueError(f"{self.folder / file} holds no JSON object")
+        return value
+
+    def _read(self, file: str) -> bytes:
+        if file not in self._fds:
+            raise ValueError(f"{self.folder} has no {file}")
+        with open(self._fds[file], "rb", closefd=False) as opened:
+            opened.seek(0)
+            return opened.read()
+
+
+def _open_trusted(
+    name: str | Path, path: Path, *, folder_fd: int | None = None, is_folder: bool = False
+) -> int:
+    """Open what only this user or root could have written, and nothing else.
+
+    Raises:
+        UntrustedFolder: it is anything else.
+        OSError: it is not there, or must not be read.
+    """
+    # With O_PATH, not even a device or a FIFO is opened before it is known to be none, open(2).
+    place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)
+    try:
+        if why := _why_untrusted(os.fstat(place), is_folder):
+            raise UntrustedFolder(f"{path} {why}")
+        return os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(place)
+
+
+def _why_untrusted(status: os.stat_result, is_folder: bool) -> str:
+    """Why something is not trusted; "" if it is."""
+    is_link = stat.S_ISLNK(status.st_mode)
+    if is_folder and not stat.S_ISDIR(status.st_mode):
+        return f"is {'a symbolic link' if is_link else 'no folder'}; name the crash folder itself"
+    if not is_folder and not stat.S_ISREG(status.st_mode):
+        kind = "a symbolic link" if is_link else "no regular file"
+        return f"is {kind}: compilepool did not write it, so nothing in the folder is trusted"
+    if status.st_uid not in (os.geteuid(), 0):
+        what = f"belongs to another user (uid {status.st_uid})"
+    elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        what = "can be written to by others"
+    else:
+        return ""
+    return (
+        f"{what}, so others could have changed what a replay runs; if you know that they have not,"
+        " make a copy that only you can write to"
+    )
+
+
+def _close(fds: dict[str, int]) -> None:
+    while fds:
+        _, fd = fds.popitem()
+        with contextlib.suppress(OSError):
+            os.close(fd)

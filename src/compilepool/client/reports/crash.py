@@ -1,0 +1,256 @@
+"""Words for a process that died: what the error of its job says, on one screen."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+
+from compilepool.client.reports.layout import (
+    Part,
+    count,
+    cut,
+    frames_of_job,
+    in_traceback,
+    labelled,
+    missing_part,
+    output_part,
+    phase_part,
+    quoted,
+    screen,
+    sentence,
+    wrap,
+)
+from compilepool.client.reports.limit import limit_text
+from compilepool.client.reports.place import (
+    TOP_FRAMES,
+    CrashPlace,
+    crash_place,
+    is_current,
+    position,
+    python_blocks,
+    short_name,
+)
+from compilepool.text import size_text
+from compilepool.wire.failure import CRASH_HEAD, Cause, Failure
+from compilepool.wire.native_report import NativeReport, telling_frames
+
+_REASON_COLUMNS = 200
+_PYTHON_FRAMES = 4
+_TRACEBACK_LINES = 12
+_ACCESSES = {"read": "reading", "write": "writing", "execute": "executing"}
+_HAS_ADDRESS = (-signal.SIGSEGV, -signal.SIGBUS)
+
+
+def failure_text(
+    failure: Failure, job: str, log: str, *, folder: str = "", unkept: str = ""
+) -> str:
+    """What the error of a job says that ended without an outcome of its own.
+
+    Args:
+        failure: what the supervisor has found.
+        job: the job's name.
+        log: the end of its output.
+        folder: its crash folder; empty if there is none.
+        unkept: why there is none, if that is worth saying.
+
+    Returns:
+        At most 24 lines, of at most 120 columns but for the path of the folder: a sentence that
+        says what happened, then the top of each part of the report.
+    """
+    if failure.cause in (Cause.TIMEOUT, Cause.MEMORY):
+        return limit_text(failure, job, log)
+    report = NativeReport.of_lines(failure.native.encode())
+    end: list[str] = []
+    if folder:
+        end += labelled("replay", [f"compilepool replay {shlex.quote(folder)}"])
+    elif unkept:
+        end += labelled("replay", wrap(f"not possible: {unkept}"))
+    if failure.cause is Cause.CRASH:
+        end += labelled("pool", ["only this job is lost, and the pool works on"])
+    parts = [
+        phase_part(failure),
+        _native(report),
+        _python(failure.text),
+        output_part(log),
+        missing_part(report),
+    ]
+    headline = _HEADLINES[failure.cause](failure, report, quoted(job))
+    return screen(headline, parts, end)
+
+
+def died(exitcode: int | None) -> str:
+    """What an exit code says of a process's end; negated signal numbers, None if nobody knows."""
+    if exitcode is None:
+        return "died, and nobody knows how"
+    if exitcode >= 0:
+        return f"exited with code {exitcode}"
+    return f"was killed by {signal_name(-exitcode)}"
+
+
+def signal_name(number: int) -> str:
+    """A signal as "SIGSEGV (Segmentation fault)"."""
+    try:
+        return f"{signal.Signals(number).name} ({signal.strsignal(number)})"
+    except ValueError:
+        return f"signal {number}"
+
+
+def _of_crash(failure: Failure, report: NativeReport, job: str) -> list[str]:
+    first, *more = _ending(failure, report)
+    if failure.exitcode == 0 and not _reason(failure):
+        more.append("before the job had returned: something in it has called exit")
+    pieces = [f"the worker that ran job {job} {first}", *more]
+    place = crash_place(failure, report) if _has_crashed(failure, report) else CrashPlace()
+    where = [f"in {words}" for words in (str(place), place.function) if words]
+    if where:
+        pieces[-1] += ","
+    return sentence(pieces, where)
+
+
+def _of_start(failure: Failure, report: NativeReport, job: str) -> list[str]:
+    how = "could not be started" if failure.exitcode is None else died(failure.exitcode)
+    first, *more = _ending(failure, report, how)
+    pieces = [
+        f"job {job} has no worker to run it: five times in a row one could not be started,",
+        f"the last time its process {first}",
+        *more,
+    ]
+    if failure.module:
+        pieces.append(f"while it imported {quoted(failure.module)}")
+    pieces[-1] += ";"
+    return sentence([*pieces, "see what the initializer, the preload and the machine's limits do"])
+
+
+def _of_fork_server(failure: Failure, report: NativeReport, job: str) -> list[str]:
+    first, *more = _ending(failure, report)
+    pieces = [f"job {job} has lost its fork server for the second time: it {first}", *more]
+    pieces[-1] += ";"
+    advice = "find out what ends it (the kernel log names an out-of-memory kill)"
+    return sentence([*pieces, advice])
+
+
+def _of_preload(failure: Failure, _report: NativeReport, job: str) -> list[str]:
+    if not failure.module:
+        happened, advice = (
+            f"the fork server {died(failure.exitcode)} while starting,",
+            "see what it wrote to stderr,",
+        )
+    else:
+        how = f"{died(failure.exitcode)} when imported"
+        if failure.exitcode is None:
+            how = "could not be imported"
+        if reason := _reason(failure):
+            how += f": {reason}"
+        happened = f"preload module {quoted(failure.module)} {how},"
+        advice = "mend it or leave it out,"
+    return sentence([happened, f"so job {job} has no worker;", advice, "and make a new pool"])
+
+
+_HEADLINES = {
+    Cause.CRASH: _of_crash,
+    Cause.START: _of_start,
+    Cause.FORK_SERVER: _of_fork_server,
+    Cause.PRELOAD: _of_preload,
+}
+
+
+def _ending(failure: Failure, report: NativeReport, how: str = "") -> list[str]:
+    """How the process ended, in pieces of a sentence; `how` are other words than `died` has."""
+    how = how or died(failure.exitcode)
+    if reason := _reason(failure):
+        return [f"{how}: {reason}"]
+    if failure.exitcode == -signal.SIGKILL:
+        return _killed(failure)
+    if _has_crashed(failure, report):
+        return [_crashed(failure, report)]
+    return [how]
+
+
+def _reason(failure: Failure) -> str:
+    """What the supervisor knows of the reason, if that is in a line; a traceback is not."""
+    text = failure.text.strip()
+    return "" if text.startswith(CRASH_HEAD) or "\n" in text else cut(text, _REASON_COLUMNS)
+
+
+def _has_crashed(failure: Failure, report: NativeReport) -> bool:
+    """Whether a fatal signal has caught it, as far as it could still say so."""
+    is_signal = failure.exitcode is not None and failure.exitcode < 0
+    is_told = failure.text.startswith(CRASH_HEAD) or report.crash is not None
+    return is_signal and is_told and failure.exitcode != -signal.SIGKILL
+
+
+def _crashed(failure: Failure, report: NativeReport) -> str:
+    how = f"crashed of {signal_name(-(failure.exitcode or 0))}"
+    site = report.crash
+    if site is None or site.address is None or failure.exitcode not in _HAS_ADDRESS:
+        return how
+    return f"{how}, {_ACCESSES.get(site.access or '', 'accessing')} address {site.address:#x}"
+
+
+def _killed(failure: Failure) -> list[str]:
+    """By SIGKILL, which the pool has not sent."""
+    how = died(failure.exitcode)
+    peak = f"it or a child of it had {size_text(failure.peak_bytes)} at its peak"
+    if failure.is_out_of_memory:
+        reason = [
+            f"{how}, probably for memory:",
+            "the kernel's out-of-memory killer struck just then;",
+            f"{peak};",
+            "give it more memory, or the pool fewer workers",
+        ]
+        return reason if failure.peak_bytes else [*reason[:2], reason[-1]]
+    if failure.is_out_of_memory is None:
+        pieces = [f"{how}, and not by the pool"]
+    else:
+        pieces = [
+            f"{how},",
+            "by neither the pool nor, as far as the kernel counts, for want of memory",
+        ]
+    if failure.peak_bytes:
+        pieces[-1] += ";"
+        pieces.append(peak)
+    return pieces
+
+
+def _native(report: NativeReport) -> Part:
+    if not report.threads:
+        return Part("native", [], 0)
+    first, *others = report.threads
+    frames = telling_frames(first) if first.is_crashed else []
+    lines = [
+        f"#{number} {short_name(each)} ({position(each)})" for number, each in enumerate(frames)
+    ]
+    threads = others if first.is_crashed else report.threads
+    of_threads = count(len(threads), "other thread" if first.is_crashed else "thread")
+
+    def remark(hidden: int) -> str:
+        more = " and ".join([*count(hidden, "more frame"), *of_threads])
+        return f"({more} in .native_traceback)" if more else ""
+
+    return Part("native", lines, TOP_FRAMES, remark=remark)
+
+
+def _python(text: str) -> Part:
+    """The frames of the thread that crashed, if Python knew it; else of the first one.
+
+    Or the end of the traceback, if that is what there is.
+    """
+    if not text.startswith(CRASH_HEAD):
+        lines = text.rstrip().split("\n")
+        return Part(
+            "python",
+            lines if len(lines) > 1 else [],
+            _TRACEBACK_LINES,
+            is_end_shown=True,
+            remark=lambda hidden: in_traceback(hidden, "earlier line"),
+        )
+    blocks = python_blocks(text)
+    if not blocks:
+        return Part("python", [], 0)
+    lines = frames = frames_of_job(blocks[0])
+    most = _PYTHON_FRAMES
+    if not is_current(blocks[0]):
+        whose = "the first of Python's does this" if frames else "none of Python's is in a job"
+        lines = [f"(the thread that crashed is not Python's; {whose})", *frames]
+        most += 1
+    return Part("python", lines, most, remark=lambda hidden: in_traceback(hidden, "more frame"))

@@ -1,0 +1,47 @@
+"""What becomes of the sessions of this process when it ends, and in a process forked from it."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+
+from compilepool.light_typing import Protocol
+
+
+class Session(Protocol):
+    """As much as this needs of one."""
+
+    def terminate(self, *, wait: bool = True) -> None:
+        """End all jobs and processes."""
+
+    def abandon_after_fork(self) -> None:
+        """Let go of everything."""
+
+
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def end_with_process(session: Session) -> None:
+    """Terminate the session when this process exits; abandon it in forked children."""
+    _sessions.add(session)
+
+
+def _terminate_all() -> None:
+    for session in list(_sessions):
+        session.terminate(wait=False)
+    for session in list(_sessions):
+        session.terminate()
+
+
+def _abandon_all() -> None:
+    for session in list(_sessions):
+        session.abandon_after_fork()
+
+
+# Before the program's threads are joined, which may wait for jobs; and once more at the very end,
+# for pools that they have made meanwhile.
+threading._register_atexit(_terminate_all)  # type: ignore[attr-defined] # as concurrent.futures
+atexit.register(_terminate_all)
+os.register_at_fork(after_in_child=_abandon_all)

@@ -1,0 +1,81 @@
+"""What the processes of a pool are told of this process, and of the pool's options."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterable
+
+from compilepool.client.options import PoolOptions
+from compilepool.client.session.setup import workers_of
+from compilepool.linux.libdw import find_libdw
+from compilepool.text import bytes_of
+from compilepool.wire.pool_config import PoolConfig
+
+
+def config_of(options: PoolOptions, python_flags: list[str]) -> PoolConfig:
+    """The configuration of a pool that starts now.
+
+    Args:
+        options: the pool's.
+        python_flags: this interpreter's.
+    """
+    try:
+        cwd = os.getcwd()
+    except OSError:
+        cwd = ""
+    max_workers = workers_of(options)
+    return PoolConfig(
+        max_workers=max_workers,
+        start_method=options.start_method,
+        preload=list(options.preload),
+        python_flags=python_flags,
+        sys_path=_absolute(
+            (os.fsdecode(path) for path in sys.path if isinstance(path, str | os.PathLike)), cwd
+        ),
+        argv=[str(argument) for argument in getattr(sys, "argv", None) or [""]],
+        cwd=cwd,
+        capture=options.capture,
+        log_dir=os.path.abspath(options.log_dir) if options.log_dir is not None else "",
+        native_tracebacks=options.native_tracebacks,
+        libdw=find_libdw(),
+        nice=options.nice,
+        cpus=_cpus(options),
+        pin_workers=options.pin_workers,
+        min_workers=min(options.min_workers, max_workers),
+        idle_timeout_s=options.idle_timeout,
+        max_jobs_per_worker=options.max_jobs_per_worker,
+        max_worker_memory=_bytes_or_none(options.max_worker_memory),
+        log_level=_log_level(),
+    )
+
+
+def _log_level() -> int:
+    """The lowest level that some logger of ours wants to hear of, as they are now."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("compilepool.")]
+    return min(logging.getLogger(name).getEffectiveLevel() for name in ["compilepool", *names])
+
+
+def _bytes_or_none(size: int | str | None) -> int | None:
+    return None if size is None else bytes_of(size)
+
+
+def _cpus(options: PoolOptions) -> tuple[int, ...]:
+    if options.cpus is not None:
+        return tuple(sorted(set(options.cpus)))
+    return tuple(sorted(os.sched_getaffinity(0))) if options.pin_workers else ()
+
+
+def _absolute(paths: Iterable[str], cwd: str) -> list[str]:
+    """The entries of `sys.path` that mean the same wherever a process stands, a replay's included.
+
+    "" is the working directory there. An entry that names nothing is left as it is: it may be one
+    that only a hook in `sys.path_hooks` understands, as those of editable installs.
+    """
+
+    def absolute(path: str) -> str:
+        place = os.path.join(cwd, path) if path else cwd
+        return place if os.path.exists(place) else path
+
+    return [place for path in paths if (place := absolute(path))]

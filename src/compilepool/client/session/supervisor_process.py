@@ -1,0 +1,192 @@
+"""Starts the supervisor process, and buries it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+from compilepool.light_typing import TYPE_CHECKING, Protocol
+from compilepool.linux import pidfds
+from compilepool.linux.spawn import process_command, spawn
+from compilepool.wire.channel import Channel
+from compilepool.wire.messages import MAX_PACKET, Kind, Message, Shutdown, encode
+
+if TYPE_CHECKING:
+    pass
+
+MAX_HELD = 32
+"""So many messages wait to be sent with others, at most."""
+
+SMALL = MAX_PACKET // (2 * MAX_HELD)
+"""Bytes of the body of a message that may wait."""
+
+_IN_FLIGHT_S = 5.0
+
+
+class Lock(Protocol):
+    """As much as this needs of one."""
+
+    def acquire(self, *, timeout: float) -> bool:
+        """Wait for it, for so long."""
+
+    def release(self) -> None:
+        """Let go of it."""
+
+
+class SupervisorProcess:
+    """One supervisor, a child of this process, started by exec.
+
+    Args:
+        env: the environment of all processes of the pool.
+        python_flags: those of `PoolConfig`, for the fork server that it starts at once.
+
+    Raises:
+        OSError: it could not be started.
+    """
+
+    def __init__(self, env: Mapping[str, str], python_flags: Sequence[str] = ()) -> None:
+        self.channel, theirs = Channel.pair()
+        lease = os.pidfd_open(os.getpid())
+        try:
+            # Isolated, and without the site module: nothing of the user's can slow it or break it.
+            command = process_command(["-I", "-S"], "compilepool.supervisor.start")
+            self.pid = spawn([*command, *python_flags], env, [theirs.fileno(), lease])
+        except BaseException:
+            self.channel.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(lease)
+        self.pidfd = os.pidfd_open(self.pid)
+        self.exitcode: int | None = None
+        self.is_buried = threading.Event()
+        self._held: list[bytes] = []
+
+    def hold(self, message: Message) -> bool:
+        """Send a message with those before or after it; as `send`.
+
+        Who calls this sees to it that `flush` is called.
+
+        Args:
+            message: one without descriptors, and with `SMALL` bytes at most.
+        """
+        self._held.append(encode(message))
+        return len(self._held) < MAX_HELD or self.flush()
+
+    @property
+    def has_held(self) -> bool:
+        """Whether there is anything to `flush`. Any thread."""
+        return bool(self._held)
+
+    def flush(self) -> bool:
+        """Send what is held; as `send`.
+
+        Whatever a signal handler raises, or sends itself, while this waits: nothing is lost, and
+        the order is kept. At worst something is sent twice, which the supervisor ignores.
+        """
+        try:
+            while held := self._held[:]:
+                if self.channel.send_packet(b"".join(held), (), wait=False):
+                    if self._held[: len(held)] == held:  # else a signal handler has sent them, too
+                        del self._held[: len(held)]
+                elif not self._wait_for_room():
+                    return False
+        except ConnectionError:
+            return False
+        return True
+
+    def send(self, message: Message) -> bool:
+        """Send a message, waiting for room as long as the supervisor lives.
+
+        Returns:
+            False if it is dead.
+
+        Raises:
+            OSError: the program has too many descriptors in flight, unix(7), or has closed ours.
+        """
+        return self.flush() and self._send_packet(encode(message), message.fds)
+
+    def _send_packet(self, packet: bytes, fds: tuple[int, ...]) -> bool:
+        deadline = 0.0
+        try:
+            while not self.channel.send_packet(packet, fds, wait=False):
+                if not self._wait_for_room():
+                    return False
+                # There is room, so it is the descriptors: nothing tells when there are fewer.
+                deadline = deadline or time.monotonic() + _IN_FLIGHT_S
+                if time.monotonic() > deadline:
+                    raise OSError(errno.ETOOMANYREFS, "too many descriptors in flight")
+                pidfds.wait_dead(self.pidfd, 0.001)
+        except ConnectionError:
+            return False
+        return True
+
+    def _wait_for_room(self) -> bool:
+        """Wait until the socket takes something. False if the supervisor is dead."""
+        poll = select.poll()
+        poll.register(self.channel.fileno(), select.POLLOUT)
+        # Its end does not wake us where some other process has a copy of its socket.
+        poll.register(self.pidfd, select.POLLIN)
+        return all(fd != self.pidfd for fd, _ in poll.poll())
+
+    def request_end(self) -> None:
+        """Have it end at once, with all jobs. Never waits, and needs no lock: packets are whole."""
+        with contextlib.suppress(OSError):
+            self.channel.send(Message(Kind.SHUTDOWN, flag=Shutdown.NOW), wait=False)
+
+    def kill(self) -> None:
+        """Kill it, unless it was closed. All that it has started ends with it."""
+        if self.pidfd < 0:
+            return
+        if not pidfds.send_signal(self.pidfd, signal.SIGKILL):
+            pidfds.kill_child(self.pid)  # some programs close all descriptors that they find
+
+    def bury(self, patience_s: float) -> int | None:
+        """Wait for its end, kill it if that takes longer than `patience_s`, and reap it.
+
+        Returns:
+            Its exit code, negated signal number if a signal killed it, None if unknown.
+        """
+        if not pidfds.wait_dead(self.pidfd, patience_s):
+            self.kill()
+            pidfds.wait_dead(self.pidfd, patience_s)
+        self.exitcode = pidfds.reap(self.pidfd)
+        self.is_buried.set()
+        return self.exitcode
+
+    def close(self) -> None:
+        """Close the descriptors. They may be gone: some programs close all that they find."""
+        with contextlib.suppress(OSError):
+            self.channel.close()
+        pidfd, self.pidfd = self.pidfd, -1
+        with contextlib.suppress(OSError):
+            os.close(pidfd)
+
+
+def end_within_bound(
+    supervisor: SupervisorProcess, reader: threading.Thread, lock: Lock, patience_s: float
+) -> None:
+    """Wait for the end of a supervisor that was asked to end; kill it if it does not.
+
+    Args:
+        supervisor: it.
+        reader: the thread that reads from it, and ends after it.
+        lock: held by whoever closes it.
+        patience_s: for how long to wait at a time, three times at most.
+    """
+    reader.join(patience_s)
+    if not reader.is_alive():
+        return
+    # The reader may close it meanwhile, so not without the lock; but whoever has the lock for long
+    # is sending to this very supervisor, which does not read.
+    has_lock = lock.acquire(timeout=patience_s)
+    supervisor.kill()
+    if has_lock:
+        lock.release()
+    reader.join(patience_s)  # not for ever: it may be held up by a callback of the user's

@@ -1,0 +1,1 @@
+"""Puts a `CompilePool` in the place of the pool that Inductor would start."""

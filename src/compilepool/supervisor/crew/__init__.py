@@ -1,0 +1,1 @@
+"""The processes that a pool has: fork servers and workers."""

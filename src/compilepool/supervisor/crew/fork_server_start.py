@@ -1,0 +1,93 @@
+"""Starts fork servers: the first one before this process has imported what else it needs."""
+
+from __future__ import annotations
+
+import _socket as socket  # see `wire.channel`
+import os
+
+from compilepool.linux.spawn import process_command, spawn
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:  # see `wire.spawn`
+    from collections.abc import Sequence
+
+_MODULE = "compilepool.forkserver.server"
+
+
+class ForkServerProcess:
+    """A process that imports, and then waits to be told what it is to be.
+
+    Attributes:
+        python_flags: its interpreter's.
+        pid: its pid.
+        socket: this end of the link to it.
+        crash_fd: a memfd that outlives it, where it writes what shall be known when it has crashed.
+
+    Raises:
+        OSError: it could not be started.
+    """
+
+    def __init__(self, python_flags: Sequence[str], client_pidfd: int, fd_limit: int) -> None:
+        self.python_flags = python_flags
+        command = process_command([*python_flags, "-P"], _MODULE)
+        # What shows in /proc/PID/fd.
+        self.crash_fd = os.memfd_create("compilepool crash of fork server", os.MFD_CLOEXEC)
+        try:
+            self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError:
+            os.close(self.crash_fd)
+            raise
+        try:
+            own_pidfd = os.pidfd_open(os.getpid())
+        except OSError:
+            self.discard()
+            theirs.close()
+            raise
+        fds = (theirs.fileno(), own_pidfd, client_pidfd, self.crash_fd)
+        try:
+            self.pid = spawn([*command, str(os.getpid()), str(fd_limit)], os.environ, fds)
+        except OSError:
+            self.discard()
+            raise
+        finally:
+            theirs.close()
+            os.close(own_pidfd)
+
+    def discard(self) -> None:
+        """Let it exit, as it does when nobody tells it anything. It is not reaped here."""
+        self.socket.close()
+        os.close(self.crash_fd)
+
+
+class ForkServerStarter:
+    """Starts the fork servers of one pool.
+
+    Args:
+        client_pidfd: the client's pidfd, which they watch as well.
+        fd_limit: the soft limit of open files that they and the workers shall have.
+    """
+
+    def __init__(self, client_pidfd: int, fd_limit: int) -> None:
+        self._client_pidfd = client_pidfd
+        self._fd_limit = fd_limit
+        self._ahead: ForkServerProcess | None = None
+
+    def start_ahead(self, python_flags: Sequence[str]) -> None:
+        """Start one for the next `start`, which tells why, if that fails."""
+        try:  # noqa: SIM105 - `contextlib` takes long to import
+            self._ahead = self._start(python_flags)
+        except OSError:
+            pass
+
+    def start(self, python_flags: Sequence[str]) -> ForkServerProcess:
+        """Start one. Raises OSError if that fails."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead.python_flags == python_flags:
+            return ahead
+        if ahead is not None:  # no client of ours does that
+            ahead.discard()
+        return self._start(python_flags)
+
+    def _start(self, python_flags: Sequence[str]) -> ForkServerProcess:
+        return ForkServerProcess(python_flags, self._client_pidfd, self._fd_limit)

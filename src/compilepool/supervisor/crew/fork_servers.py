@@ -1,0 +1,167 @@
+"""The fork server that workers come from, and those before it that still have workers."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterable
+
+from compilepool.light_typing import NamedTuple, TypeAlias
+from compilepool.supervisor.crew.fork_server_start import ForkServerStarter
+from compilepool.supervisor.links.fork_server import ForkServerLink
+from compilepool.supervisor.links.loop import Loop
+from compilepool.wire.channel import handle_each
+from compilepool.wire.messages import Message, ProtocolError
+from compilepool.wire.pool_config import PoolConfig
+
+_ORDERLY_EXIT_S = 2.0
+_SWEEP_S = 0.3
+_LAST_GASP_S = 0.3  # from the end of its output until its exit, of a process that failed
+
+OnMessage: TypeAlias = Callable[[ForkServerLink, Message], None]
+
+
+class Death(NamedTuple):
+    """The end of a fork server.
+
+    Attributes:
+        exitcode: negated signal number; None if unknown.
+        text: what faulthandler has written of it.
+    """
+
+    exitcode: int | None
+    text: str
+
+
+class ForkServers:
+    """The fork servers of one pool: the current one, if there is one, and those that leave.
+
+    Args:
+        loop: the event loop.
+        config: the pool's configuration.
+        starter: starts them.
+        on_message: called with each message of theirs; may raise `ProtocolError`.
+        on_end: called when one has sent its last: `bury` it.
+        warn: called with what the user should know.
+        spared: tells which processes below this one, besides, are none of theirs.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        config: PoolConfig,
+        starter: ForkServerStarter,
+        on_message: OnMessage,
+        on_end: Callable[[ForkServerLink], None],
+        warn: Callable[[str], None],
+        spared: Callable[[], Iterable[int]],
+    ) -> None:
+        self._loop = loop
+        self._config = self._wanted = config
+        self._starter = starter
+        self._on_message = on_message
+        self._on_end = on_end
+        self._warn = warn
+        self._spared = spared
+        self.current: ForkServerLink | None = None
+        self._leaving: list[ForkServerLink] = []
+
+    @property
+    def all(self) -> list[ForkServerLink]:
+        """All that live."""
+        return [*self._leaving, *([] if self.current is None else [self.current])]
+
+    @property
+    def some_leave(self) -> bool:
+        """Whether there are some besides the current one."""
+        return bool(self._leaving)
+
+    def of(self, worker: int) -> ForkServerLink:
+        """The one that a worker comes from, which has not ended."""
+        return next(server for server in self.all if worker in server.workers)
+
+    def worker_gone(self, worker: int) -> None:
+        """It has ended, or could not be started."""
+        server = self.of(worker)
+        server.workers.remove(worker)
+        self.end_if_idle(server)
+
+    def start(self) -> ForkServerLink:
+        """Start one, which is the current one. Raises OSError if that fails."""
+        process = self._starter.start(self._config.python_flags)
+        self.current = ForkServerLink(self._loop, self._config, process, self._read)
+        return self.current
+
+    def start_spawning_in_place_of(self, server: ForkServerLink) -> ForkServerLink:
+        """Forking it is unsafe: start one that exec's workers, and end it. Raises OSError."""
+        self._config = self._config._replace(start_method="spawn")
+        self.bury(server)
+        self.drop(server)
+        return self.start()
+
+    def try_forking_again(self) -> None:
+        """What is preloaded next may allow it."""
+        self._config = self._wanted
+
+    def is_ready(self, server: ForkServerLink) -> None:
+        """It has done the preload."""
+        server.is_ready = True
+        server.importing = ""
+        server.ready_at = time.monotonic()
+        self.end_if_idle(server)
+
+    def let_go(self) -> None:
+        """The current one is to end when its workers have."""
+        server, self.current = self.current, None
+        if server is not None:
+            server.is_leaving = True
+            self._leaving.append(server)
+            self.end_if_idle(server)
+
+    def end_if_idle(self, server: ForkServerLink) -> None:
+        """Let it exit, if it is to and has no worker."""
+        if not server.is_leaving or server.is_ending:
+            return
+        if not server.is_ready:
+            server.kill()  # it does not listen yet, and has no worker that has started
+        elif not server.workers:
+            server.end_input()
+            self._loop.call_at(time.monotonic() + _ORDERLY_EXIT_S, server.kill)
+
+    def bury(self, server: ForkServerLink) -> Death:
+        """It has ended: see to it that nothing is left of it. It stays in place until `drop`."""
+        others = [other.pid for other in self.all if other is not server]
+        exitcode, text, survivors = server.bury([*others, *self._spared()], _LAST_GASP_S)
+        if survivors:
+            self._warn(f"processes {survivors} cannot be killed: jobs have left them")
+        return Death(exitcode, text)
+
+    def drop(self, server: ForkServerLink) -> None:
+        """It is buried."""
+        if self.current is server:
+            self.current = None
+        else:
+            self._leaving.remove(server)
+        server.close()
+
+    def finish(self, patience_s: float = _SWEEP_S) -> None:
+        """Have all exit, each with what is below it, and wait for that, for so long each."""
+        for server in self.all:
+            if server.is_ready:
+                server.finish(patience_s)
+
+    def _read(self, server: ForkServerLink) -> None:
+        if server not in self.all:
+            return
+        is_dead = server.is_dead  # asked before reading, so that nothing it sent is missed
+        messages: list[Message] | None
+        try:
+            while messages := server.channel.receive(wait=False):
+                handle_each(messages, functools.partial(self._on_message, server))
+                if server not in self.all:
+                    return
+        except ProtocolError as error:
+            self._warn(f"the fork server is replaced: it sent nonsense: {error}")
+            messages = None
+        if messages is None or is_dead:
+            self._on_end(server)

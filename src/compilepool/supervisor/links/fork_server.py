@@ -1,0 +1,143 @@
+"""The supervisor's end of a fork server: talks to it, and buries it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+from collections.abc import Callable, Iterable
+
+from compilepool.linux import pidfds
+from compilepool.supervisor.crew.fork_server_start import ForkServerProcess
+from compilepool.supervisor.links.loop import Loop
+from compilepool.wire.channel import Channel, Outbox
+from compilepool.wire.failure import last_crash
+from compilepool.wire.messages import Kind, Message
+from compilepool.wire.pool_config import PoolConfig
+
+_LIMIT = 32 * 1024
+
+
+class CrashFile:
+    """A memfd that outlives the process that writes to it; takes it over."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def text(self) -> str:
+        """What faulthandler has written for the last crash; empty if there was none."""
+        start = max(0, os.fstat(self.fd).st_size - _LIMIT)
+        return last_crash(os.pread(self.fd, _LIMIT, start).decode(errors="replace"))
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+_KILL_S = 5.0  # longer only in uninterruptible sleep
+
+
+class ForkServerLink:
+    """One fork server process.
+
+    Args:
+        loop: the event loop.
+        config: the pool's configuration, as the fork server shall have it.
+        process: its process, which waits for that.
+        on_messages: called with it when it has sent something, or is gone.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        config: PoolConfig,
+        process: ForkServerProcess,
+        on_messages: Callable[[ForkServerLink], None],
+    ) -> None:
+        self._loop = loop
+        self._is_buried = False
+        self.is_ready = False
+        self.is_leaving = False
+        """Whether it is to end when its workers have."""
+        self.is_ending = False
+        """Whether it was told to."""
+        self.workers: set[int] = set()
+        """The workers that it has, or was asked for."""
+        self.ready_at = 0.0
+        """When it had done the preload, by `time.monotonic()`."""
+        self.importing = ""
+        """The module that it preloads just now."""
+        self._crash_file = CrashFile(process.crash_fd)
+        self.channel = Channel(process.socket)
+        self.pid = process.pid
+        self.pidfd = os.pidfd_open(process.pid)
+        self._outbox = Outbox(self.channel)
+        payload = config.payload()
+        self.send(payload.message(Kind.SERVE))
+        on_readable = functools.partial(on_messages, self)
+        loop.watch(self.channel.fileno(), on_readable)
+        # The end of file may be hidden by a child of a preload module that kept the socket.
+        loop.watch(self.pidfd, on_readable)
+
+    def send(self, message: Message) -> None:
+        """Queue a message and send what can be sent; takes over its descriptors."""
+        self._outbox.put(message)
+        self._write()
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether its process is dead."""
+        return pidfds.wait_dead(self.pidfd, 0)
+
+    def end_input(self) -> None:
+        """Have it exit, with all that is below it, as soon as it has nothing to do."""
+        self.is_ending = True
+        self.channel.shutdown_output()
+
+    def kill(self) -> None:
+        """Kill it, unless it is buried."""
+        self.is_ending = True
+        if not self._is_buried:
+            pidfds.send_signal(self.pidfd, signal.SIGKILL)
+
+    def finish(self, patience_s: float) -> None:
+        """Have it exit, with all that is below it, and wait for that, for so long."""
+        self._loop.forget(self.channel.fileno())
+        self.channel.shutdown_output()
+        pidfds.wait_dead(self.pidfd, patience_s)
+
+    def bury(
+        self, keep: Iterable[int] = (), patience_s: float = 0.0
+    ) -> tuple[int | None, str, list[int]]:
+        """Kill it if it lives, reap it, and kill what is left below it.
+
+        Args:
+            keep: pids of other children of this process.
+            patience_s: how long it may take to end by itself first.
+
+        Returns:
+            Its exit code (negated signal number; None if unknown), faulthandler's text, and the
+            pids of those that cannot be killed.
+        """
+        self._is_buried = self.is_ending = True
+        self._loop.forget(self.channel.fileno())
+        self._loop.forget(self.pidfd)
+        if not pidfds.wait_dead(self.pidfd, patience_s):
+            pidfds.send_signal(self.pidfd, signal.SIGKILL)
+        pidfds.wait_dead(self.pidfd, _KILL_S)
+        exitcode = pidfds.reap(self.pidfd)
+        return exitcode, self._crash_file.text(), pidfds.sweep(keep)
+
+    def close(self) -> None:
+        """Close all descriptors, after `bury`."""
+        self._outbox.clear()
+        self.channel.close()
+        self._crash_file.close()
+        os.close(self.pidfd)
+
+    def _write(self) -> None:
+        try:
+            self._outbox.flush()
+        except ConnectionError:
+            return  # it is dead, which its pidfd tells
+        if not self._is_buried:
+            self._loop.watch_writable(self.channel.fileno(), self._write if self._outbox else None)

@@ -1,0 +1,1 @@
+"""What to do about each event: pure, with no I/O and no clock."""

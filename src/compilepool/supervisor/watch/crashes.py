@@ -1,0 +1,191 @@
+"""Hears of crashes, has workers looked into, and says why they died."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import time
+from collections.abc import Callable, Mapping
+
+from compilepool.light_typing import Any
+from compilepool.linux import pidfds, proc
+from compilepool.linux.signals import DUMP_SIGNAL
+from compilepool.supervisor.links.loop import Loop
+from compilepool.supervisor.links.worker import Crash, WorkerLink
+from compilepool.supervisor.watch.free_memory import OomWatch
+from compilepool.supervisor.watch.inspections import Inspections, missing
+from compilepool.wire.failure import Failure, last_crash
+from compilepool.wire.job_snapshot import JobSnapshot
+from compilepool.wire.native_report import NativeReport
+from compilepool.wire.pool_config import PoolConfig
+
+_PYTHON_STACK_S = 0.5
+_QUIET_S = 0.02
+_DYING_S = 0.2  # from the end of a process's descriptors until it is seen to be dead
+_CRASHED = tuple(
+    -number
+    for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
+)
+
+
+class CrashWatch:
+    """Watches the workers of one pool.
+
+    Args:
+        loop: the event loop.
+        config: the pool's.
+        on_crash: called with the number of a worker that has crashed, before it is looked into.
+    """
+
+    def __init__(self, loop: Loop, config: PoolConfig, on_crash: Callable[[int], None]) -> None:
+        self._loop = loop
+        self._config = config
+        self._on_crash = on_crash
+        self._inspections = Inspections(loop, config.libdw)
+        self._oom_watch = OomWatch()
+
+    def inspector_pids(self) -> list[int]:
+        """Of those that look into workers just now."""
+        return self._inspections.pids()
+
+    def read(self, link: WorkerLink) -> None:
+        """Something was written to its crash socket, or its process is known only now."""
+        if not link.crash_socket.read():
+            self._loop.forget(link.crash_socket.fileno())
+            # Its end closes this as well, a moment before it can be seen to be dead.
+            self._loop.call_at(time.monotonic() + _DYING_S, lambda: self._has_gone_deaf(link))
+        for pid in link.crash_socket.crashed_others():
+            # C code has forked it, and nobody looks into it: it would park for seconds.
+            if link.has_started:
+                pidfds.kill_below(pid, link.pid, link.pidfd)
+        has_crashed = link.crash_socket.signal is not None
+        if has_crashed and link.crash is None and self._config.native_tracebacks:
+            self._look_at_crash(link)
+
+    def _look_at_crash(self, link: WorkerLink) -> None:
+        """It has parked, or is about to: find out all, then kill it."""
+        crash = Crash(link.crash_socket.signal, seen_at=time.monotonic())
+        link.crash = crash
+        self._on_crash(link.number)
+
+        def done(native: str) -> None:
+            if not link.is_closed:
+                link.crash_socket.read()
+                crash.text = link.crash_socket.crash()
+            crash.native = native
+            link.kill()
+
+        self._inspections.start(link, "crash", done)
+
+    def suspect(self, link: WorkerLink) -> None:
+        """Its output tells of a crash. It may be that of a process that the job has started.
+
+        Or its own: before Python itself aborts (Py_FatalError), it disables faulthandler.
+        """
+        if link.crash is not None or link.is_suspected or not self._config.native_tracebacks:
+            return
+        link.is_suspected = True
+
+        def done(native: str) -> None:
+            link.is_suspected = False
+            has_parked = NativeReport.of_lines(native.encode()).crash is not None
+            if has_parked and link.crash is None and not link.is_closed:
+                text = last_crash(link.output_tail())
+                link.crash = Crash(signal.SIGABRT, text, time.monotonic(), native)
+                self._on_crash(link.number)
+                link.kill()
+
+        self._inspections.start(link, "crash", done)
+
+    def _has_gone_deaf(self, link: WorkerLink) -> None:
+        if not link.is_closed and not pidfds.wait_dead(link.pidfd, 0):
+            # If it crashed, nobody would know. It could not even send a result.
+            link.trouble = "it was killed because its job has closed the pool's descriptors"
+            link.kill()
+
+    def forget(self, link: WorkerLink) -> None:
+        """The worker is dead, and closed."""
+        self._inspections.cancel(link)
+
+    def ask_for_python_stack(self, link: WorkerLink) -> None:
+        """Have the worker write it: `python_stack` tells what has come of it."""
+        self.read(link)
+        link.crash_socket.forget_dump()
+        if proc.catches(link.pid, DUMP_SIGNAL):  # else it could kill it
+            pidfds.send_signal(link.pidfd, DUMP_SIGNAL)
+
+    def python_stack(self, link: WorkerLink) -> str:
+        """What has come of it by now."""
+        self.read(link)
+        return link.crash_socket.dump()
+
+    def look_at_native(
+        self, link: WorkerLink, on_done: Callable[[str], None], patience_s: float
+    ) -> None:
+        """Find out the native stacks of a worker, which may be stopped, and what is below it.
+
+        Args:
+            link: the worker.
+            on_done: called once, with the JSON lines of a `NativeReport`, complete or not.
+            patience_s: how long it may take, in seconds.
+        """
+        self._inspections.start(link, "native", on_done, patience_s)
+
+    def take_snapshot(self, link: WorkerLink, on_done: Callable[[JobSnapshot], None]) -> None:
+        """Find out what a worker, which runs a job, does just now; `on_done` is called once."""
+
+        self.read(link)
+        if link.crash is not None:
+            on_done(link.snapshot(missing("stacks: it has crashed; the error of its job has them")))
+            return
+        link.crash_socket.forget_dump()
+
+        def looked_into(native: str) -> None:
+            self._finish_snapshot(link, native, "", time.monotonic() + _PYTHON_STACK_S, on_done)
+
+        self._inspections.start(link, "live", looked_into)
+
+    def _finish_snapshot(
+        self,
+        link: WorkerLink,
+        native: str,
+        text_before: str,
+        deadline: float,
+        on_done: Callable[[JobSnapshot], None],
+    ) -> None:
+        """Wait until the Python stack, that it was asked for, is there and gets no longer."""
+        if not link.is_closed:
+            self.read(link)
+        text = link.crash_socket.dump()
+        is_complete = text != "" and text == text_before
+        if link.is_closed or link.crash is not None or is_complete or "Python stack:" in native:
+            on_done(link.snapshot(native))
+            return
+        now = time.monotonic()
+        if now > deadline:
+            if not text:
+                native += missing(f"Python stack: it did not come within {_PYTHON_STACK_S:g} s")
+            on_done(link.snapshot(native))
+            return
+        again = functools.partial(self._finish_snapshot, link, native, text, deadline, on_done)
+        self._loop.call_at(now + _QUIET_S, again)
+
+    def note_long_job(self) -> None:
+        """A job turns out to be long: if it is killed for memory, that will have been news."""
+        self._oom_watch.look()
+
+    def why_dead(self, link: WorkerLink, exitcode: int | None, told: Mapping[str, Any]) -> Failure:
+        """Why a worker is dead; the arguments are those of `WorkerLink.why_dead`."""
+        link.crash_socket.read()
+        why = link.why_dead(exitcode, told)
+        if why.exitcode == -signal.SIGKILL:
+            why = why._replace(is_out_of_memory=self._oom_watch.has_struck())
+        return self._with_what_is_missing(why)
+
+    def _with_what_is_missing(self, why: Failure) -> Failure:
+        if not self._config.native_tracebacks or why.native or why.exitcode not in _CRASHED:
+            return why
+        reason = "the process was dead before anybody looked at it"
+        if not why.text:
+            reason = "the job has replaced the handler of that signal, or its stack was full"
+        return why._replace(native=missing(f"native stacks: {reason}"))

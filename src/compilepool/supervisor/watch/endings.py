@@ -1,0 +1,155 @@
+"""Ends workers for the sake of the job that they run: over a limit, or cancelled.
+
+A job that is over a limit is looked into first: it writes its Python stack, and is stopped. If that
+is its timeout, its native stacks and its children are looked at. All processes below the stopped
+worker get SIGTERM and a moment: a compiler removes its temporary files. Then the worker is killed,
+and when it is dead, the fork server kills what it leaves.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import time
+
+from compilepool.linux import pidfds
+from compilepool.linux.pidfds import signal_descendants
+from compilepool.linux.signals import DUMP_SIGNAL
+from compilepool.supervisor.links.loop import Loop
+from compilepool.supervisor.links.worker import Verdict, WorkerLink
+from compilepool.supervisor.watch.crashes import CrashWatch
+from compilepool.supervisor.watch.inspections import missing
+from compilepool.wire.failure import Cause
+
+GRACE_S = 0.1
+"""How long the processes that a job has started may take to end by themselves."""
+
+_SHORTEST_LOOK_S = 0.3
+_LONGEST_LOOK_S = 2.0
+_PYTHON_STACK_S = {Cause.TIMEOUT: 0.1, Cause.MEMORY: 0.03}  # what takes memory takes more of it
+_QUIET_S = 0.005
+_NO_PYTHON_STACK = (
+    f"Python stack: signal {int(DUMP_SIGNAL)} asks for it, and was not answered: the job has"
+    " blocked it, or replaced its handler, or the process is stuck in the kernel"
+)
+
+
+def look_s(timeout_s: float) -> float:
+    """For how long, in seconds, a job may be looked into that is over its timeout."""
+    return min(max(timeout_s / 2, _SHORTEST_LOOK_S), _LONGEST_LOOK_S)
+
+
+class _Look:
+    """What is being found out of a job that is over a limit.
+
+    Attributes:
+        verdict: why.
+        python_until: when it is no longer waited for its Python stack, by `time.monotonic()`.
+        text: what there is of that.
+        native: what was found of its native stacks, JSON lines; None if that is still to come.
+        is_stopped: whether its worker is.
+    """
+
+    def __init__(self, verdict: Verdict, python_until: float) -> None:
+        self.verdict = verdict
+        self.python_until = python_until
+        self.text = ""
+        self.native: str | None = None
+        self.is_stopped = False
+
+
+class Endings:
+    """The workers of one pool that are being ended.
+
+    Args:
+        loop: the event loop.
+        crash_watch: looks into workers.
+    """
+
+    def __init__(self, loop: Loop, crash_watch: CrashWatch) -> None:
+        self._loop = loop
+        self._crash_watch = crash_watch
+        self._told_to_end: dict[int, set[int]] = {}
+        """For each stopped worker, the pidfds of the processes below it that live."""
+
+    def end(self, link: WorkerLink) -> None:
+        """Kill the worker before long; its end is heard of as any."""
+        if not link.has_started or link.crash is not None:
+            link.kill()
+        elif link.verdict is None:
+            pidfds.send_signal(link.pidfd, signal.SIGSTOP)
+            self._end_children(link)
+        else:
+            self._look_into(link, link.verdict)
+
+    def forget(self, link: WorkerLink) -> None:
+        """The worker is dead."""
+        for pidfd in self._told_to_end.pop(link.number, ()):
+            self._close(pidfd)
+
+    def _look_into(self, link: WorkerLink, verdict: Verdict) -> None:
+        look = _Look(verdict, time.monotonic() + _PYTHON_STACK_S[verdict.cause])
+
+        def looked_into(native: str) -> None:
+            look.native = native
+            self._go_on(link, look)
+
+        self._crash_watch.ask_for_python_stack(link)
+        if verdict.cause is Cause.TIMEOUT:
+            # It takes longer to start than Python to answer: so it mostly finds a stopped process.
+            self._crash_watch.look_at_native(link, looked_into, look_s(verdict.limit))
+        else:
+            signal_descendants(link.pid, link.pidfd, signal.SIGSTOP, keep=False)
+            look.native = ""
+        self._await_python_stack(link, look)
+
+    def _await_python_stack(self, link: WorkerLink, look: _Look) -> None:
+        """Until it is there and gets no longer."""
+        if link.is_closed:
+            return
+        before, look.text = look.text, self._crash_watch.python_stack(link)
+        if (look.text and look.text == before) or time.monotonic() > look.python_until:
+            pidfds.send_signal(link.pidfd, signal.SIGSTOP)
+            look.is_stopped = True
+            self._go_on(link, look)
+        else:
+            again = functools.partial(self._await_python_stack, link, look)
+            self._loop.call_at(time.monotonic() + _QUIET_S, again)
+
+    def _go_on(self, link: WorkerLink, look: _Look) -> None:
+        """If all is found out."""
+        if link.is_closed or look.native is None or not look.is_stopped:
+            return
+        native = look.native if look.text else look.native + missing(_NO_PYTHON_STACK)
+        look.verdict.snapshot = link.snapshot(native)
+        self._end_children(link)
+
+    def _end_children(self, link: WorkerLink) -> None:
+        told = signal_descendants(link.pid, link.pidfd, signal.SIGTERM)
+        for pidfd in told:
+            pidfds.send_signal(pidfd, signal.SIGCONT)  # one that is stopped would not hear of it
+        if not told:
+            link.kill()
+            return
+        self._told_to_end[link.number] = set(told)
+        for pidfd in told:
+            self._loop.watch(pidfd, functools.partial(self._one_has_ended, link, pidfd))
+        self._loop.call_at(time.monotonic() + GRACE_S, functools.partial(self._time_is_up, link))
+
+    def _one_has_ended(self, link: WorkerLink, pidfd: int) -> None:
+        left = self._told_to_end.get(link.number, set())
+        if pidfd in left:
+            left.remove(pidfd)
+            self._close(pidfd)
+            if not left:
+                self._time_is_up(link)
+
+    def _time_is_up(self, link: WorkerLink) -> None:
+        self.forget(link)
+        if not link.is_closed:
+            link.kill()
+
+    def _close(self, pidfd: int) -> None:
+        self._loop.forget(pidfd)
+        os.close(pidfd)

@@ -1,0 +1,162 @@
+"""How much memory jobs may still take, and whether the kernel has killed for want of it."""
+
+from __future__ import annotations
+
+import time
+
+from compilepool.linux.cgroups import (
+    ReadFile,
+    cgroup_directories,
+    oom_kills_file,
+    oom_kills_in,
+    read_file,
+)
+from compilepool.supervisor.rules.memory import NEGLIGIBLE, MemoryHistory
+from compilepool.supervisor.runs import Run
+
+_RESERVE_SHARE = 0.05
+_MAX_RESERVE = 1 << 30
+_NO_LIMIT = 1 << 60  # version 1 has no word for it, but a number near 2**63
+
+_V2 = ("memory.max", "memory.current", "")
+_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+
+
+class MachineMemory:
+    """The memory of the machine, and of the cgroups that this process is in.
+
+    See proc(5) (MemAvailable), and the kernel's `admin-guide/cgroup-v2.rst` and
+    `admin-guide/cgroup-v1/memory.rst`.
+
+    Args:
+        read: reads a file.
+    """
+
+    def __init__(self, read: ReadFile = read_file) -> None:
+        self._read = read
+        self._cgroups = [
+            (directory, names)
+            for controller, names in (("", _V2), ("memory", _V1))
+            for directory in cgroup_directories(controller, read)
+            if self._limit(directory, names) is not None
+        ]
+
+    def free(self) -> int | None:
+        """Bytes that jobs may still take, less a reserve for everything else.
+
+        The reserve is the 20th part of all, and 1 GiB at most.
+
+        Returns:
+            A negative number if the reserve is in use; None if nobody tells.
+        """
+        rooms = [self._free_of_machine()]
+        rooms += [self._free_of_cgroup(directory, names) for directory, names in self._cgroups]
+        return min((room for room in rooms if room is not None), default=None)
+
+    def _free_of_machine(self) -> int | None:
+        try:
+            lines = self._read("/proc/meminfo").splitlines()
+            sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines[:3]}
+            return sizes["MemAvailable"] - _reserve(sizes["MemTotal"])
+        except (OSError, ValueError, IndexError, KeyError):
+            return None
+
+    def _free_of_cgroup(self, directory: str, names: tuple[str, str, str]) -> int | None:
+        limit = self._limit(directory, names)
+        if limit is None:
+            return None
+        try:
+            used = int(self._read(f"{directory}/{names[1]}"))
+            for line in self._read(f"{directory}/memory.stat").splitlines():
+                key, _, value = line.partition(" ")
+                if key in (f"{names[2]}inactive_file", f"{names[2]}active_file"):
+                    used -= int(value)  # the kernel drops those pages before it kills anybody
+        except (OSError, ValueError):
+            return None
+        return limit - _reserve(limit) - used
+
+    def _limit(self, directory: str, names: tuple[str, str, str]) -> int | None:
+        try:
+            limit = int(self._read(f"{directory}/{names[0]}"))  # or "max"
+        except (OSError, ValueError):
+            return None
+        return limit if limit < _NO_LIMIT else None
+
+
+def _reserve(total: int) -> int:
+    return min(_MAX_RESERVE, int(total * _RESERVE_SHARE))
+
+
+OLD_S = 0.25
+"""Seconds after which it is looked at again how much memory there is, before a job starts."""
+
+SHORT_S = 0.05
+"""Likewise, if jobs wait for it."""
+
+
+class MemoryRoom:
+    """The memory of the machine, and what the jobs of one pool took of it."""
+
+    def __init__(self) -> None:
+        self._machine = MachineMemory()
+        self._history = MemoryHistory()
+        self._seen_at = 0.0
+
+    def expected(self, job: Run) -> int:
+        """How many bytes a job will probably take; 0 if that is little, or unknown."""
+        declared = job.terms.expected_memory
+        if declared is not None:
+            return declared
+        return self._history.expected(job.kind) if self._history else 0
+
+    def note(self, job: Run, peak_bytes: int) -> None:
+        """A job has taken so much."""
+        if self._history or peak_bytes >= NEGLIGIBLE:
+            self._history.note(job.kind, peak_bytes)
+
+    def free(self, age_s: float) -> int | None:
+        """How many bytes there are for jobs, see `MachineMemory.free`.
+
+        Returns:
+            None if that was told within the last `age_s` seconds, or nobody knows.
+        """
+        now = time.monotonic()
+        if now - self._seen_at < age_s:
+            return None
+        self._seen_at = now
+        return self._machine.free()
+
+
+_JUST_NOW_S = 1.0
+
+
+class OomWatch:
+    """Compares the kernel's counter with what it was."""
+
+    def __init__(self) -> None:
+        self._path = oom_kills_file()
+        self._count = self._read()
+        self._seen_at = 0.0
+
+    def look(self) -> None:
+        """From now on, what the counter counts is news."""
+        self._count = self._read()
+
+    def has_struck(self) -> bool | None:
+        """Whether it has killed since the last look, or was found to have within a second.
+
+        Several may die of the same want.
+
+        Returns:
+            None if the kernel does not tell.
+        """
+        before, self._count = self._count, self._read()
+        if before is None or self._count is None:
+            return None
+        now = time.monotonic()
+        if self._count > before:
+            self._seen_at = now
+        return now - self._seen_at < _JUST_NOW_S
+
+    def _read(self) -> int | None:
+        return None if self._path is None else oom_kills_in(self._path)

@@ -1,0 +1,106 @@
+"""Runs one job: unpickles the call, calls, and pickles what comes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import traceback
+from collections.abc import Iterator, Sequence
+
+from compilepool.light_typing import Any
+from compilepool.text import describe
+from compilepool.wire.messages import Outcome
+from compilepool.wire.payloads import Payload, pack
+from compilepool.wire.serializers import Serializer, dump, dump_payload, load_payload
+from compilepool.wire.spares import Spares
+
+
+@contextlib.contextmanager
+def environment(variables: Sequence[tuple[str, str | None]]) -> Iterator[None]:
+    """Within it, these variables are set, or unset if None; afterwards they are as before."""
+    before = [(name, os.environ.get(name)) for name, _ in variables]
+    _apply(variables)
+    try:
+        yield
+    finally:
+        _apply(before)
+
+
+def _apply(variables: Sequence[tuple[str, str | None]]) -> None:
+    for name, value in variables:
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+_TEXT_LIMIT = 1 << 20  # characters
+
+
+def run_job(
+    call: Payload, serializer: Serializer | None, spares: Spares | None = None
+) -> tuple[Outcome, Payload]:
+    """Run the call in a payload, which is closed. Never raises, whatever the job does.
+
+    Args:
+        call: the payload.
+        serializer: the user's, or None.
+        spares: memfds that its result may be written to.
+    """
+    try:
+        function, args, kwargs = load_payload(call, serializer)
+    except BaseException as error:  # noqa: BLE001 - runs the user's code
+        return _unserializable("the call", error, "", error)
+    try:
+        result = function(*args, **kwargs)
+    except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt, too
+        return raised(error)
+    try:
+        return Outcome.RETURNED, dump_payload(result, serializer, spares)
+    except BaseException as error:  # noqa: BLE001 - runs the user's code
+        return _unserializable("the result", result, type_name(result), error)
+
+
+def unreceived() -> tuple[Outcome, Payload]:
+    """The outcome of a call whose descriptor could not be received."""
+    reason = OSError(errno.EMFILE, "the worker has too many open files, which jobs have left")
+    return _unserializable("the call", reason, "", reason)
+
+
+def raised(error: BaseException) -> tuple[Outcome, Payload]:
+    """The outcome of a call that raised."""
+    text = _format(error)
+    head = {"type": type_name(error), "traceback": text}
+    try:
+        # Never by the user's serializer: it need not know exceptions.
+        return Outcome.RAISED, pack([[json.dumps(head).encode()], *dump(error)])
+    except BaseException as reason:  # noqa: BLE001 - runs the user's code
+        return _unserializable("the exception", error, type_name(error), reason, text)
+
+
+def type_name(value: object) -> str:
+    """The qualified name of a value's type."""
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _unserializable(
+    what: str, value: object, type_: str, reason: BaseException, text: str | None = None
+) -> tuple[Outcome, Payload]:
+    head: dict[str, Any] = {
+        "what": what,
+        "type": type_,
+        "reason": describe(reason)[:_TEXT_LIMIT],
+        "traceback": _format(reason) if text is None else text,
+    }
+    return Outcome.UNSERIALIZABLE, pack([[json.dumps(head).encode()]])
+
+
+def _format(error: BaseException) -> str:
+    try:
+        # Without this file's own frame.
+        frames = error.__traceback__.tb_next if error.__traceback__ else None
+        return "".join(traceback.format_exception(type(error), error, frames))[:_TEXT_LIMIT]
+    except BaseException:  # noqa: BLE001 - the user's __str__
+        return f"{type_name(error)}: <traceback could not be formatted>\n"
