@@ -21,24 +21,24 @@ from compilepool.supervisor.rules.actions import (
     Action,
     EndForkServer,
     EndWorker,
-    FailJob,
+    FailRun,
     KillWorker,
     ReplaceForkServer,
     ReportCancelled,
     ReportNoWorkers,
     ReportStarted,
-    SendJob,
+    SendRun,
     StartWorker,
     TakeBack,
 )
-from compilepool.supervisor.rules.dispatch import MAX_AHEAD, SHORT_JOB_S
+from compilepool.supervisor.rules.dispatch import MAX_AHEAD, SHORT_RUN_S
 from compilepool.supervisor.rules.scheduler import MAX_RERUNS, MAX_START_FAILURES, Scheduler
 from compilepool.supervisor.rules.staffing import MAX_IDLE_DEATHS, StaffingPolicy
 from tests.settling import Settling
 
 NOW = 100.0
-SOON = NOW + SHORT_JOB_S / (2 * MAX_AHEAD)
-LATE = NOW + SHORT_JOB_S * 2
+SOON = NOW + SHORT_RUN_S / (2 * MAX_AHEAD)
+LATE = NOW + SHORT_RUN_S * 2
 
 
 def with_ready_workers(count: int, max_workers: int | None = None) -> Settling:
@@ -48,8 +48,9 @@ def with_ready_workers(count: int, max_workers: int | None = None) -> Settling:
         scheduler.submit(job, NOW, may_go_ahead=False)
     for worker in range(1, count + 1):
         scheduler.worker_ready(worker, NOW)
-        (job,) = scheduler.jobs_of(worker)
-        scheduler.job_finished(worker, job, LATE)
+    for worker in range(1, count + 1):
+        (job,) = scheduler.runs_of(worker)
+        scheduler.run_finished(worker, job, LATE)
     return scheduler
 
 
@@ -57,9 +58,9 @@ def with_a_job_ahead() -> Settling:
     """Its only worker runs job 1, and has job 2 in its socket."""
     scheduler = with_ready_workers(1)
     scheduler.submit(0, NOW, may_go_ahead=True)
-    scheduler.job_finished(1, 0, SOON)
-    assert scheduler.submit(1, NOW, may_go_ahead=True) == [SendJob(1, 1)]
-    assert scheduler.submit(2, NOW, may_go_ahead=True) == [SendJob(1, 2)]
+    scheduler.run_finished(1, 0, SOON)
+    assert scheduler.submit(1, NOW, may_go_ahead=True) == [SendRun(1, 1)]
+    assert scheduler.submit(2, NOW, may_go_ahead=True) == [SendRun(1, 2)]
     return scheduler
 
 
@@ -77,7 +78,7 @@ def crash(scheduler: Settling, worker: int, unread: Sequence[int]) -> list[Actio
             pending.extendleft(reversed(scheduler.taken_back(worker, unread, NOW)))
         else:
             wanted.append(action)
-    assert not set(unread) & set(scheduler.jobs_of(worker))
+    assert not set(unread) & set(scheduler.runs_of(worker))
     return wanted
 
 
@@ -86,26 +87,26 @@ def with_a_crashing_worker() -> Settling:
     scheduler = with_ready_workers(1)
     for job in (1, 2, 3):
         scheduler.submit(job, NOW, may_go_ahead=False)
-    assert crash(scheduler, 1, []) == [StartWorker(2), SendJob(2, 2)]
+    assert crash(scheduler, 1, []) == [StartWorker(2), SendRun(2, 2)]
     return scheduler
 
 
 def test_a_worker_is_started_only_for_a_job_and_has_it_at_once() -> None:
     scheduler: Settling = Settling(2)
-    assert scheduler.submit(1, NOW, may_go_ahead=True) == [StartWorker(1), SendJob(1, 1)]
-    assert scheduler.submit(2, NOW, may_go_ahead=True) == [StartWorker(2), SendJob(2, 2)]
+    assert scheduler.submit(1, NOW, may_go_ahead=True) == [StartWorker(1), SendRun(1, 1)]
+    assert scheduler.submit(2, NOW, may_go_ahead=True) == [StartWorker(2), SendRun(2, 2)]
     assert scheduler.submit(3, NOW, may_go_ahead=True) == []
 
 
 def test_an_idle_worker_is_used_before_a_new_one_is_started() -> None:
     scheduler = with_ready_workers(1, max_workers=2)
-    assert scheduler.submit(1, NOW, may_go_ahead=False) == [SendJob(1, 1)]
-    assert scheduler.submit(2, NOW, may_go_ahead=False) == [StartWorker(2), SendJob(2, 2)]
+    assert scheduler.submit(1, NOW, may_go_ahead=False) == [SendRun(1, 1)]
+    assert scheduler.submit(2, NOW, may_go_ahead=False) == [StartWorker(2), SendRun(2, 2)]
 
 
 def test_the_worker_that_became_idle_last_gets_the_next_job() -> None:
     scheduler = with_ready_workers(3)
-    assert scheduler.submit(1, NOW, may_go_ahead=False) == [SendJob(3, 1)]
+    assert scheduler.submit(1, NOW, may_go_ahead=False) == [SendRun(3, 1)]
 
 
 def test_warm_up_starts_all_workers_that_there_are_not_yet() -> None:
@@ -116,79 +117,79 @@ def test_warm_up_starts_all_workers_that_there_are_not_yet() -> None:
 
 def test_a_job_goes_ahead_to_a_busy_worker_while_jobs_are_short() -> None:
     scheduler = with_a_job_ahead()
-    assert scheduler.jobs_of(1) == [1, 2]
+    assert scheduler.runs_of(1) == [1, 2]
     for job in range(3, MAX_AHEAD + 2):
-        assert scheduler.submit(job, NOW, may_go_ahead=True) == [SendJob(1, job)]
+        assert scheduler.submit(job, NOW, may_go_ahead=True) == [SendRun(1, job)]
     last = MAX_AHEAD + 2
     assert scheduler.submit(last, NOW, may_go_ahead=True) == []  # so many are enough
-    assert scheduler.job_finished(1, 1, SOON) == [SendJob(1, last)]
+    assert scheduler.run_finished(1, 1, SOON) == [SendRun(1, last)]
 
 
 def test_the_longer_jobs_take_the_fewer_go_ahead() -> None:
     scheduler = with_ready_workers(1)
     scheduler.submit(0, NOW, may_go_ahead=True)
-    scheduler.job_finished(1, 0, NOW + SHORT_JOB_S / 2.5)
+    scheduler.run_finished(1, 0, NOW + SHORT_RUN_S / 2.5)
     for job in (1, 2, 3):
-        assert scheduler.submit(job, NOW, may_go_ahead=True) == [SendJob(1, job)]
+        assert scheduler.submit(job, NOW, may_go_ahead=True) == [SendRun(1, job)]
     assert scheduler.submit(4, NOW, may_go_ahead=True) == []
 
 
 def test_how_long_a_job_ran_is_known_even_if_its_end_is_heard_late_with_others() -> None:
     scheduler = with_a_job_ahead()
-    scheduler.job_finished(1, 1, NOW + 1)
+    scheduler.run_finished(1, 1, NOW + 1)
     scheduler.submit(3, NOW + 1, may_go_ahead=True)
-    scheduler.job_finished(1, 2, NOW + 1, took_s=SHORT_JOB_S / 2)
+    scheduler.run_finished(1, 2, NOW + 1, took_s=SHORT_RUN_S / 2)
     assert [scheduler.submit(job, NOW + 1, may_go_ahead=True) for job in (4, 5, 6)] == [
-        *([SendJob(1, 4)], [SendJob(1, 5)], []),
+        *([SendRun(1, 4)], [SendRun(1, 5)], []),
     ]
 
 
 def test_what_waits_ahead_elsewhere_is_taken_back_when_somebody_is_idle() -> None:
     scheduler = with_ready_workers(2)
     scheduler.submit(0, NOW, may_go_ahead=True)
-    scheduler.job_finished(2, 0, SOON)
+    scheduler.run_finished(2, 0, SOON)
     for job in range(1, 7):
         scheduler.submit(job, NOW, may_go_ahead=True)  # to each of them in turn
-    assert scheduler.job_finished(2, 1, SOON) == []
-    assert scheduler.job_finished(2, 3, SOON) == []
-    assert scheduler.job_finished(2, 5, SOON, took_s=SHORT_JOB_S / 2) == [TakeBack(1)]
-    assert scheduler.taken_back(1, [4, 6], SOON) == [SendJob(2, 4), SendJob(1, 6)]
+    assert scheduler.run_finished(2, 1, SOON) == []
+    assert scheduler.run_finished(2, 3, SOON) == []
+    assert scheduler.run_finished(2, 5, SOON, took_s=SHORT_RUN_S / 2) == [TakeBack(1)]
+    assert scheduler.taken_back(1, [4, 6], SOON) == [SendRun(2, 4), SendRun(1, 6)]
 
 
 def test_while_others_start_nobody_has_more_than_one_job_ahead() -> None:
     scheduler = with_ready_workers(1, max_workers=2)
     scheduler.submit(0, NOW, may_go_ahead=True)
-    scheduler.job_finished(1, 0, SOON)
+    scheduler.run_finished(1, 0, SOON)
     sent = [scheduler.submit(job, NOW, may_go_ahead=True) for job in range(1, 6)]
     assert sent == [
-        *([SendJob(1, 1)], [StartWorker(2), SendJob(2, 2)], [SendJob(1, 3)], [], []),
+        *([SendRun(1, 1)], [StartWorker(2), SendRun(2, 2)], [SendRun(1, 3)], [], []),
     ]
-    assert scheduler.worker_ready(2, NOW) == [SendJob(2, 4), SendJob(1, 5)]
+    assert scheduler.worker_ready(2, NOW) == [SendRun(2, 4), SendRun(1, 5)]
 
 
 def test_jobs_go_ahead_to_all_busy_workers_alike() -> None:
     scheduler = with_ready_workers(2)
     scheduler.submit(0, NOW, may_go_ahead=True)
-    scheduler.job_finished(2, 0, SOON)
+    scheduler.run_finished(2, 0, SOON)
     unsettled: Scheduler[str] = scheduler
     for job in range(1, 7):
         Scheduler.submit(unsettled, job, may_go_ahead=True)
-    assert scheduler.settle(NOW) == [
-        *(SendJob(2, 1), SendJob(1, 2)),
-        *(SendJob(2, 3), SendJob(1, 4), SendJob(2, 5), SendJob(1, 6)),
+    assert scheduler.next_actions(NOW) == [
+        *(SendRun(2, 1), SendRun(1, 2)),
+        *(SendRun(2, 3), SendRun(1, 4), SendRun(2, 5), SendRun(1, 6)),
     ]
 
 
 def test_no_job_goes_ahead_after_a_long_one() -> None:
     scheduler = with_ready_workers(1)
-    assert scheduler.submit(1, NOW, may_go_ahead=True) == [SendJob(1, 1)]
+    assert scheduler.submit(1, NOW, may_go_ahead=True) == [SendRun(1, 1)]
     assert scheduler.submit(2, NOW, may_go_ahead=True) == []
 
 
 def test_a_large_job_does_not_go_ahead_nor_does_one_behind_it() -> None:
     scheduler = with_ready_workers(1)
     scheduler.submit(0, NOW, may_go_ahead=True)
-    scheduler.job_finished(1, 0, SOON)
+    scheduler.run_finished(1, 0, SOON)
     scheduler.submit(1, NOW, may_go_ahead=True)
     assert scheduler.submit(2, NOW, may_go_ahead=False) == []
     assert scheduler.submit(3, NOW, may_go_ahead=True) == []
@@ -196,38 +197,38 @@ def test_a_large_job_does_not_go_ahead_nor_does_one_behind_it() -> None:
 
 def test_a_job_ahead_is_taken_back_when_the_one_before_it_turns_out_to_be_long() -> None:
     scheduler = with_a_job_ahead()
-    assert scheduler.next_tick() == NOW + SHORT_JOB_S
+    assert scheduler.wakes_at() == NOW + SHORT_RUN_S
     assert scheduler.tick(SOON) == []
     assert scheduler.tick(LATE) == [TakeBack(1)]
     assert scheduler.taken_back(1, [2], LATE) == [ReportStarted(1)]
-    assert scheduler.next_tick() is None
-    assert scheduler.job_finished(1, 1, LATE + 1) == [SendJob(1, 2)]
+    assert scheduler.wakes_at() is None
+    assert scheduler.run_finished(1, 1, LATE + 1) == [SendRun(1, 2)]
 
 
 def test_a_job_taken_back_runs_at_once_where_a_worker_is_idle() -> None:
     scheduler = with_ready_workers(2)
     for job in (11, 12):
         scheduler.submit(job, NOW, may_go_ahead=True)
-    scheduler.job_finished(1, 12, SOON)
+    scheduler.run_finished(1, 12, SOON)
     scheduler.submit(13, NOW, may_go_ahead=True)
-    assert scheduler.submit(14, NOW, may_go_ahead=True) == [SendJob(2, 14)]
-    assert scheduler.job_finished(1, 13, LATE) == []  # 14 may be short as well, and stays
+    assert scheduler.submit(14, NOW, may_go_ahead=True) == [SendRun(2, 14)]
+    assert scheduler.run_finished(1, 13, SOON) == []  # 14 may be short as well, and stays
     assert scheduler.tick(LATE) == [TakeBack(2)]
-    assert scheduler.taken_back(2, [14], LATE) == [ReportStarted(11), SendJob(1, 14)]
+    assert scheduler.taken_back(2, [14], LATE) == [ReportStarted(11), SendRun(1, 14)]
 
 
 def test_a_job_that_its_worker_had_not_even_begun_is_sent_again() -> None:
     scheduler = with_a_job_ahead()
     assert scheduler.tick(LATE) == [TakeBack(1)]
-    assert scheduler.taken_back(1, [1, 2], LATE) == [SendJob(1, 1), SendJob(1, 2)]
+    assert scheduler.taken_back(1, [1, 2], LATE) == [SendRun(1, 1), SendRun(1, 2)]
 
 
 def test_the_job_of_a_starting_worker_is_taken_back_for_an_idle_one() -> None:
     scheduler = with_ready_workers(1, max_workers=2)
     scheduler.submit(1, NOW, may_go_ahead=False)
     scheduler.submit(2, NOW, may_go_ahead=False)
-    assert scheduler.job_finished(1, 1, LATE) == [TakeBack(2)]
-    assert scheduler.taken_back(2, [2], LATE) == [SendJob(1, 2)]
+    assert scheduler.run_finished(1, 1, LATE) == [TakeBack(2)]
+    assert scheduler.taken_back(2, [2], LATE) == [SendRun(1, 2)]
     assert scheduler.worker_ready(2, LATE) == []
 
 
@@ -235,38 +236,38 @@ def test_a_job_that_a_starting_worker_has_begun_stays_with_it() -> None:
     scheduler = with_ready_workers(1, max_workers=2)
     scheduler.submit(1, NOW, may_go_ahead=False)
     scheduler.submit(2, NOW, may_go_ahead=False)
-    assert scheduler.job_finished(1, 1, LATE) == [TakeBack(2)]
+    assert scheduler.run_finished(1, 1, LATE) == [TakeBack(2)]
     assert scheduler.taken_back(2, [], LATE) == []
     assert scheduler.worker_ready(2, LATE) == []
-    assert scheduler.job_finished(2, 2, LATE) == []
+    assert scheduler.run_finished(2, 2, LATE) == []
     assert scheduler.unfinished == 0
 
 
 def test_a_worker_that_dies_fails_the_job_it_ran_and_the_job_ahead_runs_elsewhere() -> None:
     scheduler = with_a_job_ahead()
     actions = scheduler.worker_lost(1, [2], "SIGSEGV", NOW)
-    assert actions == [FailJob(1, "SIGSEGV"), StartWorker(2), SendJob(2, 2)]
+    assert actions == [FailRun(1, "SIGSEGV"), StartWorker(2), SendRun(2, 2)]
 
 
 def test_a_killed_idle_worker_costs_nothing() -> None:
     scheduler = with_ready_workers(1)
     assert scheduler.worker_lost(1, [], "SIGKILL", NOW) == []
-    assert scheduler.submit(1, NOW, may_go_ahead=False) == [StartWorker(2), SendJob(2, 1)]
+    assert scheduler.submit(1, NOW, may_go_ahead=False) == [StartWorker(2), SendRun(2, 1)]
 
 
 def test_a_job_sent_to_a_worker_that_was_dead_already_runs_elsewhere() -> None:
     scheduler = with_ready_workers(1)
-    assert scheduler.submit(1, NOW, may_go_ahead=False) == [SendJob(1, 1)]
+    assert scheduler.submit(1, NOW, may_go_ahead=False) == [SendRun(1, 1)]
     assert scheduler.worker_lost(1, [1], "SIGKILL", NOW) == [
         StartWorker(2),
-        SendJob(2, 1),
+        SendRun(2, 1),
     ]
 
 
 def test_a_job_whose_worker_dies_while_starting_gets_another_worker() -> None:
     scheduler: Settling = Settling(1)
     scheduler.submit(1, NOW, may_go_ahead=False)
-    assert scheduler.worker_lost(1, [1], "exit 9", NOW) == [StartWorker(2), SendJob(2, 1)]
+    assert scheduler.worker_lost(1, [1], "exit 9", NOW) == [StartWorker(2), SendRun(2, 1)]
 
 
 def test_five_start_failures_in_a_row_fail_what_waits_and_later_jobs_try_again() -> None:
@@ -276,36 +277,36 @@ def test_five_start_failures_in_a_row_fail_what_waits_and_later_jobs_try_again()
     for worker in range(1, MAX_START_FAILURES):
         scheduler.worker_lost(worker, [1], "exit 9", NOW)
     actions = scheduler.worker_lost(MAX_START_FAILURES, [1], "exit 9", NOW)
-    assert actions == [FailJob(1, "exit 9"), FailJob(2, "exit 9"), ReportNoWorkers("exit 9")]
+    assert actions == [FailRun(1, "exit 9"), FailRun(2, "exit 9"), ReportNoWorkers("exit 9")]
     assert scheduler.unfinished == 0
-    assert scheduler.submit(3, NOW, may_go_ahead=False) == [StartWorker(6), SendJob(6, 3)]
+    assert scheduler.submit(3, NOW, may_go_ahead=False) == [StartWorker(6), SendRun(6, 3)]
 
 
 def test_where_the_machine_has_no_more_workers_to_give_those_that_there_are_do_all_jobs() -> None:
     scheduler = with_ready_workers(1, max_workers=3)
     scheduler.submit(1, NOW, may_go_ahead=False)
-    assert scheduler.submit(2, NOW, may_go_ahead=False) == [StartWorker(2), SendJob(2, 2)]
+    assert scheduler.submit(2, NOW, may_go_ahead=False) == [StartWorker(2), SendRun(2, 2)]
     assert scheduler.worker_refused(2, "no descriptors", NOW) == []
     assert scheduler.submit(3, NOW, may_go_ahead=False) == []
-    assert scheduler.job_finished(1, 1, LATE) == [SendJob(1, 2)]
+    assert scheduler.run_finished(1, 1, LATE) == [SendRun(1, 2)]
     # When that one is lost there is room for another, and if it starts, for more.
     assert scheduler.worker_lost(1, [], "died", NOW) == [
-        FailJob(2, "died"),
+        FailRun(2, "died"),
         StartWorker(3),
-        SendJob(3, 3),
+        SendRun(3, 3),
     ]
     scheduler.submit(4, NOW, may_go_ahead=False)
-    assert scheduler.worker_ready(3, NOW) == [StartWorker(4), SendJob(4, 4)]
+    assert scheduler.worker_ready(3, NOW) == [StartWorker(4), SendRun(4, 4)]
 
 
 def test_the_only_worker_that_cannot_be_started_fails_what_waits_after_five_times() -> None:
     scheduler: Settling = Settling(3)
-    assert scheduler.submit(1, NOW, may_go_ahead=False) == [StartWorker(1), SendJob(1, 1)]
+    assert scheduler.submit(1, NOW, may_go_ahead=False) == [StartWorker(1), SendRun(1, 1)]
     for worker in range(1, MAX_START_FAILURES):
-        next_one = [StartWorker(worker + 1), SendJob(worker + 1, 1)]
+        next_one = [StartWorker(worker + 1), SendRun(worker + 1, 1)]
         assert scheduler.worker_refused(worker, "no descriptors", NOW) == next_one
     assert scheduler.worker_refused(MAX_START_FAILURES, "no descriptors", NOW) == [
-        FailJob(1, "no descriptors"),
+        FailRun(1, "no descriptors"),
         ReportNoWorkers("no descriptors"),
     ]
 
@@ -316,10 +317,10 @@ def test_a_worker_that_starts_makes_earlier_start_failures_forgotten() -> None:
     for worker in range(1, MAX_START_FAILURES):
         scheduler.worker_lost(worker, [1], "exit 9", NOW)
     scheduler.worker_ready(5, NOW)
-    assert scheduler.worker_lost(5, [], "SIGSEGV", NOW) == [FailJob(1, "SIGSEGV")]
+    assert scheduler.worker_lost(5, [], "SIGSEGV", NOW) == [FailRun(1, "SIGSEGV")]
     scheduler.submit(2, NOW, may_go_ahead=False)
     for worker in range(6, 6 + MAX_START_FAILURES - 1):
-        assert scheduler.worker_lost(worker, [2], "exit 9", NOW)[-1] == SendJob(worker + 1, 2)
+        assert scheduler.worker_lost(worker, [2], "exit 9", NOW)[-1] == SendRun(worker + 1, 2)
 
 
 def test_broken_fails_what_does_not_run_and_every_later_job() -> None:
@@ -329,12 +330,12 @@ def test_broken_fails_what_does_not_run_and_every_later_job() -> None:
     assert scheduler.broken("no such module") == [
         ReportNoWorkers("no such module"),
         TakeBack(2),
-        FailJob(3, "no such module"),
+        FailRun(3, "no such module"),
     ]
-    assert scheduler.taken_back(2, [2], NOW) == [FailJob(2, "no such module")]
+    assert scheduler.taken_back(2, [2], NOW) == [FailRun(2, "no such module")]
     assert scheduler.broken("another reason") == []
-    assert scheduler.job_finished(1, 1, NOW) == []
-    assert scheduler.submit(4, NOW, may_go_ahead=True) == [FailJob(4, "no such module")]
+    assert scheduler.run_finished(1, 1, NOW) == []
+    assert scheduler.submit(4, NOW, may_go_ahead=True) == [FailRun(4, "no such module")]
     assert scheduler.worker_lost(2, [], "exit 1", NOW) == []
     assert scheduler.warm_up(NOW) == [ReportNoWorkers("no such module")]
     assert scheduler.unfinished == 0
@@ -345,11 +346,11 @@ def test_the_fork_servers_death_runs_jobs_once_more_in_their_order() -> None:
     scheduler.submit(3, NOW, may_go_ahead=False)
     assert scheduler.fork_server_lost({1: [2]}, "SIGKILL", "no worker", NOW) == [
         StartWorker(2),
-        SendJob(2, 1),
+        SendRun(2, 1),
     ]
     scheduler.worker_ready(2, NOW)
     actions = scheduler.fork_server_lost({2: []}, "SIGKILL", "no worker", NOW)
-    assert actions == [FailJob(1, "SIGKILL"), StartWorker(3), SendJob(3, 2)]
+    assert actions == [FailRun(1, "SIGKILL"), StartWorker(3), SendRun(3, 2)]
 
 
 def test_the_fork_servers_death_puts_what_ran_first_first() -> None:
@@ -359,7 +360,7 @@ def test_the_fork_servers_death_puts_what_ran_first_first() -> None:
     scheduler.worker_ready(1, NOW)
     scheduler.worker_ready(2, NOW)
     actions = scheduler.fork_server_lost({1: [], 2: []}, "SIGKILL", "no worker", NOW)
-    assert actions == [StartWorker(3), SendJob(3, 1), StartWorker(4), SendJob(4, 2)]
+    assert actions == [StartWorker(3), SendRun(3, 1), StartWorker(4), SendRun(4, 2)]
 
 
 def test_fork_servers_that_die_again_and_again_fail_what_waits() -> None:
@@ -368,13 +369,13 @@ def test_fork_servers_that_die_again_and_again_fail_what_waits() -> None:
     for worker in range(1, MAX_START_FAILURES):
         scheduler.fork_server_lost({worker: [1]}, "SIGKILL", "no worker", NOW)
     actions = scheduler.fork_server_lost({MAX_START_FAILURES: [1]}, "SIGKILL", "no worker", NOW)
-    assert actions == [FailJob(1, "no worker"), ReportNoWorkers("no worker")]
+    assert actions == [FailRun(1, "no worker"), ReportNoWorkers("no worker")]
 
 
 def test_cancelling_a_running_job_kills_its_worker_which_is_replaced_at_once() -> None:
     scheduler = with_a_job_ahead()
     assert scheduler.cancel(1, NOW) == [TakeBack(1)]
-    replaced = [KillWorker(1), StartWorker(2), SendJob(2, 2)]
+    replaced = [KillWorker(1), StartWorker(2), SendRun(2, 2)]
     assert scheduler.taken_back(1, [2], NOW) == replaced
     assert scheduler.cancel(1, NOW) == [TakeBack(1)]  # no second kill
     assert scheduler.taken_back(1, [], NOW) == []
@@ -386,9 +387,9 @@ def test_a_job_over_its_limit_ends_alone_and_its_worker_is_replaced_at_once() ->
     scheduler.tick(LATE)
     assert scheduler.taken_back(1, [2], LATE) == [ReportStarted(1)]
     assert scheduler.over_limit(1, 1) == [KillWorker(1), TakeBack(1)]
-    assert scheduler.taken_back(1, [], LATE) == [StartWorker(2), SendJob(2, 2)]
+    assert scheduler.taken_back(1, [], LATE) == [StartWorker(2), SendRun(2, 2)]
     assert scheduler.over_limit(1, 1) == []
-    assert scheduler.worker_lost(1, [], "timeout", LATE) == [FailJob(1, "timeout")]
+    assert scheduler.worker_lost(1, [], "timeout", LATE) == [FailRun(1, "timeout")]
 
 
 def test_a_job_over_its_limit_that_ends_before_the_kill_has_its_result() -> None:
@@ -396,7 +397,7 @@ def test_a_job_over_its_limit_that_ends_before_the_kill_has_its_result() -> None
     scheduler.submit(1, NOW, may_go_ahead=False)
     assert scheduler.over_limit(1, 1) == [KillWorker(1), TakeBack(1)]
     assert scheduler.taken_back(1, [], LATE) == []
-    assert scheduler.job_finished(1, 1, LATE) == []
+    assert scheduler.run_finished(1, 1, LATE) == []
     assert scheduler.worker_lost(1, [], "timeout", LATE) == []
 
 
@@ -434,10 +435,10 @@ def test_those_with_a_higher_priority_go_first_and_among_them_who_came_first() -
         assert scheduler.submit(job, NOW, may_go_ahead=False, priority=priority) == []
     order = []
     job = 1
-    while actions := scheduler.job_finished(1, job, LATE):
+    while actions := scheduler.run_finished(1, job, LATE):
         (action,) = actions
-        assert isinstance(action, SendJob)
-        job = action.job
+        assert isinstance(action, SendRun)
+        job = action.run
         order.append(job)
     assert order == [4, 5, 2, 6, 3]
 
@@ -446,18 +447,18 @@ def test_a_job_whose_worker_is_killed_from_outside_runs_again_as_often_as_it_may
     scheduler = with_ready_workers(1)
     scheduler.submit(1, NOW, may_go_ahead=False, retries=1)
     scheduler.submit(2, NOW, may_go_ahead=False)
-    again = [StartWorker(2), SendJob(2, 1)]
+    again = [StartWorker(2), SendRun(2, 1)]
     assert scheduler.worker_lost(1, [], "SIGKILL", NOW, is_from_outside=True) == again
     assert scheduler.attempts_of(1) == 2
     scheduler.worker_ready(2, NOW)
     actions = scheduler.worker_lost(2, [], "SIGKILL", NOW, is_from_outside=True)
-    assert actions == [FailJob(1, "SIGKILL"), StartWorker(3), SendJob(3, 2)]
+    assert actions == [FailRun(1, "SIGKILL"), StartWorker(3), SendRun(3, 2)]
 
 
 def test_a_job_that_crashes_does_not_run_again() -> None:
     scheduler = with_ready_workers(1)
     scheduler.submit(1, NOW, may_go_ahead=False, retries=3)
-    assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [FailJob(1, "SIGSEGV")]
+    assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [FailRun(1, "SIGSEGV")]
 
 
 def test_a_cancelled_job_does_not_run_again() -> None:
@@ -476,12 +477,12 @@ def with_expectations(max_workers: int, expected: dict[int, int]) -> Settling:
 def test_a_job_waits_until_there_is_memory_for_it() -> None:
     scheduler = with_expectations(8, {1: 4, 2: 4, 3: 4})
     assert scheduler.memory_seen(9, {}, NOW) == []
-    assert scheduler.submit(1, NOW, may_go_ahead=False) == [StartWorker(1), SendJob(1, 1)]
-    assert scheduler.submit(2, NOW, may_go_ahead=False) == [StartWorker(2), SendJob(2, 2)]
+    assert scheduler.submit(1, NOW, may_go_ahead=False) == [StartWorker(1), SendRun(1, 1)]
+    assert scheduler.submit(2, NOW, may_go_ahead=False) == [StartWorker(2), SendRun(2, 2)]
     assert scheduler.submit(3, NOW, may_go_ahead=False) == []
     assert scheduler.is_short_of_memory
     assert scheduler.memory_seen(11, {}, NOW) == []
-    assert scheduler.memory_seen(12, {}, NOW) == [StartWorker(3), SendJob(3, 3)]
+    assert scheduler.memory_seen(12, {}, NOW) == [StartWorker(3), SendRun(3, 3)]
     assert not scheduler.is_short_of_memory
 
 
@@ -491,16 +492,16 @@ def test_what_a_job_has_taken_already_is_not_kept_for_it_again() -> None:
     assert scheduler.memory_seen(3, {}, NOW) == []
     assert scheduler.submit(2, NOW, may_go_ahead=False) == []
     # Of what there was, it has taken 3.
-    assert scheduler.memory_seen(5, {1: 3}, NOW) == [StartWorker(2), SendJob(2, 2)]
+    assert scheduler.memory_seen(5, {1: 3}, NOW) == [StartWorker(2), SendRun(2, 2)]
 
 
 def test_one_job_always_runs() -> None:
     scheduler = with_expectations(8, {1: 100, 2: 1})
     assert scheduler.memory_seen(-1, {}, NOW) == []
-    assert scheduler.submit(1, NOW, may_go_ahead=False) == [StartWorker(1), SendJob(1, 1)]
+    assert scheduler.submit(1, NOW, may_go_ahead=False) == [StartWorker(1), SendRun(1, 1)]
     assert scheduler.submit(2, NOW, may_go_ahead=False) == []
     scheduler.worker_ready(1, NOW)
-    assert scheduler.job_finished(1, 1, LATE) == [SendJob(1, 2)]
+    assert scheduler.run_finished(1, 1, LATE) == [SendRun(1, 2)]
 
 
 def test_a_small_job_does_not_overtake_a_large_one_that_waits_for_memory() -> None:
@@ -509,14 +510,14 @@ def test_a_small_job_does_not_overtake_a_large_one_that_waits_for_memory() -> No
     scheduler.submit(1, NOW, may_go_ahead=False)
     scheduler.submit(2, NOW, may_go_ahead=False)
     assert scheduler.submit(3, NOW, may_go_ahead=False) == []
-    assert scheduler.cancel(2, NOW) == [ReportCancelled(2), StartWorker(2), SendJob(2, 3)]
+    assert scheduler.cancel(2, NOW) == [ReportCancelled(2), StartWorker(2), SendRun(2, 3)]
 
 
 def test_what_takes_nothing_waits_for_nothing() -> None:
     scheduler = with_expectations(8, {1: 100, 2: 0})
     scheduler.memory_seen(-1, {}, NOW)
     scheduler.submit(1, NOW, may_go_ahead=False)
-    assert scheduler.submit(2, NOW, may_go_ahead=False) == [StartWorker(2), SendJob(2, 2)]
+    assert scheduler.submit(2, NOW, may_go_ahead=False) == [StartWorker(2), SendRun(2, 2)]
 
 
 def test_200_jobs_of_4_gib_on_a_machine_with_20_are_five_at_once() -> None:
@@ -532,15 +533,15 @@ def test_200_jobs_of_4_gib_on_a_machine_with_20_are_five_at_once() -> None:
                 run(scheduler.worker_ready(action.worker, NOW))
             elif isinstance(action, TakeBack):
                 run(scheduler.taken_back(action.worker, [], NOW))
-            elif isinstance(action, SendJob):
-                running.append((action.worker, action.job))
+            elif isinstance(action, SendRun):
+                running.append((action.worker, action.run))
 
     for job in range(200):
         run(scheduler.submit(job, NOW, may_go_ahead=False))
         most = max(most, len(running))
     while running:
         worker, job = running.popleft()
-        run(scheduler.job_finished(worker, job, LATE))
+        run(scheduler.run_finished(worker, job, LATE))
         ended += 1
         most = max(most, len(running))
     assert (most, ended, scheduler.unfinished) == (5, 200, 0)
@@ -553,7 +554,7 @@ def test_cancelling_a_job_that_is_not_running_kills_nothing() -> None:
     assert scheduler.cancel(2, NOW) == [TakeBack(1)]
     assert scheduler.taken_back(1, [2], NOW) == [ReportCancelled(2)]
     assert scheduler.cancel(99, NOW) == []
-    assert scheduler.jobs_of(1) == [1]
+    assert scheduler.runs_of(1) == [1]
 
 
 def test_cancelling_a_job_that_has_just_ended_spares_the_next_one() -> None:
@@ -561,15 +562,15 @@ def test_cancelling_a_job_that_has_just_ended_spares_the_next_one() -> None:
     assert scheduler.cancel(1, NOW) == [TakeBack(1)]
     # The worker reads its next job only after it has sent the result of the one before.
     assert scheduler.taken_back(1, [], NOW) == []
-    assert scheduler.job_finished(1, 1, NOW) == []
-    assert scheduler.jobs_of(1) == [2]
+    assert scheduler.run_finished(1, 1, NOW) == []
+    assert scheduler.runs_of(1) == [2]
 
 
 def test_cancelling_a_job_that_has_just_begun_kills_its_worker() -> None:
     scheduler = with_a_job_ahead()
     assert scheduler.cancel(2, NOW) == [TakeBack(1)]
     assert scheduler.taken_back(1, [], NOW) == [KillWorker(1)]
-    assert scheduler.job_finished(1, 1, NOW) == []  # its result was sent before
+    assert scheduler.run_finished(1, 1, NOW) == []  # its result was sent before
     assert scheduler.worker_lost(1, [], "SIGKILL", NOW) == [ReportCancelled(2)]
 
 
@@ -578,7 +579,7 @@ def test_a_cancelled_job_that_is_faster_than_the_kill_has_a_result_and_no_other_
     scheduler.submit(1, NOW, may_go_ahead=False)
     scheduler.cancel(1, NOW)
     assert scheduler.taken_back(1, [], NOW) == [KillWorker(1)]
-    assert scheduler.job_finished(1, 1, NOW) == []
+    assert scheduler.run_finished(1, 1, NOW) == []
     assert scheduler.worker_lost(1, [], "SIGKILL", NOW) == []
     assert scheduler.unfinished == 0
 
@@ -596,7 +597,7 @@ def test_cancel_queued_cancels_the_jobs_that_no_worker_has() -> None:
     scheduler.submit(3, NOW, may_go_ahead=False)
     scheduler.submit(4, NOW, may_go_ahead=False)
     assert scheduler.cancel_queued(NOW) == [ReportCancelled(3), ReportCancelled(4)]
-    assert scheduler.jobs_of(1) == [1, 2]
+    assert scheduler.runs_of(1) == [1, 2]
 
 
 def test_a_job_has_a_worker_from_when_it_is_sent_until_it_is_taken_back() -> None:
@@ -610,29 +611,29 @@ def test_a_job_has_a_worker_from_when_it_is_sent_until_it_is_taken_back() -> Non
 
 def test_another_worker_has_the_place_of_a_crashing_one_until_that_is_lost() -> None:
     scheduler = with_a_crashing_worker()
-    assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [FailJob(1, "SIGSEGV")]
+    assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [FailRun(1, "SIGSEGV")]
     scheduler.worker_ready(2, NOW)
-    assert scheduler.job_finished(2, 2, NOW) == [SendJob(2, 3)]
+    assert scheduler.run_finished(2, 2, NOW) == [SendRun(2, 3)]
 
 
 def test_a_job_ahead_in_a_crashing_worker_runs_elsewhere_at_once() -> None:
     scheduler = with_a_job_ahead()
-    assert crash(scheduler, 1, [2]) == [StartWorker(2), SendJob(2, 2)]
+    assert crash(scheduler, 1, [2]) == [StartWorker(2), SendRun(2, 2)]
     assert scheduler.worker_of(2) == 2
-    assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [FailJob(1, "SIGSEGV")]
+    assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [FailRun(1, "SIGSEGV")]
 
 
 def test_a_job_ahead_in_a_crashing_worker_runs_before_those_that_came_after_it() -> None:
     scheduler = with_a_job_ahead()
     scheduler.submit(3, NOW, may_go_ahead=True)
-    assert crash(scheduler, 1, [2]) == [StartWorker(2), SendJob(2, 2)]
+    assert crash(scheduler, 1, [2]) == [StartWorker(2), SendRun(2, 2)]
 
 
 def test_an_idle_worker_that_crashes_gets_no_job() -> None:
     scheduler = with_ready_workers(2)
     assert crash(scheduler, 2, []) == []
-    assert scheduler.submit(1, NOW, may_go_ahead=False) == [SendJob(1, 1)]
-    assert scheduler.submit(2, NOW, may_go_ahead=False) == [StartWorker(3), SendJob(3, 2)]
+    assert scheduler.submit(1, NOW, may_go_ahead=False) == [SendRun(1, 1)]
+    assert scheduler.submit(2, NOW, may_go_ahead=False) == [StartWorker(3), SendRun(3, 2)]
     assert scheduler.worker_lost(2, [], "SIGSEGV", NOW) == []
 
 
@@ -646,15 +647,15 @@ def test_warm_up_fills_the_place_of_a_crashing_worker() -> None:
 def test_no_job_goes_ahead_to_a_crashing_worker() -> None:
     scheduler = with_ready_workers(1)
     scheduler.submit(0, NOW, may_go_ahead=True)
-    scheduler.job_finished(1, 0, SOON)
+    scheduler.run_finished(1, 0, SOON)
     scheduler.submit(1, NOW, may_go_ahead=True)
     assert crash(scheduler, 1, []) == []
-    assert scheduler.submit(2, NOW, may_go_ahead=True) == [StartWorker(2), SendJob(2, 2)]
+    assert scheduler.submit(2, NOW, may_go_ahead=True) == [StartWorker(2), SendRun(2, 2)]
 
 
 def test_a_crashing_worker_may_still_end_its_job_but_gets_no_other() -> None:
     scheduler = with_a_crashing_worker()
-    assert scheduler.job_finished(1, 1, NOW) == []
+    assert scheduler.run_finished(1, 1, NOW) == []
     assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == []
     assert scheduler.unfinished == 2
 
@@ -665,18 +666,18 @@ def test_no_more_than_twice_as_many_workers_live_however_many_crash() -> None:
     assert crash(scheduler, 2, []) == []
     assert scheduler.warm_up(NOW) == []
     assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [
-        FailJob(1, "SIGSEGV"),
+        FailRun(1, "SIGSEGV"),
         StartWorker(3),
-        SendJob(3, 3),
+        SendRun(3, 3),
     ]
 
 
 def test_a_worker_that_crashes_while_starting_keeps_its_place_but_not_its_job() -> None:
     scheduler: Settling = Settling(2)
     scheduler.submit(1, NOW, may_go_ahead=False)
-    assert crash(scheduler, 1, [1]) == [StartWorker(2), SendJob(2, 1)]
+    assert crash(scheduler, 1, [1]) == [StartWorker(2), SendRun(2, 1)]
     assert scheduler.submit(2, NOW, may_go_ahead=False) == []
-    assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [StartWorker(3), SendJob(3, 2)]
+    assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [StartWorker(3), SendRun(3, 2)]
 
 
 def test_five_crashes_while_starting_in_a_row_fail_what_waits() -> None:
@@ -685,10 +686,10 @@ def test_five_crashes_while_starting_in_a_row_fail_what_waits() -> None:
     for worker in range(1, MAX_START_FAILURES):
         assert crash(scheduler, worker, [1]) == []
         actions = scheduler.worker_lost(worker, [], "SIGSEGV", NOW)
-        assert actions == [StartWorker(worker + 1), SendJob(worker + 1, 1)]
+        assert actions == [StartWorker(worker + 1), SendRun(worker + 1, 1)]
     crash(scheduler, MAX_START_FAILURES, [1])
     actions = scheduler.worker_lost(MAX_START_FAILURES, [], "SIGSEGV", NOW)
-    assert actions == [FailJob(1, "SIGSEGV"), ReportNoWorkers("SIGSEGV")]
+    assert actions == [FailRun(1, "SIGSEGV"), ReportNoWorkers("SIGSEGV")]
 
 
 def test_a_worker_that_crashes_and_says_that_it_is_ready_is_no_start_failure() -> None:
@@ -696,9 +697,10 @@ def test_a_worker_that_crashes_and_says_that_it_is_ready_is_no_start_failure() -
     scheduler.submit(1, NOW, may_go_ahead=False)
     for worker in range(1, MAX_START_FAILURES + 1):
         assert crash(scheduler, worker, [1]) == []
-        assert scheduler.worker_ready(worker, NOW) == []
-        actions = scheduler.worker_lost(worker, [], "SIGSEGV", NOW)
-        assert actions == [StartWorker(worker + 1), SendJob(worker + 1, 1)]
+        # Since it had started, another one has its place from now on.
+        actions = scheduler.worker_ready(worker, NOW)
+        assert actions == [StartWorker(worker + 1), SendRun(worker + 1, 1)]
+        assert scheduler.worker_lost(worker, [], "SIGSEGV", NOW) == []
 
 
 def test_a_job_begun_by_a_worker_that_crashes_before_it_is_heard_of_stays_with_it() -> None:
@@ -707,7 +709,7 @@ def test_a_job_begun_by_a_worker_that_crashes_before_it_is_heard_of_stays_with_i
     assert crash(scheduler, 1, []) == []
     assert scheduler.worker_ready(1, NOW) == []
     assert scheduler.tick(LATE) == []
-    assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [FailJob(1, "SIGSEGV")]
+    assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [FailRun(1, "SIGSEGV")]
 
 
 def test_cancelling_the_job_of_a_crashing_worker_kills_it_at_once_and_only_once() -> None:
@@ -722,7 +724,7 @@ def test_cancelling_the_job_of_a_crashing_worker_kills_it_at_once_and_only_once(
 def test_a_worker_that_crashes_before_its_kill_comes_has_its_place_filled_once() -> None:
     scheduler = with_a_job_ahead()
     scheduler.cancel(1, NOW)
-    replaced = [KillWorker(1), StartWorker(2), SendJob(2, 2)]
+    replaced = [KillWorker(1), StartWorker(2), SendRun(2, 2)]
     assert scheduler.taken_back(1, [2], NOW) == replaced
     assert crash(scheduler, 1, []) == []
     assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [ReportCancelled(1)]
@@ -731,9 +733,9 @@ def test_a_worker_that_crashes_before_its_kill_comes_has_its_place_filled_once()
 def test_a_killed_worker_that_crashes_after_its_last_job_gets_no_other() -> None:
     scheduler = with_a_job_ahead()
     scheduler.cancel(1, NOW)
-    replaced = [KillWorker(1), StartWorker(2), SendJob(2, 2)]
+    replaced = [KillWorker(1), StartWorker(2), SendRun(2, 2)]
     assert scheduler.taken_back(1, [2], NOW) == replaced
-    assert scheduler.job_finished(1, 1, NOW) == []
+    assert scheduler.run_finished(1, 1, NOW) == []
     assert crash(scheduler, 1, []) == []
 
 
@@ -742,18 +744,18 @@ def test_the_fork_servers_death_frees_the_places_of_crashing_workers_too() -> No
     scheduler.worker_ready(2, NOW)
     lost: dict[int, list[int]] = {1: [], 2: []}
     actions = scheduler.fork_server_lost(lost, "SIGKILL", "no worker", NOW)
-    assert actions == [StartWorker(3), SendJob(3, 1)]
+    assert actions == [StartWorker(3), SendRun(3, 1)]
     scheduler.worker_ready(3, NOW)
-    assert scheduler.job_finished(3, 1, LATE) == [SendJob(3, 2)]
-    assert scheduler.job_finished(3, 2, LATE) == [SendJob(3, 3)]
+    assert scheduler.run_finished(3, 1, LATE) == [SendRun(3, 2)]
+    assert scheduler.run_finished(3, 2, LATE) == [SendRun(3, 3)]
     assert scheduler.submit(4, LATE, may_go_ahead=False) == []
 
 
 def test_a_crash_in_a_broken_pool_fails_the_job_ahead_at_once() -> None:
     scheduler = with_a_job_ahead()
     assert scheduler.broken("no such module") == [ReportNoWorkers("no such module")]
-    assert crash(scheduler, 1, [2]) == [FailJob(2, "no such module")]
-    assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [FailJob(1, "SIGSEGV")]
+    assert crash(scheduler, 1, [2]) == [FailRun(2, "no such module")]
+    assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [FailRun(1, "SIGSEGV")]
 
 
 def test_a_pool_that_breaks_leaves_a_crashing_worker_its_job() -> None:
@@ -761,18 +763,18 @@ def test_a_pool_that_breaks_leaves_a_crashing_worker_its_job() -> None:
     assert scheduler.broken("no such module") == [
         ReportNoWorkers("no such module"),
         TakeBack(2),
-        FailJob(3, "no such module"),
+        FailRun(3, "no such module"),
     ]
-    assert scheduler.taken_back(2, [2], NOW) == [FailJob(2, "no such module")]
-    assert scheduler.jobs_of(1) == [1]
-    assert scheduler.job_finished(1, 1, NOW) == []
+    assert scheduler.taken_back(2, [2], NOW) == [FailRun(2, "no such module")]
+    assert scheduler.runs_of(1) == [1]
+    assert scheduler.run_finished(1, 1, NOW) == []
     assert scheduler.unfinished == 0
 
 
 def test_a_tick_does_not_concern_a_crashing_worker() -> None:
     scheduler = with_a_job_ahead()
-    assert crash(scheduler, 1, [2]) == [StartWorker(2), SendJob(2, 2)]
-    assert scheduler.next_tick() is None
+    assert crash(scheduler, 1, [2]) == [StartWorker(2), SendRun(2, 2)]
+    assert scheduler.wakes_at() is None
     assert scheduler.tick(LATE) == []
 
 
@@ -780,7 +782,7 @@ def test_a_tick_does_not_concern_a_crashing_worker() -> None:
 def test_a_worker_cannot_end_a_job_that_it_does_not_run(job: int) -> None:
     scheduler = with_a_job_ahead()
     with pytest.raises(ValueError, match="does not run"):
-        scheduler.job_finished(1, job, NOW)
+        scheduler.run_finished(1, job, NOW)
     assert scheduler.unfinished == 2
 
 
@@ -788,7 +790,7 @@ def test_a_starting_worker_cannot_end_a_job() -> None:
     scheduler: Settling = Settling(1)
     scheduler.submit(1, NOW, may_go_ahead=False)
     with pytest.raises(ValueError, match="does not run"):
-        scheduler.job_finished(1, 1, NOW)
+        scheduler.run_finished(1, 1, NOW)
 
 
 READY = -1
@@ -874,12 +876,14 @@ class Pool(RuleBasedStateMachine):
 
     # What the supervisor does
 
-    def perform(self, actions: Sequence[Action[str]]) -> None:
-        """As `Supervisor._perform`."""
+    def perform(self) -> None:
+        """As the supervisor's pool does after events."""
+        while actions := self.scheduler.next_actions(self.now):
+            self.carry_out(actions)
+
+    def carry_out(self, actions: Sequence[Action[str]]) -> None:
         stillborn: list[int] = []
-        pending = deque(actions)
-        while pending:
-            action = pending.popleft()
+        for action in actions:
             if isinstance(action, StartWorker):
                 assert not self.is_broken
                 assert action.worker not in self.processes
@@ -890,38 +894,36 @@ class Pool(RuleBasedStateMachine):
                     self.starts_that_fail -= 1
                     self.stillborn.add(action.worker)
                     stillborn.append(action.worker)
-            elif isinstance(action, SendJob):
-                self.send(action.worker, action.job)
+            elif isinstance(action, SendRun):
+                self.send(action.worker, action.run)
             elif isinstance(action, TakeBack):
                 assert action.worker not in self.stillborn
                 socket = self.processes[action.worker].socket
                 unread = list(socket)
                 socket.clear()
                 self.processes[action.worker].given -= len(unread)
-                answer = self.scheduler.taken_back(action.worker, unread, self.now)
+                self.scheduler.taken_back(action.worker, unread, self.now)
                 self.note_idle_or_begun(action.worker)
-                pending.extendleft(reversed(answer))
             elif isinstance(action, KillWorker):
                 process = self.processes[action.worker]
                 assert not process.is_doomed
                 if process.is_alive and process.running is not None:
                     wanted = self.cancelled | self.over_limit
                     assert process.running in wanted, "an innocent job is killed"
-                process.is_doomed = True
-                process.is_replaceable |= process.is_known_ready
+                process.is_doomed = process.is_replaceable = True
             elif isinstance(
                 action, EndWorker | EndForkServer | ReplaceForkServer | ReportNoWorkers
             ):
                 self.let_go(action)
             elif isinstance(action, ReportStarted):
-                assert action.job not in self.ends
-                self.reported.add((self.scheduler.worker_of(action.job), action.job))
+                assert action.run not in self.ends
+                self.reported.add((self.scheduler.worker_of(action.run), action.run))
             elif isinstance(action, ReportCancelled):
-                assert action.job in self.cancelled
-                self.end(action.job, "cancelled")
+                assert action.run in self.cancelled
+                self.end(action.run, "cancelled")
             else:
-                assert action.job not in self.cancelled
-                self.end(action.job, action.cause)
+                assert action.run not in self.cancelled
+                self.end(action.run, action.reason)
         self.refuse(stillborn)
 
     def refuse(self, stillborn: Sequence[int]) -> None:
@@ -929,10 +931,11 @@ class Pool(RuleBasedStateMachine):
         for worker in stillborn:
             self.stillborn.discard(worker)
             del self.processes[worker]
-            unread = self.scheduler.jobs_of(worker)
-            actions = self.scheduler.worker_lost(worker, unread, "start", self.now)
+            unread = self.scheduler.runs_of(worker)
+            self.scheduler.worker_lost(worker, unread, "start", self.now)
+            actions = self.scheduler.next_actions(self.now)
             self.check_start_failure(actions)
-            self.perform(actions)
+            self.carry_out(actions)
 
     def let_go(
         self, action: EndWorker | EndForkServer | ReplaceForkServer | ReportNoWorkers[str]
@@ -943,7 +946,7 @@ class Pool(RuleBasedStateMachine):
             process = self.processes[action.worker]
             assert not process.is_ending
             assert not process.is_doomed
-            assert not self.scheduler.jobs_of(action.worker)
+            assert not self.scheduler.runs_of(action.worker)
             process.is_ending = process.is_replaceable = True
         elif isinstance(action, EndForkServer):
             assert self.has_fork_server
@@ -977,15 +980,15 @@ class Pool(RuleBasedStateMachine):
         if worker not in self.stillborn:
             process.socket.append(job)
         process.given += 1
-        assert process.given <= (self.policy.max_jobs_per_worker or math.inf)
-        if self.scheduler.jobs_of(worker)[0] == job:
+        assert process.given <= (self.policy.max_runs_per_worker or math.inf)
+        if self.scheduler.runs_of(worker)[0] == job:
             process.known_since = self.now
         else:
             assert process.is_known_ready
             assert self.may_go_ahead[job]
 
     def note_idle_or_begun(self, worker: int) -> None:
-        if not self.scheduler.jobs_of(worker):
+        if not self.scheduler.runs_of(worker):
             self.processes[worker].known_since = self.now
 
     def end(self, job: int, how: str) -> None:
@@ -1000,22 +1003,21 @@ class Pool(RuleBasedStateMachine):
         if word == READY:
             self.start_failures = 0
             process.is_known_ready = True
-            self.perform(self.scheduler.worker_ready(worker, self.now))
+            process.is_replaceable |= process.is_known_crashing
+            self.scheduler.worker_ready(worker, self.now)
         else:
-            actions = self.scheduler.job_finished(
-                worker, word, self.now, is_outgrown=self.are_outgrown
-            )
+            self.scheduler.run_finished(worker, word, self.now, is_outgrown=self.are_outgrown)
             self.end(word, "result")
-            self.perform(actions)
-            if settle:
-                self.perform(self.scheduler.settle(self.now))
+        if settle:
+            self.perform()
 
     def hear_crash(self, worker: int) -> None:
         process = self.processes[worker]
         process.is_known_crashing = True
         process.is_replaceable |= process.is_known_ready
         unread = set(process.socket)
-        self.perform(self.scheduler.worker_crashing(worker, self.now))
+        self.scheduler.worker_crashing(worker)
+        self.perform()
         for job in unread - set(self.ends):
             assert self.scheduler.worker_of(job) != worker
 
@@ -1024,22 +1026,22 @@ class Pool(RuleBasedStateMachine):
         while process.said:
             self.hear_one(worker)
         unread = list(process.socket)
-        jobs = self.scheduler.jobs_of(worker)
+        jobs = self.scheduler.runs_of(worker)
         del self.processes[worker]
         cause = "crash" if process.is_known_ready else "start"
         is_from_outside = process.is_killed_from_outside and not process.is_doomed
-        actions = self.scheduler.worker_lost(
-            worker, unread, cause, self.now, is_from_outside=is_from_outside
-        )
+        self.scheduler.worker_lost(worker, unread, cause, self.now, is_from_outside=is_from_outside)
+        actions = self.scheduler.next_actions(self.now)
         for job in set(jobs) - set(unread) - self.cancelled:
             if is_from_outside and self.retries[job]:
                 self.retries[job] -= 1
-                assert FailJob(job, cause) not in actions
+                assert FailRun(job, cause) not in actions
             else:
-                assert FailJob(job, cause) in actions
+                assert FailRun(job, cause) in actions
         if not process.is_known_ready and not process.is_doomed and not process.is_ending:
             self.check_start_failure(actions)
-        self.perform(actions)
+        self.carry_out(actions)
+        self.perform()
 
     def check_start_failure(self, actions: Sequence[Action[str]]) -> None:
         self.start_failures += 1
@@ -1047,13 +1049,13 @@ class Pool(RuleBasedStateMachine):
             self.start_failures = 0
             assert not any(isinstance(action, StartWorker) for action in actions)
         elif not self.is_broken:
-            assert not any(isinstance(action, FailJob) for action in actions)
+            assert not any(isinstance(action, FailRun) for action in actions)
 
     # Helpers
 
     def jobs_at_workers(self) -> set[int]:
         """As the scheduler sees it."""
-        return {job for worker in self.processes for job in self.scheduler.jobs_of(worker)}
+        return {job for worker in self.processes for job in self.scheduler.runs_of(worker)}
 
     def jobs_sent(self) -> set[int]:
         """As it is, but for those whose end has been heard."""
@@ -1078,7 +1080,7 @@ class Pool(RuleBasedStateMachine):
         busy = [
             worker
             for worker, process in self.processes.items()
-            if self.scheduler.jobs_of(worker)
+            if self.scheduler.runs_of(worker)
             and not (process.is_doomed or process.is_known_crashing)
         ]
         return len(busy) < self.max_workers
@@ -1122,7 +1124,7 @@ class Pool(RuleBasedStateMachine):
                 job, may_go_ahead=may_go_ahead, priority=priority, retries=retries
             )
             self.was_told_to_quiesce &= self.is_broken  # then it fails, and wakes nobody
-        self.perform(self.scheduler.settle(self.now))
+        self.perform()
 
     @precondition(lambda self: self.scheduler.unfinished)
     @rule(pick=st.integers(0, 30))
@@ -1141,34 +1143,41 @@ class Pool(RuleBasedStateMachine):
         job = self.choose(pick, sorted(jobs))
         assert job is not None
         self.cancelled.add(job)
-        self.perform(self.scheduler.cancel(job, NOW))
+        self.scheduler.cancel(job)
+        self.perform()
 
     @precondition(lambda self: self.ends)
     @rule(pick=st.integers(0, 30))
     def cancel_what_has_ended(self, pick: int) -> None:
         job = self.choose(pick, sorted(self.ends))
         assert job is not None
-        assert self.scheduler.cancel(job, NOW) == []
+        self.perform()
+        self.scheduler.cancel(job)
+        assert self.scheduler.next_actions(self.now) == []
 
     @rule()
     def cancel_queued(self) -> None:
         waiting = self.waiting()
         self.cancelled |= waiting
-        self.perform(self.scheduler.cancel_queued(NOW))
+        for job in sorted(waiting):
+            self.scheduler.cancel(job)
+        self.perform()
         assert waiting <= set(self.ends)
 
     @rule()
     def warm_up(self) -> None:
         is_doing_well = not self.starts_that_fail
         self.was_told_to_quiesce &= self.is_broken
-        self.perform(self.scheduler.warm_up(self.now))
+        self.scheduler.warm_up()
+        self.perform()
         if is_doing_well and not self.is_broken:
             assert not self.has_room()
 
     @rule(keeps_fork_server=st.booleans())
     def quiesce(self, keeps_fork_server: bool) -> None:
         self.was_told_to_quiesce = True
-        self.perform(self.scheduler.quiesce(self.now, keeps_fork_server=keeps_fork_server))
+        self.scheduler.quiesce(keeps_fork_server=keeps_fork_server)
+        self.perform()
         assert not self.idle() or self.waiting()
 
     @rule()
@@ -1179,7 +1188,8 @@ class Pool(RuleBasedStateMachine):
             process.is_replaceable |= not (process.is_known_crashing or process.is_doomed)
         had_fork_server = self.has_fork_server
         before = self.generation
-        self.perform(self.scheduler.reload(self.now))
+        self.scheduler.reload()
+        self.perform()
         assert self.generation == before + had_fork_server
         for process in self.processes.values():
             assert process.generation == self.generation or not process.socket
@@ -1268,7 +1278,7 @@ class Pool(RuleBasedStateMachine):
     def hear_all(self) -> None:
         while talking := self.talking():
             self.hear_one(talking[0], settle=False)
-        self.perform(self.scheduler.settle(self.now))
+        self.perform()
 
     @precondition(lambda self: self.crashed_unheard())
     @rule(pick=st.integers(0, 5))
@@ -1287,7 +1297,7 @@ class Pool(RuleBasedStateMachine):
     @rule(pick=st.integers(0, 5))
     def see_a_job_over_its_limit(self, pick: int) -> None:
         """Only of those that have been reported is the time known. It may just have ended."""
-        firsts = {worker: self.scheduler.jobs_of(worker)[:1] for worker in self.processes}
+        firsts = {worker: self.scheduler.runs_of(worker)[:1] for worker in self.processes}
         running = [
             worker
             for worker, jobs in firsts.items()
@@ -1299,29 +1309,30 @@ class Pool(RuleBasedStateMachine):
         process, (job,) = self.processes[worker], firsts[worker]
         self.over_limit.add(job)
         is_leaving = process.is_doomed or process.is_known_crashing or process.is_ending
-        actions = self.scheduler.over_limit(worker, job)
+        assert self.scheduler.over_limit(worker, job) == (not is_leaving)
+        actions = self.scheduler.next_actions(self.now)
         assert (KillWorker(worker) in actions) == (not is_leaving)
-        self.perform(actions)
+        self.carry_out(actions)
+        self.perform()
 
     @rule(pick=st.integers(0, 5))
     def see_another_job_over_its_limit(self, pick: int) -> None:
         worker = self.choose(pick, sorted(self.processes))
         if worker is not None:
-            assert self.scheduler.over_limit(worker, 0) == []
+            assert not self.scheduler.over_limit(worker, 0)
 
     @rule(free=st.sampled_from([-5, 0, 3, 10, 1000]))
     def see_how_much_memory_there_is(self, free: int) -> None:
         self.free = free
-        self.perform(self.scheduler.memory_seen(free, {}, self.now))
+        self.scheduler.memory_seen(free, {})
+        self.perform()
 
     @precondition(lambda self: self.generation)
     @rule()
     def lose_the_fork_servers_that_were_replaced(self) -> None:
         unread = self.lose_workers(range(self.generation))
-        actions = self.scheduler.fork_server_lost(
-            unread, "fork server", "no worker", self.now, was_leaving=True
-        )
-        self.perform(actions)
+        self.scheduler.fork_server_lost(unread, "fork server", "no worker", was_leaving=True)
+        self.perform()
 
     def lose_workers(self, generations: Collection[int]) -> dict[int, list[int]]:
         """Returns what they had not read."""
@@ -1343,12 +1354,14 @@ class Pool(RuleBasedStateMachine):
     @rule(is_to_die_again=st.booleans())
     def lose_the_fork_server(self, is_to_die_again: bool) -> None:
         unread = self.lose_workers([self.generation])
-        actions = self.scheduler.fork_server_lost(unread, "fork server", "no worker", self.now)
+        self.scheduler.fork_server_lost(unread, "fork server", "no worker")
+        actions = self.scheduler.next_actions(self.now)
         self.start_failures += 1
         if self.start_failures == MAX_START_FAILURES:
             self.start_failures = 0
             assert not any(isinstance(action, StartWorker) for action in actions)
-        self.perform(actions)
+        self.carry_out(actions)
+        self.perform()
         if is_to_die_again:
             for pick in range(len(self.alive())):
                 self.go_on(pick, steps=2)
@@ -1362,8 +1375,9 @@ class Pool(RuleBasedStateMachine):
     @rule(dice=st.integers(0, 3))
     def be_broken(self, dice: int) -> None:
         if dice == 0:
-            self.perform(self.scheduler.broken("broken"))
             self.is_broken = True
+            self.scheduler.broken("broken")
+            self.perform()
 
     # Time
 
@@ -1373,23 +1387,19 @@ class Pool(RuleBasedStateMachine):
 
     @rule()
     def tick(self) -> None:
-        self.perform(self.scheduler.tick(self.now))
-        tick = self.scheduler.next_tick()
+        self.perform()
+        tick = self.scheduler.wakes_at()
         assert tick is None or tick > self.now
         if self.policy.idle_timeout_s is not None:
             idle = [self.processes[worker] for worker in self.idle()]
             longest_s = max((self.now - process.known_since for process in idle), default=0.0)
             staying = [each for each in self.processes.values() if not each.is_replaceable]
             is_few = len(staying) <= self.policy.min_workers
-            # One that has crashed, and was then heard to be ready, counts until it is dead.
-            some_start = any(
-                not each.is_known_ready or each.is_known_crashing
-                for each in self.processes.values()
-            )
+            some_start = any(not each.is_known_ready for each in self.processes.values())
             assert longest_s < self.policy.idle_timeout_s or is_few or some_start
         for worker, process in self.processes.items():
-            if process.is_known_ready and len(self.scheduler.jobs_of(worker)) > 1:
-                has_run_long = self.now - process.known_since >= SHORT_JOB_S
+            if process.is_known_ready and len(self.scheduler.runs_of(worker)) > 1:
+                has_run_long = self.now - process.known_since >= SHORT_RUN_S
                 assert not (process.socket and has_run_long), "waits behind a long job"
 
     # What holds at any time
@@ -1401,7 +1411,7 @@ class Pool(RuleBasedStateMachine):
     @invariant()
     def jobs_sent_are_where_the_scheduler_thinks(self) -> None:
         for worker, process in self.processes.items():
-            jobs = self.scheduler.jobs_of(worker)
+            jobs = self.scheduler.runs_of(worker)
             assert len(jobs) <= 1 + MAX_AHEAD
             ended = [word for word in process.said if word != READY]
             running = [] if process.running is None else [process.running]
@@ -1419,7 +1429,7 @@ class Pool(RuleBasedStateMachine):
         busy = [
             worker
             for worker, process in self.processes.items()
-            if self.scheduler.jobs_of(worker)
+            if self.scheduler.runs_of(worker)
             and not (process.is_doomed or process.is_known_crashing)
         ]
         assert len(busy) <= self.max_workers
@@ -1469,7 +1479,7 @@ class Pool(RuleBasedStateMachine):
             and not process.is_doomed
             and not process.is_known_crashing
             and not process.is_ending
-            and not self.scheduler.jobs_of(worker)
+            and not self.scheduler.runs_of(worker)
         ]
 
     # The end: let everything run its course
@@ -1482,11 +1492,11 @@ class Pool(RuleBasedStateMachine):
         for _ in range(20 * (len(self.may_go_ahead) + 1)):
             if not self.scheduler.unfinished:
                 break
-            self.let_time_pass(SHORT_JOB_S)
+            self.let_time_pass(SHORT_RUN_S)
         self.every_unfinished_job_is_known()
         assert self.scheduler.unfinished == 0
         if self.policy.idle_timeout_s is None:
-            assert self.scheduler.next_tick() is None
+            assert self.scheduler.wakes_at() is None
         self.let_all_end()
         assert set(self.ends) == set(self.may_go_ahead)
         for job in self.cancelled:
@@ -1521,7 +1531,7 @@ class Pool(RuleBasedStateMachine):
         for _ in range(10 * self.max_workers + MAX_IDLE_DEATHS):
             if not self.has_fork_server:
                 break
-            self.let_time_pass((self.policy.idle_timeout_s or 0.0) + SHORT_JOB_S)
+            self.let_time_pass((self.policy.idle_timeout_s or 0.0) + SHORT_RUN_S)
         assert not self.processes
         assert not self.has_fork_server
 

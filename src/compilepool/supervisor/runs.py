@@ -1,31 +1,108 @@
-"""A job, as the supervisor knows it."""
+"""Runs, and the jobs that wait for them.
+
+A *job* is what a client has submitted, under a number of the client's own. A *run* is what workers
+execute for the jobs that want it. Today each run has one job waiting for it.
+"""
 
 from __future__ import annotations
 
+import os
+
 from compilepool.light_typing import NamedTuple
-from compilepool.supervisor.links.client import ClientLink
+from compilepool.supervisor.clients import Client
+from compilepool.supervisor.rules.actions import RunId
+from compilepool.wire.channel import close_all
+from compilepool.wire.messages import Message
 from compilepool.wire.payloads import Payload
 from compilepool.wire.submission import JobTerms
 
 
-class Run(NamedTuple):
-    """A job that has not ended.
+class Waiter(NamedTuple):
+    """A job that waits for a run.
 
     Attributes:
-        client: whose it is.
+        client: the client that has submitted it.
         id: the client's number of it.
-        name: its name.
-        terms: how it is to be treated.
-        payload: its call.
     """
 
-    client: ClientLink
+    client: Client
     id: int
-    name: str
-    terms: JobTerms
-    payload: Payload
+
+
+class Run:
+    """A run that has not ended.
+
+    Attributes:
+        name: its name.
+        terms: the terms of the jobs that want it.
+        payload: the call.
+        waiters: the jobs that wait for it; empty if nobody wants it any more.
+        has_output: whether its waiters were told of output, maybe of an earlier attempt.
+    """
+
+    __slots__ = ("has_output", "name", "payload", "terms", "waiters")
+
+    def __init__(self, name: str, terms: JobTerms, payload: Payload, waiter: Waiter) -> None:
+        self.name = name
+        self.terms = terms
+        self.payload = payload
+        self.waiters = [waiter]
+        self.has_output = False
 
     @property
     def kind(self) -> str:
-        """What jobs that are like it have in common."""
+        """What runs that are alike have in common."""
         return self.terms.key or self.name
+
+    def tell(self, message: Message) -> None:
+        """Send a message to all who wait, each under its own number. Takes over descriptors."""
+        fds = message.fds
+        for client, id in self.waiters[1:]:
+            client.send(message._replace(id=id, fds=tuple(map(os.dup, fds))))
+        for client, id in self.waiters[:1]:
+            client.send(message._replace(id=id))
+            return
+        close_all(fds)
+
+    def id_for(self, client: Client) -> int:
+        """The client's number of the job of its that waits; 0 if none does."""
+        return next((id for each, id in self.waiters if each is client), 0)
+
+
+class RunTable:
+    """The unfinished runs of one pool."""
+
+    def __init__(self) -> None:
+        self._runs: dict[RunId, Run] = {}
+        self._last_id = 0
+
+    def __contains__(self, id: RunId) -> bool:
+        return id in self._runs
+
+    def __getitem__(self, id: RunId) -> Run:
+        return self._runs[id]
+
+    def get(self, id: RunId) -> Run | None:
+        """The run; None if it has ended."""
+        return self._runs.get(id)
+
+    def add(self, waiter: Waiter, name: str, terms: JobTerms, payload: Payload) -> RunId:
+        """Make a run for a job. Takes over the payload."""
+        self._last_id += 1
+        self._runs[self._last_id] = Run(name, terms, payload, waiter)
+        waiter.client.runs[waiter.id] = self._last_id
+        return self._last_id
+
+    def withdraw(self, waiter: Waiter) -> bool:
+        """A job does not wait any more. Returns whether nobody wants its run now."""
+        run = self._runs[waiter.client.runs.pop(waiter.id)]
+        run.waiters.remove(waiter)
+        return not run.waiters
+
+    def end(self, id: RunId) -> Run:
+        """Remove a run, which has ended. Who waits for it is still to be told."""
+        run = self._runs.pop(id)
+        for client, job in run.waiters:
+            del client.runs[job]
+        run.payload.close()
+        return run

@@ -4,71 +4,82 @@ from __future__ import annotations
 
 from compilepool.light_typing import Generic, NamedTuple, TypeAlias, TypeVar
 
-Job: TypeAlias = int
-Worker: TypeAlias = int
-Cause = TypeVar("Cause")
-"""Why something failed; opaque here."""
+RunId: TypeAlias = int
+WorkerId: TypeAlias = int
+Reason = TypeVar("Reason")
+"""Why something failed. The rules hand it on, and do not look into it."""
 
 
 class StartWorker(NamedTuple):
-    worker: Worker
+    """Start a worker's process. `Scheduler.worker_refused` follows at once if that fails."""
+
+    worker: WorkerId
 
 
-class SendJob(NamedTuple):
-    worker: Worker
-    job: Job
+class SendRun(NamedTuple):
+    """Put a run into the worker's socket, behind those that it has."""
+
+    worker: WorkerId
+    run: RunId
 
 
 class TakeBack(NamedTuple):
-    """Take all unread jobs from the worker's socket, then call `taken_back`, even with none."""
+    """Take all unread runs from the worker's socket, and call `Scheduler.taken_back`, even if none.
 
-    worker: Worker
+    Until all answers are there, the scheduler gives no run to anybody.
+    """
+
+    worker: WorkerId
 
 
 class EndWorker(NamedTuple):
-    """Let the worker, which has no job, exit in order; `worker_lost` follows within a bound."""
+    """Let the worker, which has no run, exit in order; `worker_lost` follows within a bound."""
 
-    worker: Worker
+    worker: WorkerId
 
 
 class KillWorker(NamedTuple):
-    worker: Worker
+    """End the worker and the run that it has; `worker_lost` follows within a bound."""
+
+    worker: WorkerId
 
 
 class EndForkServer(NamedTuple):
-    """No worker is left, and none is needed for now."""
+    """Let the fork server exit: no worker is left, and none is needed for now."""
 
 
 class ReplaceForkServer(NamedTuple):
-    """Workers that are started from now on come from a new one."""
+    """Start another fork server: workers that start from now on come from that one."""
 
 
 class ReportStarted(NamedTuple):
-    job: Job
+    """Tell whoever waits for the run that it has begun, and turns out to be long."""
+
+    run: RunId
 
 
 class ReportCancelled(NamedTuple):
-    """The job has ended, cancelled."""
+    """The run has ended, cancelled."""
 
-    job: Job
-
-
-class ReportNoWorkers(NamedTuple, Generic[Cause]):
-    """Workers cannot be had, at least for now: whoever waits for them should know."""
-
-    cause: Cause
+    run: RunId
 
 
-class FailJob(NamedTuple, Generic[Cause]):
-    """The job has ended without a result of its own."""
+class ReportNoWorkers(NamedTuple, Generic[Reason]):
+    """Tell whoever waits for workers that they cannot be had, at least for now."""
 
-    job: Job
-    cause: Cause
+    reason: Reason
+
+
+class FailRun(NamedTuple, Generic[Reason]):
+    """The run has ended without a result of its own."""
+
+    run: RunId
+    reason: Reason
 
 
 Action: TypeAlias = (
     StartWorker
-    | SendJob
+    | SendRun
     | TakeBack
     | EndWorker
     | KillWorker
@@ -76,6 +87,6 @@ Action: TypeAlias = (
     | ReplaceForkServer
     | ReportStarted
     | ReportCancelled
-    | ReportNoWorkers[Cause]
-    | FailJob[Cause]
+    | ReportNoWorkers[Reason]
+    | FailRun[Reason]
 )

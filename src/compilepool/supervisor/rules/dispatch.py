@@ -1,115 +1,150 @@
-"""Gives the jobs that wait to workers, and sees to it that there are workers: pure."""
+"""Gives the runs that wait to workers.
+
+Rules, in this order:
+
+1. A worker that is idle gets the first run of the queue. Who became idle last is first.
+2. A worker that starts gets its first run before it is ready.
+3. Where there is room, another worker starts, with its first run.
+4. While runs are short, a busy worker gets its next ones ahead, so that it need not wait for them.
+"""
 
 from __future__ import annotations
 
-from compilepool.light_typing import Generic
+from compilepool.light_typing import Any
 from compilepool.supervisor.rules.actions import (
     Action,
-    Cause,
-    SendJob,
+    ReportStarted,
+    RunId,
+    SendRun,
     StartWorker,
     TakeBack,
-    Worker,
+    WorkerId,
 )
-from compilepool.supervisor.rules.queue import JobTable
+from compilepool.supervisor.rules.queue import ScheduledRuns
 from compilepool.supervisor.rules.staffing import Staffing
-from compilepool.supervisor.rules.workers import Roster
+from compilepool.supervisor.rules.workers import Workers
 
-SHORT_JOB_S = 0.005
-"""Seconds. Beyond it a round trip to the supervisor is no part of a job's time worth saving."""
+SHORT_RUN_S = 0.005
+"""Seconds. Beyond it a round trip to the supervisor is no part of a run's time worth saving."""
 
 MAX_AHEAD = 16
-"""So many jobs may wait in a busy worker's socket: it then seldom has to be woken up."""
+"""The number of runs that may wait in a busy worker's socket: it seldom has to be woken up then."""
 
 
-class Dispatch(Generic[Cause]):
-    """What there is to do after each event of one pool.
+class Dispatch:
+    """Gives runs to workers.
 
     Args:
-        jobs: the unfinished jobs.
+        runs: the unfinished runs.
         workers: the workers.
-        staffing: how many of them there are to be.
+        staffing: decides how many workers there are to be.
+
+    Attributes:
+        ahead: how many runs may go ahead to a worker, if they are like the one that ended last.
     """
 
-    def __init__(self, jobs: JobTable[Cause], workers: Roster, staffing: Staffing) -> None:
-        self._jobs = jobs
+    def __init__(self, runs: ScheduledRuns[Any], workers: Workers, staffing: Staffing) -> None:
+        self._runs = runs
         self._workers = workers
         self._staffing = staffing
         self.ahead = 0
-        """How many jobs may go ahead to a worker, if they are like the one that has ended last."""
-        self.broken: Cause | None = None
-        """Why no worker can be started, if that is so."""
 
-    def job_took(self, seconds: float) -> None:
-        """A job has ended that took so long."""
-        # All that wait in one worker's socket should take no longer than a short job may.
-        fitting = SHORT_JOB_S / seconds if seconds > 0 else MAX_AHEAD
+    def run_took(self, seconds: float) -> None:
+        """A run has ended that took so long."""
+        # All that wait in one worker's socket should take no longer than a short run may.
+        fitting = SHORT_RUN_S / seconds if seconds > 0 else MAX_AHEAD
         self.ahead = int(min(fitting, MAX_AHEAD))
 
-    def next_actions(self, now: float) -> list[Action[Cause]]:
-        """What there is to do now."""
-        workers = self._workers
-        actions: list[Action[Cause]] = []
-        if self.broken is not None:
-            actions += self._jobs.fail_waiting(self.broken)
-        elif workers.idle and workers.starting:
-            self._jobs.ask_anew()
-            # Somebody is idle while a starting worker holds a job, older than any in the queue.
-            return [TakeBack(next(iter(workers.starting)))]
-        else:
-            self._jobs.ask_anew()
-            if self._jobs.some_wait:
-                self._give_to_the_idle(actions, now)
-                self._give_to_those_that_start(actions, now)
-                self._give_ahead(actions, now)
-        return actions + self._staffing.adjust(
-            now, unfinished=len(self._jobs), some_wait=self._jobs.some_wait
-        )
+    def give_out(self, now: float) -> list[Action[Any]]:
+        """Give runs to workers, as far as there are both."""
+        actions: list[Action[Any]] = []
+        if self._runs.some_wait:
+            self._give_to_the_idle(actions, now)
+            self._give_to_those_that_start(actions, now)
+            self._give_ahead(actions, now)
+        return actions
 
-    def share_out(self) -> list[Action[Cause]]:
-        """When somebody is idle, and nothing else is left for him: what waits ahead elsewhere.
-
-        If that would take any time worth mentioning.
-        """
+    def take_back_for_the_idle(self) -> list[TakeBack]:
+        """If a worker is idle, take back a run that waits for another worker."""
         workers = self._workers
-        if workers.idle and self.ahead < MAX_AHEAD and not self._jobs.some_wait:
-            for worker in workers.unreported:
-                if len(workers[worker].jobs) > 2:
-                    return [TakeBack(worker)]
+        if not workers.idle:
+            return []
+        # A worker that starts would be slower.
+        for id in workers.loaded:
+            if workers[id].may_hold_unread:
+                return [TakeBack(id)]
+        # Unless runs are so short that nobody would notice, and only where no run waits anyway.
+        may_share = self.ahead < MAX_AHEAD and workers.may_run_more
+        if may_share and not self._runs.some_wait:
+            for id in workers.unreported:
+                if len(workers[id].runs) > 2 and workers[id].may_hold_unread:
+                    return [TakeBack(id)]
         return []
 
-    def _give_to_the_idle(self, actions: list[Action[Cause]], now: float) -> None:
-        workers = self._workers
-        while workers.idle and workers.may_run_more and self._jobs.next():
-            worker, _ = workers.idle.popitem()
-            self._give(actions, worker, now)
+    def report_long_runs(self, now: float) -> tuple[list[Action[Any]], list[TakeBack]]:
+        """Report the runs that turn out to be long.
 
-    def _give_to_those_that_start(self, actions: list[Action[Cause]], now: float) -> None:
-        workers = self._workers
-        while workers.expected and workers.may_run_more and self._jobs.next():
-            self._give(actions, next(iter(workers.expected)), now)
-        while workers.has_room and workers.may_run_more and self._jobs.next():
-            worker = workers.add()
-            actions.append(StartWorker(worker))
-            self._give(actions, worker, now)
+        Returns:
+            The reports; and what is to be taken back first: runs that wait behind a long one.
+        """
+        reports: list[Action[Any]] = []
+        wanted: list[TakeBack] = []
+        for id in list(self._workers.unreported):
+            worker = self._workers[id]
+            if worker.since + SHORT_RUN_S > now:
+                break
+            del self._workers.unreported[id]
+            if len(worker.runs) > 1:
+                worker.is_report_due = True
+                wanted.append(TakeBack(id))
+            else:
+                reports.append(ReportStarted(worker.runs[0]))
+        return reports, wanted
 
-    def _give_ahead(self, actions: list[Action[Cause]], now: float) -> None:
-        """While jobs are short, a round trip to the supervisor would be much of their time."""
-        # While others start, who is there already is not to have all.
-        most = min(self.ahead, 1) if self._workers.starting else self.ahead
+    def _give_to_the_idle(self, actions: list[Action[Any]], now: float) -> None:
+        workers = self._workers
+        while workers.idle and workers.may_run_more:
+            worker = next(reversed(workers.idle))
+            run = self._runs.take_first(worker)
+            if run is None:
+                return
+            self._give(actions, worker, run, now)
+
+    def _give_to_those_that_start(self, actions: list[Action[Any]], now: float) -> None:
+        workers = self._workers
+        while workers.expected and workers.may_run_more:
+            worker = next(iter(workers.expected))
+            run = self._runs.take_first(worker)
+            if run is None:
+                return
+            self._give(actions, worker, run, now)
+        while workers.has_room and workers.may_run_more:
+            worker = workers.next_id
+            run = self._runs.take_first(worker)
+            if run is None:
+                return
+            actions.append(StartWorker(workers.add()))
+            self._give(actions, worker, run, now)
+
+    def _give_ahead(self, actions: list[Action[Any]], now: float) -> None:
+        workers = self._workers
+        # While others start, those that are there already are not to have all.
+        most = min(self.ahead, 1) if workers.loaded else self.ahead
         for waiting in range(1, most + 1):
-            for worker in self._workers.unreported:
-                state = self._workers[worker]
-                if len(state.jobs) > waiting or not state.may_have_more:
+            for id in workers.unreported:
+                worker = workers[id]
+                if len(worker.runs) > waiting or not worker.state.gets_runs:
                     continue
-                job = self._jobs.next()
-                if job is None or not job.may_go_ahead:
+                first = self._runs.first()
+                if first is None or not first.may_go_ahead:
                     return
-                self._give(actions, worker, now)
+                run = self._runs.take_first(id)
+                if run is None:
+                    return
+                self._give(actions, id, run, now)
 
-    def _give(self, actions: list[Action[Cause]], worker: Worker, now: float) -> None:
-        job = self._jobs.take(worker)
-        self._workers.give(worker, job, now)
-        actions.append(SendJob(worker, job))
-        if self._staffing.limits_jobs:
-            actions += self._staffing.has_got_job(worker)
+    def _give(self, actions: list[Action[Any]], worker: WorkerId, run: RunId, now: float) -> None:
+        self._workers.give(worker, run, now)
+        actions.append(SendRun(worker, run))
+        if self._staffing.limits_runs:
+            actions += self._staffing.note_given(worker)

@@ -1,4 +1,4 @@
-"""The jobs that have not ended: those that wait, and those that workers have. Pure."""
+"""The runs that have not ended: those that wait, in their order, and those that workers have."""
 
 from __future__ import annotations
 
@@ -9,185 +9,219 @@ from collections.abc import Callable, Mapping, Sequence
 from compilepool.light_typing import Generic
 from compilepool.supervisor.rules.actions import (
     Action,
-    Cause,
-    FailJob,
-    Job,
+    FailRun,
+    Reason,
     ReportCancelled,
-    Worker,
+    RunId,
+    WorkerId,
 )
-from compilepool.supervisor.rules.memory import Admission
-from compilepool.supervisor.rules.states import JobState, WorkerState
+from compilepool.supervisor.rules.memory import Claims
+from compilepool.supervisor.rules.workers import Worker
 
 
-class JobQueue:
-    """Jobs in the order in which they are to run: those of a higher priority first, and among
-    those of the same, first come, first served.
+class ScheduledRun:
+    """A run that has not ended, as the scheduler knows it.
+
+    Attributes:
+        may_go_ahead: whether it may wait in a busy worker's socket.
+        priority: the runs with a higher one go first.
+        retries: how often it may still run again if its worker is lost through no fault of its own.
+        reruns: how often it was lost with its fork server, and ran again.
+        attempts: how often it was begun, this time included.
+        is_cancelled: whether nobody wants it any more.
+        worker: the worker that has it; None while it waits.
+    """
+
+    __slots__ = (
+        "attempts",
+        "is_cancelled",
+        "may_go_ahead",
+        "priority",
+        "reruns",
+        "retries",
+        "worker",
+    )
+
+    def __init__(self, may_go_ahead: bool, priority: int = 0, retries: int = 0) -> None:
+        self.may_go_ahead = may_go_ahead
+        self.priority = priority
+        self.retries = retries
+        self.reruns = 0
+        self.attempts = 1
+        self.is_cancelled = False
+        self.worker: WorkerId | None = None
+
+
+class ScheduledRuns(Generic[Reason]):
+    """The unfinished runs of one pool.
+
+    Args:
+        expected_memory: tells how many bytes of memory a run will probably take.
+        reports: gets a report of each run that ends without a result of its own.
+    """
+
+    def __init__(
+        self, expected_memory: Callable[[RunId], int], reports: list[Action[Reason]]
+    ) -> None:
+        self._reports = reports
+        self._runs: dict[RunId, ScheduledRun] = {}
+        self._queue = Queue()
+        self._claims = Claims(expected_memory)
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __getitem__(self, id: RunId) -> ScheduledRun:
+        return self._runs[id]
+
+    def get(self, id: RunId) -> ScheduledRun | None:
+        """The run; None if it has ended."""
+        return self._runs.get(id)
+
+    @property
+    def some_wait(self) -> bool:
+        """Whether there are runs that no worker has."""
+        return bool(self._queue)
+
+    @property
+    def first_lacks_memory(self) -> bool:
+        """Whether there is a first run in the queue, and not enough memory for it."""
+        return bool(self._queue) and not self._claims.admit(self._queue.first())
+
+    def add(self, id: RunId, run: ScheduledRun) -> None:
+        """Put a new run into the queue."""
+        self._runs[id] = run
+        self._queue.put(id, run.priority)
+
+    def first(self) -> ScheduledRun | None:
+        """The run that is first in the queue; None if the queue is empty."""
+        return self._runs[self._queue.first()] if self._queue else None
+
+    def take_first(self, worker: WorkerId) -> RunId | None:
+        """Take the first run from the queue, for a worker.
+
+        Returns:
+            None if the queue is empty, or if there is not enough memory for the first run. Smaller
+            ones behind it wait with it: a large run would never start otherwise.
+        """
+        if not self._queue:
+            return None
+        id = self._queue.first()
+        if not self._claims.claim(id):
+            return None
+        self._queue.take()
+        self._runs[id].worker = worker
+        return id
+
+    def put_back(self, worker: Worker, ids: Sequence[RunId]) -> None:
+        """Take runs from a worker that has not begun them. They are next, unless cancelled."""
+        for id in reversed(ids):
+            worker.runs.remove(id)
+            if self._runs[id].is_cancelled:
+                self._end_cancelled(id)
+            else:
+                self._put_first(id)
+
+    def run_again(self, id: RunId) -> None:
+        """Put a run first in the queue again that was lost with its worker, and is not to blame."""
+        self._runs[id].attempts += 1
+        self._put_first(id)
+
+    def end(self, id: RunId) -> None:
+        """Forget a run, which has ended and is not in the queue."""
+        self._claims.drop(id)
+        del self._runs[id]
+
+    def fail(self, id: RunId, reason: Reason) -> None:
+        """End a run that has no outcome of its own and is not in the queue."""
+        if self._runs[id].is_cancelled:
+            self._end_cancelled(id)
+        else:
+            self.end(id)
+            self._reports.append(FailRun(id, reason))
+
+    def fail_waiting(self, reason: Reason) -> None:
+        """Fail every run that no worker has."""
+        for id in self._queue.take_all():
+            self.fail(id, reason)
+
+    def cancel_waiting(self, id: RunId) -> None:
+        """End a run that no worker has, and that nobody wants any more."""
+        self._queue.remove(id, self._runs[id].priority)
+        self._end_cancelled(id)
+
+    def memory_seen(self, free: int, used: Mapping[RunId, int]) -> None:
+        """There is so much memory; see `Claims.memory_seen`."""
+        self._claims.memory_seen(free, used)
+
+    def _put_first(self, id: RunId) -> None:
+        run = self._runs[id]
+        run.worker = None
+        self._claims.drop(id)
+        self._queue.put_first(id, run.priority)
+
+    def _end_cancelled(self, id: RunId) -> None:
+        self.end(id)
+        self._reports.append(ReportCancelled(id))
+
+
+class Queue:
+    """ScheduledRuns in the order in which they are to start.
+
+    Those of a higher priority come first; among those of the same, who came first.
     """
 
     def __init__(self) -> None:
-        self._ranks: list[int] = []  # negated priorities of which there are jobs, ascending
-        self._jobs: dict[int, OrderedDict[Job, None]] = {}  # by rank
+        self._ranks: list[int] = []  # negated priorities of which there are runs, ascending
+        self._runs: dict[int, OrderedDict[RunId, None]] = {}  # by rank
 
     def __bool__(self) -> bool:
         return bool(self._ranks)
 
-    def put(self, job: Job, priority: int) -> None:
-        """Behind all others of its priority."""
-        jobs = self._jobs.get(-priority)
-        if jobs is None:
-            jobs = self._of_rank(-priority)
-        jobs[job] = None
+    def put(self, id: RunId, priority: int) -> None:
+        """Put a run behind all others of its priority."""
+        runs = self._runs.get(-priority)
+        if runs is None:
+            runs = self._of_rank(-priority)
+        runs[id] = None
 
-    def put_first(self, job: Job, priority: int) -> None:
-        """Before all others of its priority: it was taken before them already."""
-        jobs = self._of_rank(-priority)
-        jobs[job] = None
-        jobs.move_to_end(job, last=False)
+    def put_first(self, id: RunId, priority: int) -> None:
+        """Put a run before all others of its priority."""
+        runs = self._of_rank(-priority)
+        runs[id] = None
+        runs.move_to_end(id, last=False)
 
-    def first(self) -> Job:
-        """The next one. Raises IndexError if there is none."""
-        return next(iter(self._jobs[self._ranks[0]]))
+    def first(self) -> RunId:
+        """The run that is first. Raises IndexError if there is none."""
+        return next(iter(self._runs[self._ranks[0]]))
 
-    def take(self) -> Job:
-        """Take out the next one. Raises IndexError if there is none."""
+    def take(self) -> RunId:
+        """Take the first run out. Raises IndexError if there is none."""
         rank = self._ranks[0]
-        jobs = self._jobs[rank]
-        job, _ = jobs.popitem(last=False)
-        if not jobs:
+        runs = self._runs[rank]
+        id, _ = runs.popitem(last=False)
+        if not runs:
             self._drop_if_empty(rank)
-        return job
+        return id
 
-    def remove(self, job: Job, priority: int) -> None:
-        """Take out this one. Raises KeyError if it does not wait."""
-        del self._jobs[-priority][job]
+    def remove(self, id: RunId, priority: int) -> None:
+        """Take a certain run out. Raises KeyError if it is not there."""
+        del self._runs[-priority][id]
         self._drop_if_empty(-priority)
 
-    def take_all(self) -> list[Job]:
-        """Take out all of them, in order."""
-        jobs = [job for rank in self._ranks for job in self._jobs[rank]]
-        self._ranks, self._jobs = [], {}
-        return jobs
+    def take_all(self) -> list[RunId]:
+        """Take all runs out, in their order."""
+        ids = [id for rank in self._ranks for id in self._runs[rank]]
+        self._ranks, self._runs = [], {}
+        return ids
 
-    def _of_rank(self, rank: int) -> OrderedDict[Job, None]:
-        if rank not in self._jobs:
-            self._jobs[rank] = OrderedDict()
+    def _of_rank(self, rank: int) -> OrderedDict[RunId, None]:
+        if rank not in self._runs:
+            self._runs[rank] = OrderedDict()
             bisect.insort(self._ranks, rank)
-        return self._jobs[rank]
+        return self._runs[rank]
 
     def _drop_if_empty(self, rank: int) -> None:
-        if not self._jobs[rank]:
-            del self._jobs[rank]
+        if not self._runs[rank]:
+            del self._runs[rank]
             self._ranks.remove(rank)
-
-
-class JobTable(Generic[Cause]):
-    """The unfinished jobs of one pool.
-
-    Args:
-        expected_memory: how many bytes of memory a job will probably take.
-    """
-
-    def __init__(self, expected_memory: Callable[[Job], int]) -> None:
-        self._jobs: dict[Job, JobState] = {}
-        self._queue = JobQueue()
-        self._admission = Admission(expected_memory)
-
-    def __len__(self) -> int:
-        return len(self._jobs)
-
-    def __getitem__(self, job: Job) -> JobState:
-        return self._jobs[job]
-
-    def get(self, job: Job) -> JobState | None:
-        """The job's state; None if it has ended."""
-        return self._jobs.get(job)
-
-    @property
-    def some_wait(self) -> bool:
-        """Whether no worker has some of them."""
-        return bool(self._queue)
-
-    @property
-    def is_short_of_memory(self) -> bool:
-        """Whether the one that is next waits for memory, as far as that was asked."""
-        return bool(self._queue) and self._admission.is_short
-
-    def add(self, job: Job, state: JobState) -> None:
-        """A new one, which waits."""
-        self._jobs[job] = state
-        self._queue.put(job, state.priority)
-
-    def memory_seen(self, free: int, used: Mapping[Job, int]) -> None:
-        """As `Admission.seen`."""
-        self._admission.seen(free, used)
-
-    def ask_anew(self) -> None:
-        """Nobody has asked yet whether there is memory for the next one."""
-        self._admission.is_short = False
-
-    def next(self) -> JobState | None:
-        """The one that is next; None if none waits, or there is no memory for it.
-
-        If not for it, those behind it wait as well, which may take less: else it might never run.
-        """
-        if not self._queue:
-            return None
-        job = self._queue.first()
-        return self._jobs[job] if self._admission.admits(job) else None
-
-    def take(self, worker: Worker) -> Job:
-        """Give the one that is next to a worker."""
-        job = self._queue.take()
-        self._jobs[job].worker = worker
-        self._admission.sent(job)
-        return job
-
-    def take_back(self, state: WorkerState, jobs: Sequence[Job]) -> list[Action[Cause]]:
-        """Take jobs from a worker that it has not begun. They are next, unless cancelled."""
-        actions: list[Action[Cause]] = []
-        for job in reversed(jobs):
-            state.jobs.remove(job)
-            if self._jobs[job].is_cancelled:
-                actions.append(self._end_cancelled(job))
-            else:
-                self._put_first(job)
-        return actions
-
-    def run_again(self, job: Job) -> None:
-        """Its worker is lost, and it is not to blame: it is next."""
-        self._jobs[job].attempts += 1
-        self._put_first(job)
-
-    def finish(self, job: Job) -> None:
-        """It has ended by itself."""
-        self._admission.returned(job)
-        del self._jobs[job]
-
-    def fail(self, job: Job, cause: Cause) -> Action[Cause]:
-        """It has no end of its own."""
-        if self._jobs[job].is_cancelled:
-            return self._end_cancelled(job)
-        self.finish(job)
-        return FailJob(job, cause)
-
-    def fail_waiting(self, cause: Cause) -> list[Action[Cause]]:
-        """So it goes with all that no worker has."""
-        return [self.fail(job, cause) for job in self._queue.take_all()]
-
-    def cancel(self, job: Job) -> Action[Cause]:
-        """Nobody wants it, and no worker has it."""
-        self._queue.remove(job, self._jobs[job].priority)
-        return self._end_cancelled(job)
-
-    def cancel_waiting(self) -> list[Action[Cause]]:
-        """So it goes with all that no worker has."""
-        return [self._end_cancelled(job) for job in self._queue.take_all()]
-
-    def _put_first(self, job: Job) -> None:
-        self._admission.returned(job)
-        self._jobs[job].worker = None
-        self._queue.put_first(job, self._jobs[job].priority)
-
-    def _end_cancelled(self, job: Job) -> ReportCancelled:
-        self.finish(job)
-        return ReportCancelled(job)

@@ -1,4 +1,4 @@
-"""How many workers there are to be, and which of them are to go: pure."""
+"""How many workers there are to be, and which of them are to go."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from compilepool.supervisor.rules.actions import (
     Action,
     EndForkServer,
     EndWorker,
-    ReplaceForkServer,
     StartWorker,
-    Worker,
+    WorkerId,
 )
-from compilepool.supervisor.rules.states import WorkerState
-from compilepool.supervisor.rules.workers import Roster
+from compilepool.supervisor.rules.workers import Worker, Workers
 from compilepool.wire.messages import Readiness
 
 MAX_IDLE_DEATHS = 5
-"""So many workers for each that there may be, that die in a row, soon, and before they have ended a
-job, are not replaced until there is a job."""
+"""The number of workers, for each place of the pool, that may die in a row, soon, and before they
+have ended a run. Then they are not replaced until there is a run."""
 
 _LONG_IDLE_S = 10.0
 
@@ -26,31 +24,35 @@ class StaffingPolicy(NamedTuple):
     """What the user wants.
 
     Attributes:
-        min_workers: how many are there even without a job, once there was one.
-        idle_timeout_s: after how many seconds without a job a worker goes, and when all have gone,
+        min_workers: the number of workers that stay without a run, once there was one.
+        idle_timeout_s: the seconds without a run after which a worker goes, and when all have gone,
             the fork server; None: never.
-        max_jobs_per_worker: after how many jobs a worker is replaced; None: never.
+        max_runs_per_worker: the number of runs after which a worker is replaced; None: never.
     """
 
     min_workers: int = 0
     idle_timeout_s: float | None = None
-    max_jobs_per_worker: int | None = None
+    max_runs_per_worker: int | None = None
 
 
 class Staffing:
     """Decides that for one pool.
 
-    The pool is *awake* or *asleep*: asleep, it has no workers, or will have none as soon as their
-    jobs have ended. Every job, and every call for workers, wakes it.
+    The pool is *awake* or *asleep*. Asleep, it has no workers, or will have none as soon as their
+    runs have ended. Every run, and every warm-up, wakes it.
 
     Args:
-        roster: the workers. What is decided here is noted there at once.
-        max_workers: how many may have jobs at once.
+        workers: the workers. What is decided here changes them at once.
+        max_workers: the number of workers that may have runs at once.
         policy: what the user wants.
+
+    Attributes:
+        is_asleep: whether the pool is asleep.
+        recycled: the number of workers that were replaced after so many runs, or for their memory.
     """
 
-    def __init__(self, roster: Roster, max_workers: int, policy: StaffingPolicy) -> None:
-        self._roster = roster
+    def __init__(self, workers: Workers, max_workers: int, policy: StaffingPolicy) -> None:
+        self._workers = workers
         self._max_workers = max_workers
         self._policy = policy
         self._warm = 0  # how many were asked for, whatever the policy says
@@ -59,18 +61,22 @@ class Staffing:
         self._quiet_since: float | None = None
         self.is_asleep = False
         self._keeps_fork_server = False
-        self._has_ended_fork_server = False
+        self._has_fork_server = True
         self.recycled = 0
-        """How many workers were replaced after so many jobs, or for their memory."""
 
     @property
-    def limits_jobs(self) -> bool:
-        """Whether a worker may have so many jobs only."""
-        return self._policy.max_jobs_per_worker is not None
+    def limits_runs(self) -> bool:
+        """Whether a worker may have so many runs only."""
+        return self._policy.max_runs_per_worker is not None
+
+    @property
+    def has_fork_server(self) -> bool:
+        """Whether there is a fork server, as far as it was not told to end."""
+        return self._has_fork_server
 
     @property
     def floor(self) -> int:
-        """How many workers there are to be, whether or not there are jobs."""
+        """The number of workers that there are to be, whether or not there are runs."""
         if self.is_asleep or self._has_given_up:
             return 0
         return max(self._warm, self._policy.min_workers)
@@ -78,60 +84,57 @@ class Staffing:
     @property
     def readiness(self) -> Readiness:
         """Whether the workers have started that were asked for, of which there is one at least."""
-        if self.is_asleep or not self._roster.ready:
+        if self.is_asleep or not self._workers.ready:
             return Readiness.NONE
         wanted = max(1, self._warm, self._policy.min_workers)
-        are_all = self._roster.ready >= wanted or (
-            self._roster.is_as_full_as_can_be and self._roster.ready == self._roster.staying
+        are_all = self._workers.ready >= wanted or (
+            self._workers.is_as_full_as_can_be and self._workers.ready == self._workers.staying
         )
         return Readiness.ALL if are_all else Readiness.SOME
 
+    # Events
+
     def wake(self) -> None:
-        """There is a job."""
+        """There is a run."""
         self.is_asleep = False
         self._has_given_up = False
-        self._has_ended_fork_server = False
+        self._has_fork_server = True
 
-    def warm_up(self, now: float) -> None:
+    def warm_up(self) -> None:
         """All workers are wanted."""
         self.wake()
         self._warm = self._max_workers
-        self._quiet_since = now  # else the timer might have run out already
+        self._quiet_since = None  # else the timer might have run out already
 
     def sleep(self, *, keeps_fork_server: bool) -> None:
-        """The workers are to go when their jobs have ended, and then the fork server."""
+        """The workers are to go when their runs have ended, and then the fork server."""
         self.is_asleep = True
         self._warm = 0
         self._keeps_fork_server = keeps_fork_server
 
     def give_up(self) -> None:
-        """Workers cannot be had: wait for the next job."""
+        """Workers cannot be had: wait for the next run."""
         self._has_given_up = True
 
-    def job_ended(self, worker: WorkerState) -> None:
-        """A job has, in this worker."""
+    def run_ended(self, worker: Worker) -> None:
+        """A run has ended in this worker."""
         self._idle_deaths = 0
-        self.recycled += worker.served == self._policy.max_jobs_per_worker
-
-    def jobs_taken_back(self, worker: Worker) -> None:
-        """From a worker that may have had as many as it may have."""
-        if self._roster[worker].has_last_job:
-            self._roster.may_go_on(worker)
+        self.recycled += worker.served == self._policy.max_runs_per_worker
 
     def worker_ready(self, now: float) -> None:
-        """One has started: it shall have its time, too."""
+        """A worker has started: restart the clock of the quiet pool."""
         if self._quiet_since is not None:
             self._quiet_since = now
 
-    def has_died_idle(self, served: int, idle_s: float) -> bool:
-        """A worker has died that had ended so many jobs, and had been idle for so long.
+    def died_idle(self, worker: Worker, now: float) -> bool:
+        """A worker that had no run has died.
 
         Returns:
             Whether workers are given up now.
         """
-        if idle_s > _LONG_IDLE_S:
+        if now - worker.since > _LONG_IDLE_S:
             self._idle_deaths = 0
-        elif not served:
+        elif not worker.served:
             self._idle_deaths += 1
             if self._idle_deaths >= MAX_IDLE_DEATHS * self._max_workers:
                 self._idle_deaths = 0
@@ -139,84 +142,85 @@ class Staffing:
                 return True
         return False
 
-    def has_got_job(self, worker: Worker) -> list[Action[Any]]:
-        """If it was its last one, its successor starts: it will be there in time."""
-        state = self._roster[worker]
-        most = self._policy.max_jobs_per_worker
-        if most is None or state.served + len(state.jobs) < most:
-            return []
-        self._roster.has_last_job(worker)
-        if not self._starts_successors or not self._roster.has_room:
-            return []
-        return [StartWorker(self._roster.add())]
+    def replace_all(self) -> None:
+        """No run is to begin in a worker that there is now. (Unread runs are to be taken back.)"""
+        for id in self._workers:
+            self._workers.replace(id)
+        self._has_given_up = False
 
-    def has_outgrown(self, worker: Worker) -> list[Action[Any]]:
-        """It takes too much memory: it goes when its successor has started."""
-        successor = self._roster.replace(worker) if self._starts_successors else None
+    def note_given(self, id: WorkerId) -> list[Action[Any]]:
+        """A worker got a run. If that is its last one, its successor starts in time."""
+        worker = self._workers[id]
+        most = self._policy.max_runs_per_worker
+        if most is None or worker.served + len(worker.runs) < most:
+            return []
+        self._workers.got_last_run(id)
+        if not self._starts_successors or not self._workers.has_room:
+            return []
+        return [StartWorker(self._workers.add())]
+
+    def outgrown(self, id: WorkerId) -> list[Action[Any]]:
+        """A worker takes too much memory: it goes when its successor has started."""
+        successor = self._workers.start_successor(id) if self._starts_successors else None
         if successor is None:
             return []
         self.recycled += 1
         return [StartWorker(successor)]
 
-    def replace_all(self) -> list[Action[Any]]:
-        """No job is to begin in a worker that there is now. (Unread jobs are to be taken back.)"""
-        for worker in self._roster:
-            self._roster.expire(worker)
-        self._has_given_up = False
-        return [] if self._has_ended_fork_server else [ReplaceForkServer()]
+    # What there is to do
 
-    def next_tick(self) -> float | None:
-        """When to call `tick`, on the clock of `now`; None: not before the next event."""
+    def wakes_at(self) -> float | None:
+        """The time at which somebody has been idle for too long; None: not before an event."""
         if self._policy.idle_timeout_s is None or self.is_asleep:
             return None
-        if self._roster.staying > self._roster.ready:
-            return None  # whoever wants those that start shall see all of them ready
-        due = self._quiet_due
-        if self._roster.idle and self._roster.staying > self._policy.min_workers:
-            longest = self._roster[next(iter(self._roster.idle))]
+        if self._workers.staying > self._workers.ready:
+            return None  # who asked for those that start is to see all of them ready
+        due = self._sleeps_at
+        if self._workers.idle and self._workers.staying > self._policy.min_workers:
+            longest = self._workers[next(iter(self._workers.idle))]
             idle_due = longest.since + self._policy.idle_timeout_s
             due = idle_due if due is None else min(due, idle_due)
         return due
 
-    def tick(self, now: float) -> list[Action[Any]]:
-        """The time of `next_tick` has come: who has been idle for too long goes."""
+    def dismiss_the_idle(self, now: float) -> list[Action[Any]]:
+        """Dismiss who has been idle for too long; if that is everybody, the pool falls asleep."""
         actions: list[Action[Any]] = []
-        while (due := self.next_tick()) is not None and due <= now:
+        while (due := self.wakes_at()) is not None and due <= now:
             self._warm = 0
-            if due == self._quiet_due:
+            if due == self._sleeps_at:
                 self.sleep(keeps_fork_server=False)
             else:
-                actions.append(self._end(next(iter(self._roster.idle))))
+                actions.append(self._dismiss(next(iter(self._workers.idle))))
         return actions
 
     def adjust(self, now: float, *, unfinished: int, some_wait: bool) -> list[Action[Any]]:
-        """What there is to do after an event.
+        """Dismiss and start workers until there are as many as there are to be.
 
         Args:
             now: the time.
-            unfinished: how many jobs have not ended.
+            unfinished: the number of runs that have not ended.
             some_wait: whether some of them have no worker.
         """
         if unfinished:
             self._quiet_since = None
         elif self._quiet_since is None:
             self._quiet_since = now
-        actions: list[Action[Any]] = [self._end(worker) for worker in list(self._roster.spent)]
+        workers = self._workers
+        actions: list[Action[Any]] = [self._dismiss(id) for id in list(workers.spent)]
         if not self.is_asleep:
-            while self._roster.staying < self.floor and self._roster.has_room:
-                actions.append(StartWorker(self._roster.add()))
+            while workers.staying < self.floor and workers.has_room:
+                actions.append(StartWorker(workers.add()))
         elif not some_wait:
-            for worker in list(self._roster):
-                state = self._roster[worker]
-                if not state.is_retired and not state.jobs:
-                    actions.append(self._end(worker))
-            if not unfinished and not self._roster and not self._keeps_fork_server:
-                actions += self._end_fork_server()
+            actions += [self._dismiss(id) for id in sorted({*workers.expected, *workers.idle})]
+            is_empty = not unfinished and not workers
+            if is_empty and self._has_fork_server and not self._keeps_fork_server:
+                self._has_fork_server = False
+                actions.append(EndForkServer())
         return actions
 
     @property
-    def _quiet_due(self) -> float | None:
-        """When the pool falls asleep, if no job comes."""
+    def _sleeps_at(self) -> float | None:
+        """The time at which the pool falls asleep, if no run comes."""
         timeout_s = self._policy.idle_timeout_s
         if self._quiet_since is None or timeout_s is None or self._policy.min_workers:
             return None
@@ -226,12 +230,6 @@ class Staffing:
     def _starts_successors(self) -> bool:
         return not (self.is_asleep or self._has_given_up)
 
-    def _end(self, worker: Worker) -> EndWorker:
-        self._roster.dismiss(worker)
-        return EndWorker(worker)
-
-    def _end_fork_server(self) -> list[Action[Any]]:
-        if self._has_ended_fork_server:
-            return []
-        self._has_ended_fork_server = True
-        return [EndForkServer()]
+    def _dismiss(self, id: WorkerId) -> EndWorker:
+        self._workers.dismiss(id)
+        return EndWorker(id)

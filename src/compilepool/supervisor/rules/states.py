@@ -1,85 +1,181 @@
-"""What the scheduler knows of each job and each worker."""
+"""The states of a worker, and which event leads from which state to which.
+
+`TRANSITIONS` is the only place that says so. `tools/state_diagram.py` draws docs/scheduling.md's
+diagram from it, and a test checks that the two agree.
+"""
 
 from __future__ import annotations
 
-from compilepool.supervisor.rules.actions import Job, Worker
+from enum import Enum
 
 
-class JobState:
-    """A job that has not ended.
-
-    Attributes:
-        may_go_ahead: whether it may wait in a busy worker's socket.
-        priority: those with a higher one go first.
-        retries: how often it may still run again, if its worker is lost through no fault of its.
-        reruns: how often it has run again with another fork server.
-        attempts: how often it was begun, this time included.
-        is_cancelled: whether nobody wants it any more.
-        worker: who has it; None while it is queued.
-    """
-
-    __slots__ = (
-        "attempts",
-        "is_cancelled",
-        "may_go_ahead",
-        "priority",
-        "reruns",
-        "retries",
-        "worker",
-    )
-
-    def __init__(self, may_go_ahead: bool, priority: int = 0, retries: int = 0) -> None:
-        self.may_go_ahead = may_go_ahead
-        self.priority = priority
-        self.retries = retries
-        self.reruns = 0
-        self.attempts = 1
-        self.is_cancelled = False
-        self.worker: Worker | None = None
-
-
-class WorkerState:
-    """A worker that lives, or is being started.
+class State:
+    """One state. States are compared by identity.
 
     Attributes:
-        is_ready: whether it has started.
-        is_retired: whether it gets no more jobs, and ends before long.
-        is_killed: whether it was to be killed.
-        is_dismissed: whether it was to exit in order.
-        is_expiring: whether it gets no more jobs, and ends when it has none.
-        has_last_job: likewise, unless a job is taken back: it has had as many as it may.
-        jobs: those that it has, in the order sent.
-        served: how many jobs have ended in it.
-        since: when the first of them became the first, or it became idle.
-        is_report_due: whether to report, when its unread jobs have been taken back, that it runs.
+        name: the state's name.
+        meaning: what a worker in this state does, in a line.
+        gets_runs: whether a worker may get runs beyond those that it has.
+        has_started: whether its process has said that it is ready.
+        is_leaving: whether its end is near, and it neither gets runs nor counts as busy.
+        keeps_place: whether it takes one of the pool's places; else a successor may start already.
     """
 
-    __slots__ = (
-        "has_last_job",
-        "is_dismissed",
-        "is_expiring",
-        "is_killed",
-        "is_ready",
-        "is_report_due",
-        "is_retired",
-        "jobs",
-        "served",
-        "since",
-    )
+    __slots__ = ("gets_runs", "has_started", "is_leaving", "keeps_place", "meaning", "name")
 
-    def __init__(self) -> None:
-        self.is_ready = False
-        self.is_retired = False
-        self.is_killed = False
-        self.is_dismissed = False
-        self.is_expiring = False
-        self.has_last_job = False
-        self.jobs: list[Job] = []
-        self.served = 0
-        self.since = 0.0
-        self.is_report_due = False
+    def __init__(
+        self,
+        name: str,
+        meaning: str,
+        *,
+        gets_runs: bool = False,
+        has_started: bool = True,
+        is_leaving: bool = False,
+        keeps_place: bool = False,
+    ) -> None:
+        self.name = name
+        self.meaning = meaning
+        self.gets_runs = gets_runs
+        self.has_started = has_started
+        self.is_leaving = is_leaving
+        self.keeps_place = keeps_place
 
-    @property
-    def may_have_more(self) -> bool:
-        """Whether it may have more jobs than it has."""
-        return not (self.is_retired or self.is_expiring or self.has_last_job)
+    def __repr__(self) -> str:
+        return self.name
+
+
+STARTING = State(
+    "STARTING",
+    "Its process starts. Its first run may be in its socket already.",
+    gets_runs=True,
+    has_started=False,
+    keeps_place=True,
+)
+READY = State("READY", "It runs what it gets.", gets_runs=True, keeps_place=True)
+STARTING_LAST_RUN = State(
+    "STARTING_LAST_RUN",
+    "Its process starts, with the only run that it may have.",
+    has_started=False,
+)
+LAST_RUN = State("LAST_RUN", "It has got the last run that it may have.")
+STARTING_EXPIRING = State(
+    "STARTING_EXPIRING",
+    "Its process starts, from a fork server that was replaced meanwhile.",
+    has_started=False,
+)
+EXPIRING = State("EXPIRING", "It finishes the runs that it has, and gets no others.")
+DISMISSED = State("DISMISSED", "It was told to exit. It has no run.", is_leaving=True)
+CRASHED_STARTING = State(
+    "CRASHED_STARTING",
+    "It crashed before it was ready, and is looked into.",
+    has_started=False,
+    is_leaving=True,
+    keeps_place=True,
+)
+CRASHED = State("CRASHED", "It crashed, and is looked into.", is_leaving=True)
+CONDEMNED = State("CONDEMNED", "It is killed for the sake of the run that it has.", is_leaving=True)
+
+STATES = (
+    STARTING,
+    READY,
+    STARTING_LAST_RUN,
+    LAST_RUN,
+    STARTING_EXPIRING,
+    EXPIRING,
+    DISMISSED,
+    CRASHED_STARTING,
+    CRASHED,
+    CONDEMNED,
+)
+
+
+class Event(Enum):
+    """What happens to a worker. Its death is not among them: it ends every state."""
+
+    SAID_READY = "it says that it is ready"
+    GOT_LAST_RUN = "it gets the last run that it may have"
+    GAVE_BACK_RUN = "a run is taken back unread"
+    REPLACED = "a successor takes over"
+    DISMISSED = "it is told to exit"
+    CRASHED = "it crashes"
+    CONDEMNED = "its run must end"
+
+
+TRANSITIONS: dict[Event, dict[State, State]] = {
+    Event.SAID_READY: {
+        STARTING: READY,
+        STARTING_LAST_RUN: LAST_RUN,
+        STARTING_EXPIRING: EXPIRING,
+        CRASHED_STARTING: CRASHED,
+        DISMISSED: DISMISSED,
+        CONDEMNED: CONDEMNED,
+    },
+    Event.GOT_LAST_RUN: {
+        STARTING: STARTING_LAST_RUN,
+        READY: LAST_RUN,
+    },
+    Event.GAVE_BACK_RUN: {
+        STARTING: STARTING,
+        READY: READY,
+        STARTING_LAST_RUN: STARTING,
+        LAST_RUN: READY,
+        STARTING_EXPIRING: STARTING_EXPIRING,
+        EXPIRING: EXPIRING,
+        CRASHED_STARTING: CRASHED_STARTING,
+        CRASHED: CRASHED,
+        CONDEMNED: CONDEMNED,
+    },
+    Event.REPLACED: {
+        STARTING: STARTING_EXPIRING,
+        READY: EXPIRING,
+        STARTING_LAST_RUN: STARTING_EXPIRING,
+        LAST_RUN: EXPIRING,
+        STARTING_EXPIRING: STARTING_EXPIRING,
+        EXPIRING: EXPIRING,
+        DISMISSED: DISMISSED,
+        CRASHED_STARTING: CRASHED_STARTING,
+        CRASHED: CRASHED,
+        CONDEMNED: CONDEMNED,
+    },
+    Event.DISMISSED: {
+        STARTING: DISMISSED,
+        READY: DISMISSED,
+        STARTING_LAST_RUN: DISMISSED,
+        LAST_RUN: DISMISSED,
+        STARTING_EXPIRING: DISMISSED,
+        EXPIRING: DISMISSED,
+    },
+    Event.CRASHED: {
+        STARTING: CRASHED_STARTING,
+        READY: CRASHED,
+        STARTING_LAST_RUN: CRASHED_STARTING,
+        LAST_RUN: CRASHED,
+        STARTING_EXPIRING: CRASHED_STARTING,
+        EXPIRING: CRASHED,
+        DISMISSED: DISMISSED,
+        CONDEMNED: CONDEMNED,
+    },
+    Event.CONDEMNED: {
+        STARTING: CONDEMNED,
+        READY: CONDEMNED,
+        STARTING_LAST_RUN: CONDEMNED,
+        LAST_RUN: CONDEMNED,
+        STARTING_EXPIRING: CONDEMNED,
+        EXPIRING: CONDEMNED,
+        CRASHED_STARTING: CONDEMNED,
+        CRASHED: CONDEMNED,
+        CONDEMNED: CONDEMNED,
+    },
+}
+
+
+def after(state: State, event: Event) -> State:
+    """The state that an event leads to.
+
+    Raises:
+        ValueError: the event cannot happen in this state.
+    """
+    try:
+        return TRANSITIONS[event][state]
+    except KeyError:
+        raise ValueError(f"a worker that is {state} cannot have that {event.value}") from None

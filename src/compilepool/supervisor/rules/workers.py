@@ -1,52 +1,99 @@
-"""The workers, and which of them can have a job: pure."""
+"""The workers, and which of them can have a run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compilepool.supervisor.rules.actions import Job, Worker
-from compilepool.supervisor.rules.states import WorkerState
+from compilepool.light_typing import TypeAlias
+from compilepool.supervisor.rules.actions import RunId, WorkerId
+from compilepool.supervisor.rules.states import (
+    CRASHED_STARTING,
+    READY,
+    STARTING,
+    Event,
+    State,
+    after,
+)
+
+Group: TypeAlias = dict[WorkerId, None]
+"""Workers, in the order in which they came to the group."""
 
 
-class Roster:
-    """All workers of a pool.
+class Worker:
+    """A worker that lives, or is being started.
 
-    Those that are to go are replaced before they are gone: so there may be up to twice as many as
-    `max_workers`, but never do more than that have jobs.
+    Attributes:
+        state: its state. Only `Workers` changes it.
+        runs: the runs that it has, in the order sent.
+        served: the number of runs that have ended in it.
+        since: the time at which its first run became the first, or at which it became idle.
+        may_hold_unread: whether runs may be in its socket that nobody has tried to take back.
+        is_report_due: whether its run is to be reported as soon as the unread ones are taken back.
+    """
+
+    __slots__ = ("_group", "is_report_due", "may_hold_unread", "runs", "served", "since", "state")
+
+    def __init__(self, group: Group) -> None:
+        self.state: State = STARTING
+        self.runs: list[RunId] = []
+        self.served = 0
+        self.since = 0.0
+        self.may_hold_unread = False
+        self.is_report_due = False
+        self._group = group
+
+    @property
+    def activity(self) -> str:
+        """What the worker does: "starting", "idle", "busy" or "leaving"."""
+        if self.state.is_leaving:
+            return "leaving"
+        if not self.state.has_started:
+            return "starting"
+        return "busy" if self.runs else "idle"
+
+
+class Workers:
+    """All workers of a pool. Each is in one group, which follows from its state and its runs.
+
+    A worker that is about to go is replaced before it is gone. So there may be up to twice as many
+    as `max_workers`, but never do more than that have runs.
 
     Args:
-        max_workers: how many may have jobs at once.
+        max_workers: the number of workers that may have runs at once.
+
+    Attributes:
+        expected: those that start, and have no run.
+        loaded: those that start, and have one.
+        idle: those that are ready, and have none. The last in is the first out: its caches are
+            warm.
+        busy: those that have started, and have runs.
+        spent: those that get no more runs, and have none: they are to be dismissed.
+        leaving: those whose end is near.
+        unreported: of those that are busy, the ones whose first run may still turn out to be short,
+            in the order in which it became the first.
     """
 
     def __init__(self, max_workers: int) -> None:
         self._max_workers = max_workers
         self._limit: int | None = None  # if the machine has no more to give
-        self._workers: dict[Worker, WorkerState] = {}
-        self._next_worker = 1
-        self.idle: dict[Worker, None] = {}
-        """The last in is the first out: its caches are warm."""
-        self.starting: dict[Worker, None] = {}
-        """Those that start, and have a job already."""
-        self.expected: dict[Worker, None] = {}
-        """Those that start, and have none."""
-        self.unreported: dict[Worker, None] = {}
-        """Those with a job that may be short, in the order in which their jobs began."""
-        self.spent: dict[Worker, None] = {}
-        """Those without a job that get no more, and are to be ended."""
-        self._busy: dict[Worker, None] = {}
-        self._leaving: dict[Worker, None] = {}
-        self._successors: dict[Worker, Worker] = {}
-        """Who is being started in place of whom, who works on until then."""
-        self._ready: dict[Worker, None] = {}
-        self._indexes = (
-            *(self.idle, self.starting, self.expected, self.unreported, self.spent),
-            *(self._busy, self._ready),
-        )
+        self._workers: dict[WorkerId, Worker] = {}
+        self._last_id = 0
+        self._successors: dict[WorkerId, WorkerId] = {}
+        """Of each worker that works on until its successor has started: that successor."""
+        self._placeless = 0
+        self._ready = 0
+        self.expected: Group = {}
+        self.loaded: Group = {}
+        self.idle: Group = {}
+        self.busy: Group = {}
+        self.spent: Group = {}
+        self.leaving: Group = {}
+        self.unreported: Group = {}
 
-    def __getitem__(self, worker: Worker) -> WorkerState:
-        return self._workers[worker]
+    def __getitem__(self, id: WorkerId) -> Worker:
+        return self._workers[id]
 
-    def __iter__(self) -> Iterator[Worker]:
+    def __iter__(self) -> Iterator[WorkerId]:
         return iter(self._workers)
 
     def __len__(self) -> int:
@@ -57,161 +104,178 @@ class Roster:
         """Whether there may be another worker: for as many as go, up to `max_workers` more."""
         if self._limit is not None:
             return len(self._workers) < self._limit  # those that go are not gone yet
-        going = len(self._leaving) + len(self._successors)
+        going = self._placeless + len(self._successors)
         return len(self._workers) - min(going, self._max_workers) < self._max_workers
 
     @property
     def may_run_more(self) -> bool:
-        """Whether another worker may have a job."""
-        return len(self._busy) < self._max_workers
+        """Whether another worker may have a run."""
+        return self.running < self._max_workers
 
     @property
-    def busy(self) -> int:
-        """How many have jobs, of those that are not to be killed."""
-        return len(self._busy)
+    def running(self) -> int:
+        """The number of workers that have runs, but for those whose end is near."""
+        return len(self.busy) + len(self.loaded)
 
     @property
     def staying(self) -> int:
-        """How many there are that are not to go."""
-        return len(self._workers) - len(self._leaving)
+        """The number of workers that keep their place."""
+        return len(self._workers) - self._placeless
 
     @property
     def ready(self) -> int:
-        """How many of those have started."""
-        return len(self._ready)
+        """The number of workers that are READY."""
+        return self._ready
 
     @property
     def is_as_full_as_can_be(self) -> bool:
         """Whether the machine has no more workers to give."""
         return self._limit is not None and not self.has_room
 
-    def add(self) -> Worker:
-        """A new one, which starts."""
-        worker = self._next_worker
-        self._next_worker += 1
-        self._workers[worker] = WorkerState()
-        self.expected[worker] = None
+    @property
+    def next_id(self) -> WorkerId:
+        """The id of the worker that `add` adds next."""
+        return self._last_id + 1
+
+    def add(self) -> WorkerId:
+        """Add a worker, which starts."""
+        id = self._last_id = self.next_id
+        self._workers[id] = Worker(self.expected)
+        self.expected[id] = None
+        return id
+
+    def remove(self, id: WorkerId) -> Worker:
+        """Remove a worker, which is dead. Returns what it was last."""
+        worker = self._workers.pop(id)
+        del worker._group[id]
+        self.unreported.pop(id, None)
+        self._count(worker.state, -1)
+        self._successors.pop(id, None)
+        self._forget_successor(id)
         return worker
 
-    def is_full(self) -> None:
-        """No more can be had, until one has started: those that there are will do."""
+    def note_full(self) -> None:
+        """The machine has no more to give, until a worker has started: make do with these."""
         self._limit = len(self._workers)
 
-    def started(self, worker: Worker, now: float) -> None:
-        """It is ready, so more can be had."""
+    # Events
+
+    def said_ready(self, id: WorkerId, now: float) -> None:
+        """The worker has started. So the machine may have more to give."""
         self._limit = None
-        state = self._workers[worker]
-        state.is_ready = True
-        self.starting.pop(worker, None)
-        self.expected.pop(worker, None)
-        if state.may_have_more:
-            self._ready[worker] = None
-        for predecessor, successor in list(self._successors.items()):
-            if successor == worker:
-                del self._successors[predecessor]
-                self.expire(predecessor)
-        self.begin(worker, now)
+        self._change(id, Event.SAID_READY)
+        predecessor = self._forget_successor(id)
+        if predecessor is not None:
+            self.replace(predecessor)
+        self.restart_clock(id, now)
 
-    def give(self, worker: Worker, job: Job, now: float) -> None:
-        """It gets a job, behind those that it has."""
-        state = self._workers[worker]
-        state.jobs.append(job)
-        self.expected.pop(worker, None)
-        if not state.is_ready:
-            self.starting[worker] = None
-            self._busy[worker] = None
-        elif len(state.jobs) == 1:
-            self.begin(worker, now)
+    def give(self, id: WorkerId, run: RunId, now: float) -> None:
+        """The worker gets a run, behind those that it has."""
+        worker = self._workers[id]
+        worker.runs.append(run)
+        worker.may_hold_unread = True
+        if len(worker.runs) == 1:
+            if worker.state.has_started:
+                self.restart_clock(id, now)
+            else:
+                self._regroup(id, worker)
 
-    def begin(self, worker: Worker, now: float) -> None:
-        """Its first job is another one than before, or there is none."""
-        state = self._workers[worker]
-        self.unreported.pop(worker, None)
-        self.idle.pop(worker, None)
-        self.starting.pop(worker, None)
-        state.is_report_due = False
-        state.since = now
-        if state.jobs and not state.is_retired:
-            self._busy[worker] = None
-            self.unreported[worker] = None
-            return
-        self._busy.pop(worker, None)
-        if state.is_retired:
-            return
-        if not state.may_have_more:
-            self.spent[worker] = None
-        elif state.is_ready:
-            self.idle[worker] = None
-        else:
-            self.expected[worker] = None
+    def got_last_run(self, id: WorkerId) -> None:
+        """The worker gets no more runs, unless it gives one back."""
+        self._change(id, Event.GOT_LAST_RUN)
 
-    def expire(self, worker: Worker) -> None:
-        """It gets no more jobs, and goes when it has none."""
-        state = self._workers[worker]
-        if state.is_retired or state.is_expiring:
-            return
-        state.is_expiring = True
-        self._may_be_replaced(worker)
-        self.idle.pop(worker, None)
-        self.expected.pop(worker, None)
-        if not state.jobs:
-            self.spent[worker] = None
+    def gave_back(self, id: WorkerId) -> None:
+        """Runs were taken from the worker's socket: so another one may be its last."""
+        self._change(id, Event.GAVE_BACK_RUN)
 
-    def has_last_job(self, worker: Worker) -> None:
-        """Likewise, unless a job is taken back."""
-        self._workers[worker].has_last_job = True
-        self._may_be_replaced(worker)
+    def replace(self, id: WorkerId) -> None:
+        """The worker gets no more runs, and goes when it has none: others take over."""
+        self._successors.pop(id, None)
+        self._change(id, Event.REPLACED)
 
-    def may_go_on(self, worker: Worker) -> None:
-        """A job was taken back: so another one may be its last."""
-        state = self._workers[worker]
-        state.has_last_job = False
-        if state.may_have_more:
-            self._leaving.pop(worker, None)
-            if state.is_ready:
-                self._ready[worker] = None
+    def dismiss(self, id: WorkerId) -> None:
+        """The worker, which has no run, is told to exit."""
+        self._leave(id, Event.DISMISSED)
 
-    def replace(self, worker: Worker) -> Worker | None:
-        """Another one starts, and when it has started, this one is to expire.
+    def crashed(self, id: WorkerId) -> None:
+        """The worker has crashed, and ends when it has been looked into."""
+        self._leave(id, Event.CRASHED)
+
+    def condemn(self, id: WorkerId) -> None:
+        """The worker is to be killed."""
+        self._leave(id, Event.CONDEMNED)
+
+    def restart_clock(self, id: WorkerId, now: float) -> None:
+        """The worker's first run is another one than before, or there is none any more."""
+        worker = self._workers[id]
+        worker.since = now
+        worker.is_report_due = False
+        self.unreported.pop(id, None)
+        self._regroup(id, worker)
+        if worker._group is self.busy:
+            self.unreported[id] = None
+
+    def start_successor(self, id: WorkerId) -> WorkerId | None:
+        """Add a worker that replaces this one when it has started.
 
         Returns:
-            The other one; None if there is one already, or the worker goes anyway, or there are
-            too many.
+            The new worker; None if one is on its way already, or this one goes anyway, or there is
+            no room.
         """
-        state = self._workers[worker]
-        goes_anyway = not state.may_have_more or worker in self._successors
+        goes_anyway = not self._workers[id].state.gets_runs or id in self._successors
         is_full = self._limit is not None or len(self._workers) >= 2 * self._max_workers
         if goes_anyway or is_full:
             return None
-        successor = self.add()
-        self._successors[worker] = successor
+        self._successors[id] = successor = self.add()
         return successor
 
-    def dismiss(self, worker: Worker) -> None:
-        """It has no job, and ends in order."""
-        self._may_be_replaced(worker)
-        self._workers[worker].is_dismissed = True
-        self.retire(worker)
+    # Bookkeeping
 
-    def retire(self, worker: Worker) -> None:
-        """It gets no more jobs, and ends before long. One that has started is replaced at once."""
-        state = self._workers[worker]
-        if state.is_ready:
-            self._may_be_replaced(worker)
-        state.is_retired = True
-        for index in self._indexes:
-            index.pop(worker, None)
+    def _leave(self, id: WorkerId, event: Event) -> None:
+        self.unreported.pop(id, None)
+        self._workers[id].is_report_due = False
+        self._change(id, event)
 
-    def remove(self, worker: Worker) -> WorkerState:
-        """It is dead. Returns its last state."""
-        for index in (*self._indexes, self._leaving, self._successors):
-            index.pop(worker, None)
-        for predecessor, successor in list(self._successors.items()):
-            if successor == worker:
+    def _change(self, id: WorkerId, event: Event) -> None:
+        worker = self._workers[id]
+        self._count(worker.state, -1)
+        worker.state = after(worker.state, event)
+        self._count(worker.state, 1)
+        if not worker.state.keeps_place:
+            self._successors.pop(id, None)
+        if worker._group is not self._group_of(worker):
+            self._regroup(id, worker)
+
+    def _count(self, state: State, change: int) -> None:
+        self._ready += change * (state is READY)
+        self._placeless += change * (not state.keeps_place)
+
+    def _regroup(self, id: WorkerId, worker: Worker) -> None:
+        """Put the worker into the group that it belongs to, behind all others there."""
+        del worker._group[id]
+        worker._group = self._group_of(worker)
+        worker._group[id] = None
+
+    def _group_of(self, worker: Worker) -> Group:
+        state = worker.state
+        if state.is_leaving:
+            return self.leaving
+        if worker.runs:
+            return self.busy if state.has_started else self.loaded
+        if not state.gets_runs:
+            return self.spent
+        return self.idle if state.has_started else self.expected
+
+    def _forget_successor(self, successor: WorkerId) -> WorkerId | None:
+        """Returns whose successor it was; None if nobody's."""
+        for predecessor, each in self._successors.items():
+            if each == successor:
                 del self._successors[predecessor]
-        return self._workers.pop(worker)
+                return predecessor
+        return None
 
-    def _may_be_replaced(self, worker: Worker) -> None:
-        self._leaving[worker] = None
-        self._ready.pop(worker, None)
-        self._successors.pop(worker, None)
+
+def failed_to_start(worker: Worker) -> bool:
+    """Whether the death of a worker in this state is a failure to start."""
+    state = worker.state
+    return not state.has_started and (not state.is_leaving or state is CRASHED_STARTING)
