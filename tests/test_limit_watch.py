@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from compilepool.supervisor.links.loop import Loop
-from compilepool.supervisor.links.worker import Verdict, WorkerLink
+from compilepool.supervisor.links.worker import WorkerLink
+from compilepool.supervisor.watch.evidence import Verdict
 from compilepool.supervisor.watch.limits import LimitWatch
 from compilepool.wire.failure import Cause
 from compilepool.wire.status_page import StatusPage

@@ -20,7 +20,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from compilepool.wire.channel import Channel, Outbox, close_all
-from compilepool.wire.failure import Cause, Failure, last_crash
+from compilepool.wire.failure import Cause, Failure
 from compilepool.wire.job_snapshot import JobSnapshot
 from compilepool.wire.messages import (
     MAX_BODY,
@@ -679,12 +679,6 @@ def test_garbage_in_the_status_is_read_as_something(garbage: bytes) -> None:
         assert math.isfinite(status.phase_since)
     finally:
         os.close(fd)
-
-
-def test_the_last_of_several_crashes_is_told() -> None:
-    text = "x\nFatal Python error: one\nFatal Python error: two\n  File a"
-    assert last_crash(text) == "Fatal Python error: two\n  File a"
-    assert last_crash("nothing") == ""
 
 
 # Channels

@@ -18,9 +18,10 @@ from compilepool.supervisor.rules.scheduler import Scheduler
 from compilepool.supervisor.rules.staffing import StaffingPolicy
 from compilepool.supervisor.runs import Run
 from compilepool.supervisor.watch import free_memory as memory_room
+from compilepool.supervisor.watch.deaths import not_started, without_worker
 from compilepool.supervisor.watch.free_memory import MemoryRoom
 from compilepool.wire.channel import refuse
-from compilepool.wire.failure import Cause, Failure
+from compilepool.wire.failure import Failure
 from compilepool.wire.messages import (
     HAS_OUTPUT,
     Kind,
@@ -90,7 +91,7 @@ class Pool:
         try:
             self._crew.start_fork_server()
         except OSError as error:
-            self._perform(self.scheduler.broken(Failure(Cause.START, text=str(error))))
+            self._perform(self.scheduler.broken(not_started(error)))
 
     # What the loop wants
 
@@ -245,7 +246,7 @@ class Pool:
                 try:
                     crew.start_worker(action.worker)
                 except OSError as error:
-                    self._stillborn[action.worker] = Failure(Cause.START, text=str(error))
+                    self._stillborn[action.worker] = not_started(error)
             elif isinstance(action, todo.EndWorker):
                 crew.end_worker(action.worker)
             elif isinstance(action, todo.KillWorker):
@@ -275,7 +276,8 @@ class Pool:
 
     def _tell_no_workers(self, why: _Why) -> None:
         if isinstance(why, Failure):
-            self._client.send(why.payload().message(Kind.NO_WORKERS, self._warm_up))
+            payload = without_worker(why).payload()
+            self._client.send(payload.message(Kind.NO_WORKERS, self._warm_up))
         else:
             self._client.send(
                 why.payload.message(Kind.INITIALIZER_FAILED, self._warm_up, why.outcome)
@@ -346,14 +348,14 @@ class Pool:
     def name_of(self, job: int) -> str | None:
         return self._jobs[job].name if job in self._jobs else None
 
+    def attempts_of(self, job: int) -> int:
+        return self.scheduler.attempts_of(job) if job in self._jobs else 1
+
     def worker_lost(self, worker: int, last_started: int, why: Failure) -> None:
         unread = self._not_started(worker, last_started)
         self._tally.workers_lost += not self.scheduler.was_dismissed(worker)
         if last_started in self._jobs:
             self._memory.note(self._jobs[last_started], why.usage.peak_bytes)
-            attempts = self.scheduler.attempts_of(last_started)
-            usage = why.usage._replace(attempts=attempts)
-            why = why._replace(usage=usage)
         actions = self.scheduler.worker_lost(
             worker, unread, why, time.monotonic(), is_from_outside=why.is_from_outside
         )

@@ -6,9 +6,12 @@ import signal
 from enum import StrEnum
 
 from compilepool.light_typing import NamedTuple
-from compilepool.wire.messages import ProtocolError, read_json
-from compilepool.wire.payloads import Payload, Unpacked, pack
+from compilepool.wire.messages import Message, ProtocolError, read_json
+from compilepool.wire.payloads import Payload, Unpacked, lacks_descriptor, of_message, pack
 from compilepool.wire.usage import NO_USAGE, Usage
+
+KILLED_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
+"""Exit codes of a process that neither its job nor the pool has ended, as far as one can tell."""
 
 
 class Cause(StrEnum):
@@ -79,17 +82,26 @@ class Failure(NamedTuple):
     @property
     def is_from_outside(self) -> bool:
         """Whether the worker was killed by neither the job nor the pool, as far as one can tell."""
-        return (
-            self.cause is Cause.CRASH
-            and self.exitcode in (-signal.SIGKILL, -signal.SIGTERM)
-            and not self.text
-        )
+        return self.cause is Cause.CRASH and self.exitcode in KILLED_FROM_OUTSIDE and not self.text
 
     def payload(self) -> Payload:
         """What the FAILED message for a job carries."""
         import json
 
         return pack([[json.dumps(self._asdict()).encode()]])
+
+    @classmethod
+    def of_message(cls, message: Message) -> Failure:
+        """The failure that a FAILED message tells of; its descriptor is closed.
+
+        If the descriptor got lost on its way, because too many files are open, so is the report.
+
+        Raises:
+            ProtocolError: there is no failure in the message.
+        """
+        if lacks_descriptor(message):
+            return cls(Cause.CRASH, text="its report got lost: too many open files")
+        return cls.of_payload(of_message(message))
 
     @classmethod
     def of_payload(cls, payload: Payload) -> Failure:
@@ -119,13 +131,3 @@ class Failure(NamedTuple):
             and isinstance(self.limit, int | float)
             and all(each.is_valid() for each in self.processes)
         )
-
-
-CRASH_HEAD = "Fatal Python error"
-"""How faulthandler begins to tell of a crash."""
-
-
-def last_crash(text: str) -> str:
-    """The last of the tracebacks that faulthandler has written to a file."""
-    start = text.rfind(CRASH_HEAD)
-    return text[start:] if start >= 0 else ""

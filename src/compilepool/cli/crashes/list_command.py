@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.text import Text
 
-from compilepool.cli.crashes.words import local_time, what_happened, where_it_happened
 from compilepool.client.crashes.crash_folder import default_root, folder_names
 from compilepool.client.crashes.kept_crash import KeptCrash
 from compilepool.text import printable
@@ -58,12 +57,12 @@ def _row(folder: Path) -> dict[str, Any]:
             return {
                 "folder": str(folder),
                 "time": crash.time.isoformat(),
-                "when": local_time(crash),
+                "when": crash.local_time,
                 "job": crash.job,
                 "signal": crash.report.get("signal"),
                 "exitcode": crash.report.get("exitcode"),
-                "what": what_happened(crash),
-                "where": where_it_happened(crash),
+                "what": crash.ending,
+                "where": crash.place,
                 "bytes": crash.size,
             }
     except ValueError as error:

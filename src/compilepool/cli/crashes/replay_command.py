@@ -6,11 +6,11 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from compilepool.cli.crashes.words import local_time, name_of_end, what_happened, where_it_happened
 from compilepool.client.crashes.crash_folder import default_root
 from compilepool.client.crashes.kept_crash import KeptCrash
 from compilepool.client.crashes.versions import versions
 from compilepool.client.replay import debug, replay
+from compilepool.client.reports.endings import ending
 from compilepool.client.reports.errors import report_text
 from compilepool.errors import CompilePoolError, RemoteTraceback, WorkerCrashed
 from compilepool.text import printable
@@ -59,10 +59,9 @@ def _find(name: str) -> Path:
 
 
 def _introduction(crash: KeptCrash) -> Iterator[str]:
-    where = where_it_happened(crash)
+    place = f" in {crash.place}" if crash.place else ""
     yield (
-        f"replaying job {crash.job!r}, which ended with {what_happened(crash)}"
-        f"{' in ' if where else ''}{where} on {local_time(crash)}"
+        f"replaying job {crash.job!r}, which ended with {crash.ending}{place} on {crash.local_time}"
     )
     if crash.report.get("signal") == signal.SIGKILL:
         why = "" if crash.report.get("is_out_of_memory") else "maybe "
@@ -87,12 +86,11 @@ def _text(error: BaseException) -> str:
 
 def _compare(crash: KeptCrash, error: BaseException | None) -> tuple[bool, str]:
     """Whether a replay has ended as the crash did, and how it has ended."""
-    then = what_happened(crash)
     if isinstance(error, WorkerCrashed):
-        now = name_of_end(error.signal, error.exitcode)
-        if now == then:
+        now = ending(error.signal, error.exitcode)
+        if now == crash.ending:
             return True, f"it ended with {now} again"
-        return False, f"it ended with {now}, and not with {then}"
+        return False, f"it ended with {now}, and not with {crash.ending}"
     if error is None:
         return False, "it has returned"
     return False, f"it has raised {type(error).__name__}"

@@ -15,7 +15,9 @@ from pathlib import Path
 from types import TracebackType
 
 from compilepool.client.crashes.crash_folder import CALL, CONFIG, ENVIRON, REPORT, STARTUP, TEXT
+from compilepool.client.reports.endings import ending
 from compilepool.light_typing import Any
+from compilepool.text import printable
 from compilepool.wire.messages import Form, Kind, ProtocolError
 from compilepool.wire.payloads import Payload, Unpacked
 from compilepool.wire.pool_config import PoolConfig
@@ -35,6 +37,8 @@ class KeptCrash:
         report: the facts of the crash, and `time`, `versions` and `left_out` as strings.
         job: the job's name.
         time: when it was kept.
+        ending: how its worker ended: "SIGSEGV", "exit code 7".
+        place: the call that crashed; empty if that is unknown, or was not kept in earlier versions.
         size: the bytes of its files.
     """
 
@@ -48,6 +52,13 @@ class KeptCrash:
             self.time = datetime.datetime.fromisoformat(self.report["time"])
         except (KeyError, TypeError, ValueError):
             raise ValueError(f"{folder / REPORT} has no job or no time") from None
+        self.ending = ending(self.report.get("signal"), self.report.get("exitcode"))
+        self.place = printable(str(self.report.get("where") or ""))
+
+    @property
+    def local_time(self) -> str:
+        """When it was kept, on this user's clock, as text."""
+        return f"{self.time.astimezone():%Y-%m-%d %H:%M:%S}"
 
     @classmethod
     def open(cls, folder: Path) -> KeptCrash:

@@ -5,37 +5,26 @@ from __future__ import annotations
 import shlex
 import signal
 
-from compilepool.client.reports.layout import (
-    Part,
-    count,
-    cut,
+from compilepool.client.reports.endings import died, signal_name
+from compilepool.client.reports.layout import Part, cut, labelled, screen, sentence, wrap
+from compilepool.client.reports.limit import limit_text
+from compilepool.client.reports.parts import (
     frames_of_job,
     in_traceback,
-    labelled,
     missing_part,
+    native_part,
     output_part,
     phase_part,
+    python_part,
     quoted,
-    screen,
-    sentence,
-    wrap,
 )
-from compilepool.client.reports.limit import limit_text
-from compilepool.client.reports.place import (
-    TOP_FRAMES,
-    CrashPlace,
-    crash_place,
-    is_current,
-    position,
-    python_blocks,
-    short_name,
-)
+from compilepool.client.reports.place import Place, crash_place
 from compilepool.text import size_text
-from compilepool.wire.failure import CRASH_HEAD, Cause, Failure
-from compilepool.wire.native_report import NativeReport, telling_frames
+from compilepool.wire.failure import Cause, Failure
+from compilepool.wire.native_report import NativeReport, ThreadStack
+from compilepool.wire.python_stack import crashed_thread, is_crash
 
 _REASON_COLUMNS = 200
-_PYTHON_FRAMES = 4
 _TRACEBACK_LINES = 12
 _ACCESSES = {"read": "reading", "write": "writing", "execute": "executing"}
 _HAS_ADDRESS = (-signal.SIGSEGV, -signal.SIGBUS)
@@ -69,7 +58,7 @@ def failure_text(
         end += labelled("pool", ["only this job is lost, and the pool works on"])
     parts = [
         phase_part(failure),
-        _native(report),
+        native_part(report, _crashed_thread(report)),
         _python(failure.text),
         output_part(log),
         missing_part(report),
@@ -78,29 +67,12 @@ def failure_text(
     return screen(headline, parts, end)
 
 
-def died(exitcode: int | None) -> str:
-    """What an exit code says of a process's end; negated signal numbers, None if nobody knows."""
-    if exitcode is None:
-        return "died, and nobody knows how"
-    if exitcode >= 0:
-        return f"exited with code {exitcode}"
-    return f"was killed by {signal_name(-exitcode)}"
-
-
-def signal_name(number: int) -> str:
-    """A signal as "SIGSEGV (Segmentation fault)"."""
-    try:
-        return f"{signal.Signals(number).name} ({signal.strsignal(number)})"
-    except ValueError:
-        return f"signal {number}"
-
-
 def _of_crash(failure: Failure, report: NativeReport, job: str) -> list[str]:
     first, *more = _ending(failure, report)
     if failure.exitcode == 0 and not _reason(failure):
         more.append("before the job had returned: something in it has called exit")
     pieces = [f"the worker that ran job {job} {first}", *more]
-    place = crash_place(failure, report) if _has_crashed(failure, report) else CrashPlace()
+    place = crash_place(failure, report) if _has_crashed(failure, report) else Place()
     where = [f"in {words}" for words in (str(place), place.function) if words]
     if where:
         pieces[-1] += ","
@@ -169,13 +141,13 @@ def _ending(failure: Failure, report: NativeReport, how: str = "") -> list[str]:
 def _reason(failure: Failure) -> str:
     """What the supervisor knows of the reason, if that is in a line; a traceback is not."""
     text = failure.text.strip()
-    return "" if text.startswith(CRASH_HEAD) or "\n" in text else cut(text, _REASON_COLUMNS)
+    return "" if is_crash(text) or "\n" in text else cut(text, _REASON_COLUMNS)
 
 
 def _has_crashed(failure: Failure, report: NativeReport) -> bool:
     """Whether a fatal signal has caught it, as far as it could still say so."""
     is_signal = failure.exitcode is not None and failure.exitcode < 0
-    is_told = failure.text.startswith(CRASH_HEAD) or report.crash is not None
+    is_told = is_crash(failure.text) or report.crash is not None
     return is_signal and is_told and failure.exitcode != -signal.SIGKILL
 
 
@@ -212,22 +184,8 @@ def _killed(failure: Failure) -> list[str]:
     return pieces
 
 
-def _native(report: NativeReport) -> Part:
-    if not report.threads:
-        return Part("native", [], 0)
-    first, *others = report.threads
-    frames = telling_frames(first) if first.is_crashed else []
-    lines = [
-        f"#{number} {short_name(each)} ({position(each)})" for number, each in enumerate(frames)
-    ]
-    threads = others if first.is_crashed else report.threads
-    of_threads = count(len(threads), "other thread" if first.is_crashed else "thread")
-
-    def remark(hidden: int) -> str:
-        more = " and ".join([*count(hidden, "more frame"), *of_threads])
-        return f"({more} in .native_traceback)" if more else ""
-
-    return Part("native", lines, TOP_FRAMES, remark=remark)
+def _crashed_thread(report: NativeReport) -> ThreadStack | None:
+    return next((thread for thread in report.threads if thread.is_crashed), None)
 
 
 def _python(text: str) -> Part:
@@ -235,7 +193,7 @@ def _python(text: str) -> Part:
 
     Or the end of the traceback, if that is what there is.
     """
-    if not text.startswith(CRASH_HEAD):
+    if not is_crash(text):
         lines = text.rstrip().split("\n")
         return Part(
             "python",
@@ -244,13 +202,9 @@ def _python(text: str) -> Part:
             is_end_shown=True,
             remark=lambda hidden: in_traceback(hidden, "earlier line"),
         )
-    blocks = python_blocks(text)
-    if not blocks:
-        return Part("python", [], 0)
-    lines = frames = frames_of_job(blocks[0])
-    most = _PYTHON_FRAMES
-    if not is_current(blocks[0]):
-        whose = "the first of Python's does this" if frames else "none of Python's is in a job"
-        lines = [f"(the thread that crashed is not Python's; {whose})", *frames]
-        most += 1
-    return Part("python", lines, most, remark=lambda hidden: in_traceback(hidden, "more frame"))
+    thread = crashed_thread(text)
+    frames = frames_of_job(thread)
+    if thread is None or thread.is_current:
+        return python_part(frames)
+    whose = "the first of Python's does this" if frames else "none of Python's is in a job"
+    return python_part(frames, f"(the thread that crashed is not Python's; {whose})")

@@ -1,8 +1,11 @@
-"""Words for what went wrong: a job's failure as the exception that its future gets."""
+"""A job's failure as the exception that its future gets, and as the report in its crash folder."""
 
 from __future__ import annotations
 
-from compilepool.client.reports.crash import died, failure_text
+from collections.abc import Callable
+
+from compilepool.client.reports.crash import failure_text
+from compilepool.client.reports.endings import died
 from compilepool.client.reports.place import crash_place
 from compilepool.errors import (
     CompilePoolError,
@@ -12,14 +15,19 @@ from compilepool.errors import (
     PreloadFailed,
     SupervisorDied,
 )
-from compilepool.light_typing import Any
-from compilepool.text import printable
-from compilepool.wire.failure import CRASH_HEAD, Cause, Failure
+from compilepool.light_typing import Any, TypeAlias
+from compilepool.text import describe, printable
+from compilepool.wire.failure import Cause, Failure
 from compilepool.wire.native_report import NativeReport, native_traceback
+from compilepool.wire.python_stack import is_crash
+
+Keep: TypeAlias = Callable[[dict[str, Any], str], str]
+"""Makes the crash folder of a job. It is called with the facts of the crash, as JSON can hold them,
+and with the text that tells people the same; it returns the path of the folder."""
 
 
 def error_of(
-    failure: Failure, job: str, log: str = "", *, folder: str = "", unkept: str = ""
+    failure: Failure, job: str, log: str = "", keep: Keep | None = None
 ) -> CompilePoolError:
     """The error for a job that ended without an outcome of its own.
 
@@ -27,62 +35,80 @@ def error_of(
         failure: what the supervisor has found.
         job: the job's name.
         log: the end of its output.
-        folder: the crash folder that was made of it.
-        unkept: why there is none, if that is worth saying.
+        keep: makes its crash folder, which the error then names; None if there shall be none. If it
+            raises, the error says why there is no folder.
     """
+    error = _error(failure, job, log)
+    if keep is None:
+        return error
+    facts = {
+        **failure._asdict(),
+        **error.__dict__,
+        "message": str(error),
+        "where": place_of(failure),
+    }
+    del facts["text"], facts["folder"]
+    try:
+        folder = keep(facts, report_text(error))
+    except Exception as reason:  # noqa: BLE001 - the crash itself can still be told
+        unkept = f"its crash folder could not be written: {describe(reason)}"
+        return _error(failure, job, log, unkept=unkept)
+    return _error(failure, job, log, folder=folder)
+
+
+def _error(
+    failure: Failure, job: str, log: str, *, folder: str = "", unkept: str = ""
+) -> CompilePoolError:
     message = failure_text(failure, job, log, folder=folder, unkept=unkept)
-    if failure.cause in (Cause.TIMEOUT, Cause.MEMORY):
-        return _over_limit(message, failure, job, log)
     report = NativeReport.of_lines(failure.native.encode())
+    native, missing = native_traceback(report), tuple(report.missing)
     if failure.cause is Cause.PRELOAD:
         return PreloadFailed(
             message,
             module=failure.module,
             python_traceback=failure.text,
-            native_traceback=native_traceback(report),
-            missing=tuple(report.missing),
+            native_traceback=native,
+            missing=missing,
+        )
+    known: dict[str, Any] = {
+        "job": job,
+        "phase": failure.phase,
+        "native_traceback": native,
+        "log": log,
+        "missing": missing,
+    }
+    if failure.cause is Cause.TIMEOUT:
+        return JobTimeout(
+            message,
+            limit=failure.limit,
+            python_traceback=failure.text,
+            children=tuple(report.children),
+            **known,
+        )
+    if failure.cause is Cause.MEMORY:
+        return MemoryLimitExceeded(
+            message,
+            limit=int(failure.limit),
+            peak=failure.peak_bytes,
+            python_traceback=failure.text,
+            processes=failure.processes,
+            **known,
         )
     from compilepool.errors import WorkerCrashed
 
     is_signal = failure.exitcode is not None and failure.exitcode < 0
     return WorkerCrashed(
         message,
-        job=job,
         signal=-failure.exitcode if is_signal and failure.exitcode else None,
         exitcode=None if is_signal else failure.exitcode,
-        python_traceback=failure.text if failure.text.startswith(CRASH_HEAD) else "",
-        native_traceback=native_traceback(report),
-        log=log,
-        phase=failure.phase,
+        python_traceback=failure.text if is_crash(failure.text) else "",
         folder=folder,
-        missing=tuple(report.missing),
-    )
-
-
-def _over_limit(message: str, failure: Failure, job: str, log: str) -> CompilePoolError:
-    report = NativeReport.of_lines(failure.native.encode())
-    known: dict[str, Any] = {
-        "job": job,
-        "phase": failure.phase,
-        "python_traceback": failure.text,
-        "native_traceback": native_traceback(report),
-        "log": log,
-        "missing": tuple(report.missing),
-    }
-    if failure.cause is Cause.TIMEOUT:
-        children = tuple(report.children)
-        return JobTimeout(message, limit=failure.limit, children=children, **known)
-    return MemoryLimitExceeded(
-        message,
-        limit=int(failure.limit),
-        peak=failure.peak_bytes,
-        processes=failure.processes,
         **known,
     )
 
 
 def place_of(failure: Failure) -> str:
-    """The call that a crash is best named by; "" if it is unknown."""
+    """The call that a crash is best named by; empty if it is unknown."""
     return str(crash_place(failure, NativeReport.of_lines(failure.native.encode())))
 
 

@@ -1,12 +1,19 @@
-"""Where a crash happened, in one call."""
+"""The one call that a crash, or a job that takes too long, is best named by."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
+import os
 
+from compilepool.client.reports.parts import (
+    TOP_FRAMES,
+    frames_of_job,
+    position,
+    short_name,
+    thread_of_job,
+)
 from compilepool.text import printable
-from compilepool.wire.failure import CRASH_HEAD, Failure
+from compilepool.wire.failure import Failure
 from compilepool.wire.native_report import (
     UNKNOWN,
     Frame,
@@ -14,22 +21,19 @@ from compilepool.wire.native_report import (
     is_of_runtime,
     telling_frames,
 )
+from compilepool.wire.python_stack import PythonFrame, crashed_thread
 
-TOP_FRAMES = 6
-"""How many native frames a message has room for."""
-
-_FUNCTION_COLUMNS = 70
-_PYTHON_FRAME = re.compile(r' +File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.+)')
-_CURRENT = "Current thread "
+_TELLING_FRAMES = 3
+_OF_PYTHON = ("python", "libpython")
 
 
 @dataclasses.dataclass(frozen=True)
-class CrashPlace:
-    """The call that a crash is best named by.
+class Place:
+    """A call.
 
     Attributes:
         function: its name; empty if it is unknown.
-        position: "library+offset" of a native one, "file:line" of Python's; empty if unknown.
+        position: "library+offset" in native code, "file:line" in Python; empty if unknown.
     """
 
     function: str = ""
@@ -41,7 +45,7 @@ class CrashPlace:
         return self.function or self.position
 
 
-def crash_place(failure: Failure, report: NativeReport) -> CrashPlace:
+def crash_place(failure: Failure, report: NativeReport) -> Place:
     """Where a crash happened: by the native stack if there is one, else by Python's.
 
     Args:
@@ -50,36 +54,28 @@ def crash_place(failure: Failure, report: NativeReport) -> CrashPlace:
     """
     thread = report.threads[0] if report.threads else None
     if thread is not None and thread.is_crashed and thread.frames:
-        frame = _culprit(telling_frames(thread))
-        return CrashPlace(short_name(frame), position(frame))
+        return _native_place(_culprit(telling_frames(thread)))
     if report.crash is not None and report.crash.library:
-        return CrashPlace(position=f"{report.crash.library}+{report.crash.offset:#x}")
-    return _python_place(failure.text)
+        return Place(position=f"{report.crash.library}+{report.crash.offset:#x}")
+    of_python = crashed_thread(failure.text)
+    if of_python is not None and of_python.is_current:
+        return _python_place(of_python.frames)
+    return Place()
 
 
-def python_blocks(text: str) -> list[list[str]]:
-    """The lines of each thread in what faulthandler wrote of a crash, the crashed one's first."""
-    if not text.startswith(CRASH_HEAD):
-        return []
-    blocks = [block.strip("\n").split("\n") for block in text.split("\n\n")]
-    threads = [block for block in blocks if block[0].startswith((_CURRENT, "Thread 0x"))]
-    return sorted(threads, key=lambda block: not is_current(block))
+def job_place(failure: Failure, report: NativeReport) -> Place:
+    """Where a job stood: a native call below Python's interpreter if there is one, else Python's.
 
-
-def is_current(block: list[str]) -> bool:
-    """Whether a thread of `python_blocks` is the one that crashed."""
-    return block[0].startswith(_CURRENT)
-
-
-def short_name(frame: Frame) -> str:
-    """The name of a frame's function, which may be a screen long in C++."""
-    name = frame.function
-    return name if len(name) <= _FUNCTION_COLUMNS else f"{name[: _FUNCTION_COLUMNS - 1]}…"
-
-
-def position(frame: Frame) -> str:
-    """Where a frame's instruction is."""
-    return f"{frame.library}+{frame.offset:#x}" if frame.library else f"{frame.pc:#x}, not mapped"
+    Args:
+        failure: what the supervisor has found.
+        report: the one in `failure.native`.
+    """
+    for frame in (report.threads[0].frames if report.threads else [])[:_TELLING_FRAMES]:
+        if frame.library is None or frame.library.startswith(_OF_PYTHON):
+            break
+        if frame.function != UNKNOWN and not is_of_runtime(frame):
+            return _native_place(frame)
+    return _python_place(frames_of_job(thread_of_job(failure.text)))
 
 
 def _culprit(frames: list[Frame]) -> Frame:
@@ -89,9 +85,12 @@ def _culprit(frames: list[Frame]) -> Frame:
     return next((frame for frame in named if not is_of_runtime(frame)), (named or first)[0])
 
 
-def _python_place(text: str) -> CrashPlace:
-    for block in python_blocks(text)[:1]:
-        if is_current(block) and len(block) > 1 and (found := _PYTHON_FRAME.match(block[1])):
-            file = found["file"].rpartition("/")[2]
-            return CrashPlace(printable(found["function"]), printable(f"{file}:{found['line']}"))
-    return CrashPlace()
+def _native_place(frame: Frame) -> Place:
+    return Place(short_name(frame), position(frame))
+
+
+def _python_place(frames: list[PythonFrame]) -> Place:
+    if not frames or not frames[0].function:
+        return Place()
+    file, line, function = os.path.basename(frames[0].file), frames[0].line, frames[0].function
+    return Place(printable(function), printable(f"{file}:{line}"))

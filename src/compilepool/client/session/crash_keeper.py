@@ -9,10 +9,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from compilepool.client.session import outcomes
 from compilepool.client.session.calls import Call
 from compilepool.errors import CompilePoolError
-from compilepool.light_typing import TYPE_CHECKING
-from compilepool.text import describe
+from compilepool.light_typing import TYPE_CHECKING, Any
 from compilepool.wire.failure import Failure
 from compilepool.wire.messages import Form
 from compilepool.wire.payloads import Payload
@@ -141,49 +141,19 @@ class CrashKeeper:
         self.close()
 
     def _keep_and_end(self, job: Call, failure: Failure) -> None:
-        try:
-            error = self._kept(job, failure)
-        except BaseException as reason:  # noqa: BLE001 - whatever it is, the job must end
-            error = without_report(job, reason)
+        keep = functools.partial(self._write_folder, job)
+        error = outcomes.of_failure(failure, job.name, job.future.record.log, keep)
         with self._lock:
             self._jobs.discard(job)
             job.payload.close()
             self._close_if_done()
         self._end(job, failure, error)
 
-    def _kept(self, job: Call, failure: Failure) -> CompilePoolError:
-        """The job's error, which names the folder, or says why there is none."""
-        from compilepool.client.reports import errors as failures
-
-        log = job.future.record.log
-        error = failures.error_of(failure, job.name, log)
-        try:
-            folder = self._folder(job, failure, error)
-        except Exception as reason:  # noqa: BLE001 - the crash itself can still be told
-            unkept = f"its crash folder could not be written: {describe(reason)}"
-            return failures.error_of(failure, job.name, log, unkept=unkept)
-        return failures.error_of(failure, job.name, log, folder=folder)
-
-    def _folder(self, job: Call, failure: Failure, error: CompilePoolError) -> str:
+    def _write_folder(self, job: Call, facts: dict[str, Any], text: str) -> str:
         from compilepool.client.crashes.crash_folder import CrashedJob, keep
-        from compilepool.client.reports import errors as failures
 
-        facts: dict[str, object] = {
-            **failure._asdict(),
-            **error.__dict__,
-            "message": str(error),
-            "where": failures.place_of(failure),
-        }
-        crashed = CrashedJob(
-            job.name,
-            job.payload,
-            self._startup,
-            self._snapshot.config,
-            self._env(job),
-            {key: value for key, value in facts.items() if key not in ("text", "folder")},
-            failures.report_text(error),
-        )
-        return str(keep(crashed))
+        config, env = self._snapshot.config, self._env(job)
+        return str(keep(CrashedJob(job.name, job.payload, self._startup, config, env, facts, text)))
 
     def _env(self, job: Call) -> dict[str, str]:
         """The environment that it ran in."""
@@ -195,18 +165,3 @@ class CrashKeeper:
         if self._is_closed and not self._jobs and self._startup is not None:
             startup, self._startup = self._startup, None
             startup.close()
-
-
-def without_report(job: Call, reason: BaseException) -> CompilePoolError:
-    """The error of a job that has crashed, where an error that says how could not be made."""
-    text = (
-        f"the worker that ran job {job.name!r} crashed, but its report could not be read here:"
-        f" {describe(reason)}"
-    )
-    try:
-        from compilepool.errors import WorkerCrashed
-    except (ImportError, OSError, RuntimeError):
-        # No descriptor to read it by; or the interpreter shuts down, and multiprocessing, which
-        # comes with it, cannot be imported then.
-        return CompilePoolError(text)
-    return WorkerCrashed(text, job=job.name)

@@ -1,15 +1,48 @@
-"""A job's own outcome: its result, or the exception that its future gets."""
+"""What a future gets: the result of its job, or an exception."""
 
 from __future__ import annotations
 
 import pickle
 
-from compilepool.errors import RemoteTraceback, SerializationError
-from compilepool.light_typing import Any
+from compilepool.errors import CompilePoolError, RemoteTraceback, SerializationError
+from compilepool.light_typing import TYPE_CHECKING, Any
 from compilepool.text import describe
 from compilepool.wire.messages import Form, Outcome, ProtocolError
 from compilepool.wire.payloads import Payload, Unpacked
 from compilepool.wire.serializers import Serializer, load, load_payload
+
+if TYPE_CHECKING:
+    from compilepool.client.reports.errors import Keep
+    from compilepool.wire.failure import Failure
+
+
+def of_failure(
+    failure: Failure, job: str, log: str = "", keep: Keep | None = None
+) -> CompilePoolError:
+    """The error of a job that ended without an outcome of its own.
+
+    It never raises, because the job must end. The arguments are those of `reports.errors.error_of`.
+    """
+    try:
+        from compilepool.client.reports import errors
+
+        return errors.error_of(failure, job, log, keep)
+    except BaseException as reason:  # noqa: BLE001 - whatever it is, the job must end
+        return _without_report(job, reason)
+
+
+def _without_report(job: str, reason: BaseException) -> CompilePoolError:
+    text = (
+        f"the worker that ran job {job!r} crashed, but its report could not be read here:"
+        f" {describe(reason)}"
+    )
+    try:
+        from compilepool.errors import WorkerCrashed
+    except (ImportError, OSError, RuntimeError):
+        # No descriptor to read it by; or the interpreter shuts down, and multiprocessing, which
+        # comes with it, cannot be imported then.
+        return CompilePoolError(text)
+    return WorkerCrashed(text, job=job)
 
 
 def resolve(

@@ -176,12 +176,8 @@ class Inbox:
 
     def _no_workers(self, message: Message) -> None:
         if not lacks_descriptor(message):
-            from compilepool.client.reports import errors as failures
-
-            failure = Failure.of_payload(of_message(message))
-            if failure.cause is Cause.CRASH:  # soon after they have started
-                failure = failure._replace(cause=Cause.START)
-            self._staff.warmth.failed(message.id, failures.error_of(failure, _WARM_UP))
+            error = outcomes.of_failure(Failure.of_message(message), _WARM_UP)
+            self._staff.warmth.failed(message.id, error)
 
     def _initializer_failed(self, message: Message) -> None:
         if not lacks_descriptor(message):
@@ -191,10 +187,7 @@ class Inbox:
             self._staff.warmth.failed(message.id, error)
 
     def _fail(self, message: Message) -> None:
-        if lacks_descriptor(message):
-            failure = Failure(Cause.CRASH, text="its report got lost: too many open files")
-        else:
-            failure = Failure.of_payload(of_message(message))
+        failure = Failure.of_message(message)
         keeper = self.keeper if failure.cause is Cause.CRASH else None
         job = self._jobs.pop(message.id, close=keeper is None)
         if job is None:
@@ -203,14 +196,7 @@ class Inbox:
         if keeper is not None:
             keeper.keep(job, failure)
             return
-        try:
-            from compilepool.client.reports import errors as failures
-
-            error = failures.error_of(failure, job.name, job.future.record.log)
-        except Exception as reason:  # noqa: BLE001 - whatever it is, the job must end
-            from compilepool.client.session.crash_keeper import without_report
-
-            error = without_report(job, reason)
+        error = outcomes.of_failure(failure, job.name, job.future.record.log)
         self._end(job, lambda error: self.end_failed(job, failure, error), error)
 
     def end_failed(self, job: Call, failure: Failure, error: CompilePoolError) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -18,25 +17,26 @@ from compilepool.supervisor.crew.listener import Listener
 from compilepool.supervisor.crew.logs import CrewLog, LogDir
 from compilepool.supervisor.links.fork_server import ForkServerLink
 from compilepool.supervisor.links.loop import Loop, ScheduledCall
-from compilepool.supervisor.links.worker import Verdict, WorkerLink
+from compilepool.supervisor.links.worker import WorkerLink
+from compilepool.supervisor.watch import deaths
 from compilepool.supervisor.watch.crashes import CrashWatch
 from compilepool.supervisor.watch.endings import Endings
+from compilepool.supervisor.watch.evidence import Verdict
 from compilepool.supervisor.watch.job_memory import resident_growth
 from compilepool.supervisor.watch.limits import LimitWatch
 from compilepool.wire.channel import close_all, handle_each, refuse
-from compilepool.wire.failure import CRASH_HEAD, Cause, Failure
+from compilepool.wire.failure import Failure
 from compilepool.wire.job_snapshot import JobSnapshot
 from compilepool.wire.messages import HAS_OUTPUT, Kind, Message, ProtocolError, read_json
 from compilepool.wire.payloads import Payload, of_message
 from compilepool.wire.pool_config import PoolConfig
+from compilepool.wire.python_stack import tells_of_crash
 from compilepool.wire.submission import JobTerms
 from compilepool.wire.worker_start import WorkerOrders
 
 _PACKETS_PER_WAKE = 32
 _WORKERS_EXIT_S = 1.0
 _ORDERLY_EXIT_S = 2.0
-_CRASH_HEAD = CRASH_HEAD.encode()
-_KILLED_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 
 
 class Crew:
@@ -64,9 +64,10 @@ class Crew:
         self.sender = JobSender()
         self._log = CrewLog(listener)
         self._log_dir = LogDir(config.log_dir, listener.name_of, self._log.warn)
-        self._crash_watch = CrashWatch(loop, config, listener.worker_crashing)
+        self._deaths = deaths.Deaths(config)
+        self._crash_watch = CrashWatch(loop, config, self._deaths, listener.worker_crashing)
         self._limit_watch = LimitWatch(loop, self._over_limit)
-        self._endings = Endings(loop, self._crash_watch)
+        self._endings = Endings(loop, self._crash_watch, self._deaths)
         self._pins = CpuPins(config.cpus, pin=config.pin_workers)
         self._idle_memory_of: int | None = None
         """Who was asked, as the first, what it takes without a job. Workers are alike."""
@@ -167,7 +168,7 @@ class Crew:
 
     def note_long_job(self) -> None:
         """A job turns out to be long: if it is killed for memory, that will have been news."""
-        self._crash_watch.note_long_job()
+        self._deaths.note_long_job()
 
     def dismiss(self) -> None:
         """Let workers, which were told to end, and then fork servers, exit; for a while."""
@@ -215,7 +216,7 @@ class Crew:
     def _new_link(self, number: int) -> WorkerLink:
         def log(data: bytes) -> None:
             self._log_dir.write(link.jobs[0], data)
-            if _CRASH_HEAD in data and link.has_started:
+            if tells_of_crash(data) and link.has_started:
                 self._crash_watch.suspect(link)
 
         link = WorkerLink(number, self._loop if self._config.capture else None, log)
@@ -229,6 +230,7 @@ class Crew:
         self._loop.forget(link.crash_socket.fileno())
         link.close()
         self._crash_watch.forget(link)
+        self._deaths.forget(link)
         self.sender.forget(link)
         self._limit_watch.forget(link.number)
         self._endings.forget(link)
@@ -262,7 +264,7 @@ class Crew:
     def _handle_worker(self, link: WorkerLink, message: Message) -> None:
         kind = message.kind
         if kind is Kind.RESULT:
-            if link.verdict is not None:
+            if self._deaths.evidence(link).verdict is not None:
                 # It came too late: the job was over its limit, and has no other end than that.
                 close_all(message.fds)
                 return
@@ -294,10 +296,11 @@ class Crew:
             refuse(message, "from a worker")
 
     def _over_limit(self, link: WorkerLink, job: int, verdict: Verdict) -> None:
-        if link.crash is None:
-            link.verdict = verdict
+        known = self._deaths.evidence(link)
+        if known.crash is None:
+            known.verdict = verdict
             if not self._listener.over_limit(link.number, job):
-                link.verdict = None
+                known.verdict = None
 
     def _hear_last_words(self, link: WorkerLink) -> None:
         self._loop.forget(link.channel.fileno())
@@ -310,8 +313,12 @@ class Crew:
         if server.is_leaving:
             return  # the next one may do better
         body = read_json(message.body)
-        module, text = str(body.get("module")), str(body.get("text"))
-        self._listener.preload_failed(Failure(Cause.PRELOAD, module=module, text=text))
+        why = deaths.preload_raised(str(body.get("module")), str(body.get("text")))
+        self._listener.preload_failed(why)
+
+    def _preload_died(self, why: Failure | None) -> None:
+        if why is not None:
+            self._listener.preload_failed(why)
 
     def _worker_exited(self, message: Message) -> None:
         link = self._workers.get(message.id)
@@ -320,12 +327,11 @@ class Crew:
         if link is None or not isinstance(exitcode, int | None):
             refuse(message, "of no worker")
         self._hear_last_words(link)
-        why = self._crash_watch.why_dead(link, exitcode, body)
-        is_preload = bool(link.importing) and not self.fork_servers.of(link.number).is_leaving
-        if is_preload and why.exitcode not in _KILLED_FROM_OUTSIDE:
-            preload = why._replace(cause=Cause.PRELOAD, module=link.importing)
-            self._listener.preload_failed(preload)
         last_started = link.status.job
+        attempts = self._listener.attempts_of(last_started)
+        why = self._deaths.of_worker(link, exitcode, body, attempts)
+        if link.importing and not self.fork_servers.of(link.number).is_leaving:
+            self._preload_died(deaths.of_preload(why, link.importing))
         if link.jobs[:1] == [last_started]:
             self._end_output(link)
         self._forget(link)
@@ -392,9 +398,9 @@ class Crew:
             self._hear_last_words(link)
             if link.jobs[:1] == [link.status.job]:
                 self._end_output(link)
-        why = Failure(Cause.FORK_SERVER, exitcode, server.importing, text)
-        if not (server.is_ready or server.is_leaving) and exitcode not in _KILLED_FROM_OUTSIDE:
-            self._listener.preload_failed(why._replace(cause=Cause.PRELOAD))
+        why = deaths.of_fork_server(exitcode, server.importing, text)
+        if not (server.is_ready or server.is_leaving):
+            self._preload_died(deaths.of_preload(why, server.importing))
         # Not before: what was heard may have had more workers requested of it.
         links = [self._workers[number] for number in sorted(server.workers)]
         last_started = {link.number: link.status.job for link in links}
@@ -404,6 +410,6 @@ class Crew:
         self._listener.crew_lost(
             last_started,
             why,
-            why._replace(cause=Cause.START),
+            deaths.without_worker(why),
             was_leaving=server.is_leaving,
         )

@@ -33,6 +33,10 @@ class Listener(Protocol):
     def idle_memory(self, size: int) -> None:
         """So many bytes does a worker take that has no job; told once."""
 
+    def attempts_of(self, job: int) -> int:
+        """How often a job was begun; 1 if it has ended."""
+        ...
+
     def worker_lost(self, worker: int, last_started: int, why: Failure) -> None:
         """It is dead; all that it had sent has been heard. 0: it has started no job."""
 

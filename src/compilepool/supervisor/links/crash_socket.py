@@ -1,13 +1,12 @@
-"""Where faulthandler in a worker writes to: it wakes the supervisor, and tells who has written."""
+"""The socket that faulthandler in a worker writes to, and so wakes the supervisor."""
 
 from __future__ import annotations
 
 import _socket as socket  # see `wire.channel`
-import re
 import signal
 import struct
 
-from compilepool.wire.failure import CRASH_HEAD
+from compilepool.wire.python_stack import crash_begins, crash_text, fatal_signal, tells_of_crash
 
 _READ_SIZE = 64 * 1024
 _LIMIT = 4 * 1024 * 1024
@@ -15,25 +14,13 @@ _LIMIT = 4 * 1024 * 1024
 last of them."""
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred, unix(7)
-_HEAD = CRASH_HEAD.encode()
-
-_SIGNALS = {
-    b"Segmentation fault": signal.SIGSEGV,
-    b"Bus error": signal.SIGBUS,
-    b"Aborted": signal.SIGABRT,
-    b"Floating": signal.SIGFPE,  # "point exception", or "-point exception"
-    b"Illegal instruction": signal.SIGILL,
-}
-"""By what faulthandler calls them, `Modules/faulthandler.c` of CPython."""
-
-_CRASH = re.compile(_HEAD + b": (" + b"|".join(_SIGNALS) + b")")
 
 
 class CrashSocket:
     """The crash socket of one worker.
 
-    Processes that jobs have forked may hold it as well: the kernel tells by whom each piece was
-    written (SO_PASSCRED, unix(7)).
+    Processes that jobs have forked may hold it as well. The kernel says who wrote each piece
+    (SO_PASSCRED, unix(7)).
     """
 
     def __init__(self) -> None:
@@ -57,7 +44,7 @@ class CrashSocket:
         self._theirs.close()
 
     def read(self) -> bool:
-        """Take in what was written; False if nobody is left who could write."""
+        """Take in what was written. Returns False if nobody is left who could write."""
         space = socket.CMSG_SPACE(_CREDENTIALS.size)
         while True:
             try:
@@ -76,36 +63,30 @@ class CrashSocket:
 
     @property
     def signal(self) -> signal.Signals | None:
-        """The fatal signal that the worker got; None if none."""
-        found = _CRASH.search(self._texts.get(self._pid, b""))
-        return _SIGNALS[found[1]] if found else None
+        """The fatal signal that the worker got; None if it got none."""
+        return fatal_signal(self._of_worker)
 
     def crash(self) -> str:
-        """What faulthandler has written of the worker's crash, the thread that crashed first.
-
-        faulthandler begins with the youngest.
-        """
-        text = bytes(self._texts.get(self._pid, b""))
-        _, found, crash = text.partition(_HEAD)
-        head, *threads = (found + crash).decode(errors="replace").split("\n\n")
-        threads.sort(key=lambda thread: not thread.startswith("Current thread"))
-        return "\n\n".join([head, *threads])
+        """What faulthandler has written of the worker's crash, the thread that crashed first."""
+        return crash_text(bytes(self._of_worker))
 
     def dump(self) -> str:
         """What faulthandler has written without a crash, since `forget_dump`."""
-        return self._texts.get(self._pid, b"").partition(_HEAD)[0].decode(errors="replace")
+        text = self._of_worker
+        return text[: crash_begins(text)].decode(errors="replace")
 
     def forget_dump(self) -> None:
-        """Forget what was written until now, but for a crash."""
-        text = self._texts.get(self._pid)
-        if text is not None and (crash := _crash_at(text)):
-            del text[:crash]
+        """Forget what was written until now, except for a crash."""
+        text = self._of_worker
+        del text[: crash_begins(text)]
 
     def crashed_others(self) -> list[int]:
-        """The pids of other processes that have written of a crash of theirs, each told once."""
+        """The pids of other processes that have written of their own crash; each is told once."""
         if self._pid == 0:
             return []
-        others = [pid for pid, text in self._texts.items() if pid != self._pid and _HEAD in text]
+        others = [
+            pid for pid, text in self._texts.items() if pid != self._pid and tells_of_crash(text)
+        ]
         for pid in others:
             del self._texts[pid]
         return others
@@ -114,14 +95,6 @@ class CrashSocket:
         self._ours.close()
         self._theirs.close()
 
-
-def _crash_at(text: bytearray) -> int:
-    """Where a crash begins, of which only the first letters may be there yet; else the end."""
-    found = text.find(_HEAD)
-    if found >= 0:
-        return found
-    return next(
-        at
-        for at in range(max(0, len(text) - len(_HEAD)), len(text) + 1)
-        if _HEAD.startswith(text[at:])
-    )
+    @property
+    def _of_worker(self) -> bytearray:
+        return self._texts.get(self._pid, bytearray())

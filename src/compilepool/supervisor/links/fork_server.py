@@ -11,9 +11,9 @@ from compilepool.linux import pidfds
 from compilepool.supervisor.crew.fork_server_start import ForkServerProcess
 from compilepool.supervisor.links.loop import Loop
 from compilepool.wire.channel import Channel, Outbox
-from compilepool.wire.failure import last_crash
 from compilepool.wire.messages import Kind, Message
 from compilepool.wire.pool_config import PoolConfig
+from compilepool.wire.python_stack import last_crash
 
 _LIMIT = 32 * 1024
 

@@ -1,31 +1,27 @@
-"""Hears of crashes, has workers looked into, and says why they died."""
+"""Hears of crashes, and has workers looked into: those that crash, and those that run."""
 
 from __future__ import annotations
 
 import functools
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from compilepool.light_typing import Any
 from compilepool.linux import pidfds, proc
 from compilepool.linux.signals import DUMP_SIGNAL
 from compilepool.supervisor.links.loop import Loop
-from compilepool.supervisor.links.worker import Crash, WorkerLink
-from compilepool.supervisor.watch.free_memory import OomWatch
+from compilepool.supervisor.links.worker import WorkerLink
+from compilepool.supervisor.watch.deaths import Deaths
+from compilepool.supervisor.watch.evidence import Crash
 from compilepool.supervisor.watch.inspections import Inspections, missing
-from compilepool.wire.failure import Failure, last_crash
 from compilepool.wire.job_snapshot import JobSnapshot
 from compilepool.wire.native_report import NativeReport
 from compilepool.wire.pool_config import PoolConfig
+from compilepool.wire.python_stack import last_crash
 
 _PYTHON_STACK_S = 0.5
 _QUIET_S = 0.02
 _DYING_S = 0.2  # from the end of a process's descriptors until it is seen to be dead
-_CRASHED = tuple(
-    -number
-    for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
-)
 
 
 class CrashWatch:
@@ -33,16 +29,19 @@ class CrashWatch:
 
     Args:
         loop: the event loop.
-        config: the pool's.
+        config: the pool's configuration.
+        deaths: is told what is found out.
         on_crash: called with the number of a worker that has crashed, before it is looked into.
     """
 
-    def __init__(self, loop: Loop, config: PoolConfig, on_crash: Callable[[int], None]) -> None:
+    def __init__(
+        self, loop: Loop, config: PoolConfig, deaths: Deaths, on_crash: Callable[[int], None]
+    ) -> None:
         self._loop = loop
         self._config = config
+        self._deaths = deaths
         self._on_crash = on_crash
         self._inspections = Inspections(loop, config.libdw)
-        self._oom_watch = OomWatch()
 
     def inspector_pids(self) -> list[int]:
         """Of those that look into workers just now."""
@@ -58,14 +57,14 @@ class CrashWatch:
             # C code has forked it, and nobody looks into it: it would park for seconds.
             if link.has_started:
                 pidfds.kill_below(pid, link.pid, link.pidfd)
-        has_crashed = link.crash_socket.signal is not None
-        if has_crashed and link.crash is None and self._config.native_tracebacks:
-            self._look_at_crash(link)
+        if link.crash_socket.signal is not None and self._config.native_tracebacks:
+            known = self._deaths.evidence(link)
+            if known.crash is None:
+                known.crash = Crash(link.crash_socket.signal, seen_at=time.monotonic())
+                self._look_at_crash(link, known.crash)
 
-    def _look_at_crash(self, link: WorkerLink) -> None:
+    def _look_at_crash(self, link: WorkerLink, crash: Crash) -> None:
         """It has parked, or is about to: find out all, then kill it."""
-        crash = Crash(link.crash_socket.signal, seen_at=time.monotonic())
-        link.crash = crash
         self._on_crash(link.number)
 
         def done(native: str) -> None:
@@ -82,16 +81,17 @@ class CrashWatch:
 
         Or its own: before Python itself aborts (Py_FatalError), it disables faulthandler.
         """
-        if link.crash is not None or link.is_suspected or not self._config.native_tracebacks:
+        known = self._deaths.evidence(link)
+        if known.crash is not None or known.is_suspected or not self._config.native_tracebacks:
             return
-        link.is_suspected = True
+        known.is_suspected = True
 
         def done(native: str) -> None:
-            link.is_suspected = False
+            known.is_suspected = False
             has_parked = NativeReport.of_lines(native.encode()).crash is not None
-            if has_parked and link.crash is None and not link.is_closed:
+            if has_parked and known.crash is None and not link.is_closed:
                 text = last_crash(link.output_tail())
-                link.crash = Crash(signal.SIGABRT, text, time.monotonic(), native)
+                known.crash = Crash(signal.SIGABRT, text, time.monotonic(), native)
                 self._on_crash(link.number)
                 link.kill()
 
@@ -106,6 +106,26 @@ class CrashWatch:
     def forget(self, link: WorkerLink) -> None:
         """The worker is dead, and closed."""
         self._inspections.cancel(link)
+
+    def snapshot(self, link: WorkerLink, native: str) -> JobSnapshot:
+        """What is known of the job that a worker runs.
+
+        Args:
+            link: the worker.
+            native: what was found out of its native stacks, JSON lines of a `NativeReport`.
+        """
+        if link.is_closed:
+            return JobSnapshot("ended")
+        crash, status, now = self._deaths.evidence(link).crash, link.status, time.monotonic()
+        return JobSnapshot(
+            "running",
+            crash.text if crash else link.crash_socket.dump(),
+            native,
+            status.phase,
+            now - status.phase_since,
+            now - status.since,
+            link.output_tail(),
+        )
 
     def ask_for_python_stack(self, link: WorkerLink) -> None:
         """Have the worker write it: `python_stack` tells what has come of it."""
@@ -135,8 +155,9 @@ class CrashWatch:
         """Find out what a worker, which runs a job, does just now; `on_done` is called once."""
 
         self.read(link)
-        if link.crash is not None:
-            on_done(link.snapshot(missing("stacks: it has crashed; the error of its job has them")))
+        if self._deaths.evidence(link).crash is not None:
+            native = missing("stacks: it has crashed; the error of its job has them")
+            on_done(self.snapshot(link, native))
             return
         link.crash_socket.forget_dump()
 
@@ -158,34 +179,15 @@ class CrashWatch:
             self.read(link)
         text = link.crash_socket.dump()
         is_complete = text != "" and text == text_before
-        if link.is_closed or link.crash is not None or is_complete or "Python stack:" in native:
-            on_done(link.snapshot(native))
+        is_over = link.is_closed or self._deaths.evidence(link).crash is not None
+        if is_over or is_complete or "Python stack:" in native:
+            on_done(self.snapshot(link, native))
             return
         now = time.monotonic()
         if now > deadline:
             if not text:
                 native += missing(f"Python stack: it did not come within {_PYTHON_STACK_S:g} s")
-            on_done(link.snapshot(native))
+            on_done(self.snapshot(link, native))
             return
         again = functools.partial(self._finish_snapshot, link, native, text, deadline, on_done)
         self._loop.call_at(now + _QUIET_S, again)
-
-    def note_long_job(self) -> None:
-        """A job turns out to be long: if it is killed for memory, that will have been news."""
-        self._oom_watch.look()
-
-    def why_dead(self, link: WorkerLink, exitcode: int | None, told: Mapping[str, Any]) -> Failure:
-        """Why a worker is dead; the arguments are those of `WorkerLink.why_dead`."""
-        link.crash_socket.read()
-        why = link.why_dead(exitcode, told)
-        if why.exitcode == -signal.SIGKILL:
-            why = why._replace(is_out_of_memory=self._oom_watch.has_struck())
-        return self._with_what_is_missing(why)
-
-    def _with_what_is_missing(self, why: Failure) -> Failure:
-        if not self._config.native_tracebacks or why.native or why.exitcode not in _CRASHED:
-            return why
-        reason = "the process was dead before anybody looked at it"
-        if not why.text:
-            reason = "the job has replaced the handler of that signal, or its stack was full"
-        return why._replace(native=missing(f"native stacks: {reason}"))

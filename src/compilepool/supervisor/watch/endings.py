@@ -17,8 +17,10 @@ from compilepool.linux import pidfds
 from compilepool.linux.pidfds import signal_descendants
 from compilepool.linux.signals import DUMP_SIGNAL
 from compilepool.supervisor.links.loop import Loop
-from compilepool.supervisor.links.worker import Verdict, WorkerLink
+from compilepool.supervisor.links.worker import WorkerLink
 from compilepool.supervisor.watch.crashes import CrashWatch
+from compilepool.supervisor.watch.deaths import Deaths
+from compilepool.supervisor.watch.evidence import Verdict
 from compilepool.supervisor.watch.inspections import missing
 from compilepool.wire.failure import Cause
 
@@ -65,23 +67,26 @@ class Endings:
     Args:
         loop: the event loop.
         crash_watch: looks into workers.
+        deaths: knows why they are being ended.
     """
 
-    def __init__(self, loop: Loop, crash_watch: CrashWatch) -> None:
+    def __init__(self, loop: Loop, crash_watch: CrashWatch, deaths: Deaths) -> None:
         self._loop = loop
         self._crash_watch = crash_watch
+        self._deaths = deaths
         self._told_to_end: dict[int, set[int]] = {}
         """For each stopped worker, the pidfds of the processes below it that live."""
 
     def end(self, link: WorkerLink) -> None:
         """Kill the worker before long; its end is heard of as any."""
-        if not link.has_started or link.crash is not None:
+        known = self._deaths.evidence(link)
+        if not link.has_started or known.crash is not None:
             link.kill()
-        elif link.verdict is None:
+        elif known.verdict is None:
             pidfds.send_signal(link.pidfd, signal.SIGSTOP)
             self._end_children(link)
         else:
-            self._look_into(link, link.verdict)
+            self._look_into(link, known.verdict)
 
     def forget(self, link: WorkerLink) -> None:
         """The worker is dead."""
@@ -122,7 +127,7 @@ class Endings:
         if link.is_closed or look.native is None or not look.is_stopped:
             return
         native = look.native if look.text else look.native + missing(_NO_PYTHON_STACK)
-        look.verdict.snapshot = link.snapshot(native)
+        look.verdict.snapshot = self._crash_watch.snapshot(link, native)
         self._end_children(link)
 
     def _end_children(self, link: WorkerLink) -> None:

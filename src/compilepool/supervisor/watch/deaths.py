@@ -1,0 +1,183 @@
+"""Says why a process died, or could not be started. Nothing else makes a `Failure`."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+
+from compilepool.light_typing import Any
+from compilepool.supervisor.links.worker import WorkerLink
+from compilepool.supervisor.watch.evidence import Crash, Evidence, Verdict
+from compilepool.supervisor.watch.free_memory import OomWatch
+from compilepool.supervisor.watch.inspections import missing
+from compilepool.wire.failure import KILLED_FROM_OUTSIDE, Cause, Failure
+from compilepool.wire.job_snapshot import JobSnapshot
+from compilepool.wire.pool_config import PoolConfig
+from compilepool.wire.usage import NO_USAGE, Usage, phases_text
+
+_CRASHED = tuple(
+    -number
+    for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
+)
+
+
+class Deaths:
+    """The deaths of one pool's workers.
+
+    Args:
+        config: the pool's configuration.
+    """
+
+    def __init__(self, config: PoolConfig) -> None:
+        self._config = config
+        self._evidence: defaultdict[WorkerLink, Evidence] = defaultdict(Evidence)
+        self._oom_watch = OomWatch()
+
+    def evidence(self, link: WorkerLink) -> Evidence:
+        """What is known about the end of a worker, which is not closed."""
+        return self._evidence[link]
+
+    def forget(self, link: WorkerLink) -> None:
+        """The worker is dead, and closed."""
+        self._evidence.pop(link, None)
+
+    def note_long_job(self) -> None:
+        """A job turns out to be long: if it is killed for memory, that will have been news."""
+        self._oom_watch.look()
+
+    def of_worker(
+        self, link: WorkerLink, exitcode: int | None, told: Mapping[str, Any], attempts: int
+    ) -> Failure:
+        """Why a worker is dead.
+
+        Args:
+            link: the worker; all that it has sent was heard, and it is not closed.
+            exitcode: of its process.
+            told: what else its WORKER_EXITED message says: "error", "cpu_s", "peak_bytes".
+            attempts: how often the job was begun that it has begun last.
+        """
+        link.crash_socket.read()
+        evidence = self.evidence(link)
+        usage = _usage(link, told, attempts)
+        if evidence.verdict is not None:
+            return _over_limit(evidence.verdict, usage)
+        crash = evidence.crash or Crash(link.crash_socket.signal)
+        if crash.signal is not None:
+            exitcode = -crash.signal  # an inspector had a look, and then it was killed
+        text = (
+            link.trouble or str(told.get("error") or "") or crash.text or link.crash_socket.crash()
+        )
+        status = link.status
+        since = (crash.seen_at or time.monotonic()) - status.phase_since
+        was_killed = exitcode == -signal.SIGKILL
+        return Failure(
+            Cause.CRASH if link.is_ready else Cause.START,
+            exitcode,
+            text=text,
+            native=crash.native or self._why_no_stacks(exitcode, text),
+            phase=status.phase,
+            phase_s=since if status.job else 0.0,
+            peak_bytes=_integer(told.get("peak_bytes")),
+            is_out_of_memory=self._oom_watch.has_struck() if was_killed else None,
+            usage=usage,
+        )
+
+    def _why_no_stacks(self, exitcode: int | None, text: str) -> str:
+        """The report of a worker into which nobody has looked, although it has crashed."""
+        if not self._config.native_tracebacks or exitcode not in _CRASHED:
+            return ""
+        reason = "the process was dead before anybody looked at it"
+        if not text:
+            reason = "the job has replaced the handler of that signal, or its stack was full"
+        return missing(f"native stacks: {reason}")
+
+
+def not_started(error: OSError) -> Failure:
+    """Why there is no process: the kernel did not start it."""
+    return Failure(Cause.START, text=str(error))
+
+
+def of_fork_server(exitcode: int | None, importing: str, text: str) -> Failure:
+    """Why the jobs of a fork server's workers are lost.
+
+    Args:
+        exitcode: of the fork server; None if nobody knows.
+        importing: the module that it was preloading; empty if none.
+        text: what faulthandler has written about its crash.
+    """
+    return Failure(Cause.FORK_SERVER, exitcode, importing, text)
+
+
+def preload_raised(module: str, text: str) -> Failure:
+    """Why no worker can be started: a module could not be imported.
+
+    Args:
+        module: its name.
+        text: the traceback.
+    """
+    return Failure(Cause.PRELOAD, module=module, text=text)
+
+
+def of_preload(why: Failure, module: str) -> Failure | None:
+    """Why no worker can be started, if a process died while it was preloading.
+
+    Args:
+        why: the process is dead.
+        module: that it was preloading; empty if it had not got so far.
+
+    Returns:
+        None if somebody else has killed it: the next one may do better.
+    """
+    if why.exitcode in KILLED_FROM_OUTSIDE:
+        return None
+    return why._replace(cause=Cause.PRELOAD, module=module)
+
+
+def without_worker(why: Failure) -> Failure:
+    """Why somebody who waits for a worker gets none, if the last one died of `why`."""
+    is_of_job = why.cause in (Cause.CRASH, Cause.FORK_SERVER)  # of the one that it ran
+    return why._replace(cause=Cause.START) if is_of_job else why
+
+
+def _over_limit(verdict: Verdict, usage: Usage) -> Failure:
+    snapshot = verdict.snapshot or JobSnapshot("running")
+    return Failure(
+        verdict.cause,
+        text=snapshot.text,
+        native=snapshot.native,
+        phase=snapshot.phase,
+        phase_s=snapshot.phase_s,
+        peak_bytes=max(verdict.used_bytes, usage.peak_bytes),
+        limit=verdict.limit,
+        processes=verdict.processes,
+        usage=usage,
+    )
+
+
+def _usage(link: WorkerLink, told: Mapping[str, Any], attempts: int) -> Usage:
+    """What the job has used that the worker has begun last: the worker cannot tell any more."""
+    status = link.status
+    if not status.job:
+        return NO_USAGE
+    cpu_s = told.get("cpu_s")
+    spent_s = cpu_s - status.before.cpu_s if isinstance(cpu_s, int | float) else 0.0
+    peak = link.memory_seen(status.job)
+    # What a child of an earlier job had would tell nothing of this one.
+    if (of_children := _integer(told.get("peak_bytes"))) > status.before.children_peak:
+        peak = max(peak, of_children - status.before.resident)
+    phases = phases_text([(status.phase, status.phase_since)]) if status.phase else ""
+    return Usage(
+        status.since,
+        time.monotonic(),
+        max(0.0, spent_s),
+        peak,
+        link.pid,
+        attempts,
+        phases=phases,
+    )
+
+
+def _integer(value: object) -> int:
+    return value if isinstance(value, int) else 0
