@@ -2,62 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from compilepool.light_typing import Any
+from compilepool.supervisor.clients import Client
 from compilepool.supervisor.crew.crew import Crew
-from compilepool.supervisor.links.client import ClientLink
 from compilepool.supervisor.links.worker import WorkerLink
+from compilepool.supervisor.rules.actions import RunId, WorkerId
 from compilepool.supervisor.rules.scheduler import Scheduler
-from compilepool.supervisor.runs import Run
+from compilepool.supervisor.runs import RunTable, Waiter
 from compilepool.wire.job_snapshot import JobSnapshot
 from compilepool.wire.messages import Kind
 from compilepool.wire.pool_view import PoolView, WorkerView
 
 
-class Dumps:
-    """The jobs that are being looked into for a client.
+class JobDumps:
+    """The jobs that are being looked into because a client has asked what they do.
 
     Args:
-        has_ended: tells whether a job has ended.
+        runs: the unfinished runs.
     """
 
-    def __init__(self, has_ended: Callable[[int], bool]) -> None:
-        self._has_ended = has_ended
-        self._running: set[int] = set()
+    def __init__(self, runs: RunTable) -> None:
+        self._runs = runs
+        self._looked_into: set[Waiter] = set()
 
-    def answer(self, client: ClientLink, id: int, crew: Crew | None, worker: int | None) -> None:
+    def answer(self, asker: Waiter, run: RunId | None, crew: Crew, worker: WorkerId | None) -> None:
         """Tell what a job does just now. A question asked again gets the answer to the first.
 
         Args:
-            client: who asks.
-            id: the client's number of the job.
-            crew: where it runs, if anywhere.
-            worker: who has it; None if nobody has.
+            asker: the job, and the client that asks.
+            run: the run that the job waits for; None if the job has ended.
+            crew: the processes.
+            worker: the worker that has the run; None if none has.
         """
-        number = client.jobs.get(id)
 
         def tell(snapshot: JobSnapshot) -> None:
-            client.send(snapshot.payload().message(Kind.DUMPED, id))
+            asker.client.send(snapshot.payload().message(Kind.DUMPED, asker.id))
+
+        if run is None:
+            tell(JobSnapshot("ended"))
+            return
 
         def looked_into(snapshot: JobSnapshot) -> None:
-            assert number is not None
-            self._running.discard(number)
-            tell(JobSnapshot("ended") if self._has_ended(number) else snapshot)
+            self._looked_into.discard(asker)
+            tell(snapshot if run in self._runs else JobSnapshot("ended"))
 
-        if number is None:
-            tell(JobSnapshot("ended"))
-        elif number in self._running:
+        if asker in self._looked_into:
             return
-        elif worker is None or crew is None or not crew.runs(worker, number):
+        if worker is None or not crew.has_begun(worker, run):
             tell(JobSnapshot("queued"))
         else:
-            self._running.add(number)
+            self._looked_into.add(asker)
             crew.look_into(worker, looked_into)
 
 
 class Tally:
-    """What has happened to the processes of one pool."""
+    """What has happened to the processes of one pool.
+
+    Attributes:
+        fork_servers_lost: the number of fork servers that have died.
+        workers_lost: the number of workers that have died and were not told to exit.
+    """
 
     def __init__(self) -> None:
         self.fork_servers_lost = 0
@@ -66,7 +70,7 @@ class Tally:
         self._asleep_since: float | None = None
 
     def note_sleep(self, now: float, *, is_asleep: bool) -> bool:
-        """Whether the pool sleeps now. Returns whether that is news."""
+        """Note whether the pool sleeps now. Returns whether that has changed."""
         if is_asleep == (self._asleep_since is not None):
             return False
         if self._asleep_since is not None:
@@ -74,17 +78,18 @@ class Tally:
         self._asleep_since = now if is_asleep else None
         return True
 
-    def peek(
-        self, scheduler: Scheduler[Any], crew: Crew, jobs: Mapping[int, Run], now: float
+    def view(
+        self, client: Client, scheduler: Scheduler[Any], crew: Crew, runs: RunTable, now: float
     ) -> PoolView:
-        """How things are."""
+        """How the pool is, as one client sees it: it is told of its own jobs only."""
         slept_s = self._slept_s
         if self._asleep_since is not None:
             slept_s += now - self._asleep_since
         server = crew.fork_servers.current
         return PoolView(
             tuple(
-                _worker_peek(scheduler.state_of(link.number), link, jobs) for link in crew.workers
+                _worker_view(client, scheduler.activity_of(link.number), link, runs)
+                for link in crew.workers
             ),
             scheduler.queued,
             scheduler.max_queued,
@@ -98,14 +103,15 @@ class Tally:
         )
 
 
-def _worker_peek(state: str, link: WorkerLink, jobs: Mapping[int, Run]) -> WorkerView:
+def _worker_view(client: Client, activity: str, link: WorkerLink, runs: RunTable) -> WorkerView:
     status = link.status
-    if link.jobs[:1] != [status.job] or status.job not in jobs:
-        return WorkerView(link.pid, state)
+    run = runs.get(status.job)
+    if run is None or link.jobs[:1] != [status.job]:
+        return WorkerView(link.pid, activity)
     return WorkerView(
         link.pid,
-        state,
-        jobs[status.job].id,
+        activity,
+        run.id_for(client),
         status.since,
         status.phase,
         status.phase_since,

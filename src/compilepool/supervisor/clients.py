@@ -25,10 +25,10 @@ class Client:
         keeps_fork_server: whether the fork server is to stay meanwhile.
     """
 
-    def __init__(self, link: ClientLink, log_level: int) -> None:
+    def __init__(self, link: ClientLink) -> None:
         self.link = link
         self.runs: dict[int, RunId] = {}
-        self.log_level = log_level
+        self.log_level: int = Level.WARNING
         self.warm_up = 0
         self.readiness = Readiness.NONE
         self.shutdown: Shutdown | None = None

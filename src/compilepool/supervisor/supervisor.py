@@ -1,12 +1,14 @@
-"""The supervisor: serves one client, for as long as it wants, or lives."""
+"""The supervisor: serves clients for as long as they want, or live."""
 
 from __future__ import annotations
 
+import functools
 import signal
 import sys
 
 from compilepool.linux import pidfds, process
 from compilepool.linux.spawn import FIRST_FD
+from compilepool.supervisor.clients import Client, Clients
 from compilepool.supervisor.crew.fork_server_start import ForkServerStarter
 from compilepool.supervisor.links.client import ClientLink
 from compilepool.supervisor.links.loop import Loop
@@ -20,103 +22,131 @@ from compilepool.wire.usage import NO_USAGE, lost_result
 
 
 class Supervisor:
-    """Has one client, and its pool as soon as the client has told what that is to be."""
+    """Has one pool, as soon as a client has told what that is to be, and ends with the last client.
 
-    def __init__(self, channel: Channel, client_pidfd: int, starter: ForkServerStarter) -> None:
+    Args:
+        starter: starts the fork servers.
+    """
+
+    def __init__(self, starter: ForkServerStarter) -> None:
         self._starter = starter
         _, fd_limit = process.raise_fd_limit()
         self._spill_above_fd = fd_limit // 2
         self._loop = Loop()
-        self._client = ClientLink(
-            self._loop, channel, client_pidfd, self._read_client, self._client_gone
-        )
+        self._clients = Clients()
         self._pool: Pool | None = None
-        self._shutdown: Shutdown | None = None
+
+    def add_client(self, channel: Channel, pidfd: int) -> None:
+        """Serve another client. Takes over the channel and the client's pidfd."""
+        link = ClientLink(self._loop, channel, pidfd)
+        client = Client(link)
+        link.watch(functools.partial(self._read, client), functools.partial(self._is_gone, client))
+        self._clients.add(client)
 
     def run(self) -> None:
-        """Serve the client until it wants no more or is gone; then end all that was started."""
-        while self._shutdown is not Shutdown.NOW:
+        """Serve until no client is left; then end all that was started."""
+        is_orderly = False
+        while self._clients:
             pool = self._pool
             if pool is None:
                 self._loop.run_once(None)
             else:
                 self._loop.run_once(pool.patience_s(), spin_s=pool.spin_s)
-            self._client.flush()  # first: somebody waits for these, and nobody for what follows
+            self._flush()  # first: clients wait for these, and nobody for what follows
             if self._pool is not None:
                 self._pool.go_on()
-            self._client.flush()
-            if self._shutdown is Shutdown.DRAIN and self._is_drained():
-                self._say_farewell()
-                break
-        if self._pool is not None:
-            self._pool.end()
-        else:
+            self._flush()
+            for client in [each for each in self._clients if each.shutdown is not None]:
+                is_orderly = self._let_go(client)
+        if self._pool is None:
             pidfds.sweep()  # the fork server that was started ahead
-
-    def _is_drained(self) -> bool:
-        return self._pool is None or not self._pool.scheduler.unfinished
-
-    def _say_farewell(self) -> None:
-        if self._pool is not None:
-            self._pool.tell_peek(0)  # the last word for the statistics
-        self._client.flush_finally()
-        if self._pool is not None:
+            return
+        if is_orderly:
             self._pool.dismiss()
+        self._pool.end()
 
-    def _client_gone(self) -> None:
-        self._shutdown = Shutdown.NOW
+    def _let_go(self, client: Client) -> bool:
+        """Let a client go that wants to, when it may. Returns whether it went in good order."""
+        is_orderly = client.shutdown is Shutdown.DRAIN
+        if is_orderly:
+            if not self._is_drained(client):
+                return False
+            if self._pool is not None:
+                self._pool.tell_view(client, 0)  # the last word for the statistics
+            client.link.flush_finally()
+        self._clients.remove(client)
+        client.link.forget()
+        if self._clients:
+            if self._pool is not None:
+                self._pool.leave(client)
+            client.link.close()  # the last client's stays open: its end is that of this process
+        return is_orderly
 
-    def _read_client(self) -> None:
+    def _is_drained(self, client: Client) -> bool:
+        if self._pool is None:
+            return True
+        # The last client waits for runs that nobody wants as well: they are being ended.
+        return not client.runs and (len(self._clients) > 1 or self._pool.has_ended_all)
+
+    def _flush(self) -> None:
+        for client in self._clients:
+            client.link.flush()
+
+    def _is_gone(self, client: Client) -> None:
+        client.shutdown = Shutdown.NOW
+
+    def _read(self, client: Client) -> None:
         try:
-            messages = self._client.channel.receive(wait=False)
+            messages = client.link.channel.receive(wait=False)
             if messages is None:
-                self._client_gone()
+                self._is_gone(client)
             else:
-                handle_each(messages, self._handle)
+                handle_each(messages, functools.partial(self._handle, client))
         except ProtocolError as error:
             print(f"compilepool supervisor: dropped its client: {error}", file=sys.stderr)
-            self._client_gone()
+            self._is_gone(client)
 
-    def _handle(self, message: Message) -> None:
+    def _handle(self, client: Client, message: Message) -> None:
         kind = message.kind
         pool = self._pool
         if kind is Kind.SUBMIT and pool is not None:
-            self._submit(pool, message)
+            self._submit(client, pool, message)
         elif kind is Kind.CONFIGURE and pool is None:
-            self._configure(message)
+            self._configure(client, message)
         elif pool is None:
             refuse(message, "before CONFIGURE")
         elif message.fds:
             refuse(message, "with descriptors")
         elif kind is Kind.CANCEL:
-            pool.cancel(message.id)
+            pool.cancel(client, message.id)
         elif kind is Kind.CANCEL_QUEUED:
-            pool.cancel_queued()
+            pool.cancel_queued(client)
         elif kind is Kind.DUMP:
-            pool.dump(message.id)
+            pool.dump(client, message.id)
         elif kind is Kind.WARM_UP:
-            pool.warm_up(message.id)
+            pool.warm_up(client, message.id)
         elif kind is Kind.QUIESCE:
-            pool.quiesce(keeps_fork_server=bool(message.flag))
+            pool.quiesce(client, keeps_fork_server=bool(message.flag))
         elif kind is Kind.RELOAD:
             pool.reload()
         elif kind is Kind.PEEK:
-            pool.tell_peek(message.id)
+            pool.tell_view(client, message.id)
         elif kind is Kind.SHUTDOWN:
-            self._shutdown = Shutdown.NOW if message.flag else Shutdown.DRAIN
+            client.shutdown = Shutdown.NOW if message.flag else Shutdown.DRAIN
         else:
             refuse(message, "from a client")
 
-    def _configure(self, message: Message) -> None:
+    def _configure(self, client: Client, message: Message) -> None:
         own = 1 if message.form is Form.MEMFD else 0
         startup_fds = message.fds[own:]
         config = PoolConfig.of_payload(of_message(message._replace(fds=message.fds[:own])))
-        self._pool = Pool(self._loop, self._client, config, startup_fds, self._starter)
+        client.log_level = config.log_level
+        self._pool = Pool(self._loop, self._clients, config, startup_fds, self._starter)
 
-    def _submit(self, pool: Pool, message: Message) -> None:
+    def _submit(self, client: Client, pool: Pool, message: Message) -> None:
         id = message.id
         if lacks_descriptor(message):
-            self._client.send(lost_result(id, NO_USAGE))
+            client.send(lost_result(id, NO_USAGE))
             return
         try:
             name, terms, payload_at = read_submit(message)
@@ -124,13 +154,13 @@ class Supervisor:
             close_all(message.fds)
             raise
         payload = of_message(message, payload_at)
-        if id in self._client.jobs:
+        if id in client.runs:
             payload.close()  # sent twice, when a signal interrupted the client
             return
         # The kernel hands out the lowest free number: a high one means that many are in use.
         if payload.fd > self._spill_above_fd:
             payload = payload.spill()
-        pool.submit(id, name, terms, payload)
+        pool.submit(client, id, name, terms, payload)
 
 
 def run(client_pidfd: int, starter: ForkServerStarter) -> None:
@@ -138,4 +168,6 @@ def run(client_pidfd: int, starter: ForkServerStarter) -> None:
     process.set_process_title("compilepool supervisor", "cp-supervisor")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process.become_subreaper()
-    Supervisor(Channel.adopt(FIRST_FD), client_pidfd, starter).run()
+    supervisor = Supervisor(starter)
+    supervisor.add_client(Channel.adopt(FIRST_FD), client_pidfd)
+    supervisor.run()

@@ -1,4 +1,7 @@
-"""The processes below the supervisor: the fork server and the workers."""
+"""The processes below the supervisor: the fork servers and the workers.
+
+The pool tells the crew what to do; the crew tells the pool what has happened, as events.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from compilepool.linux import pidfds
+from compilepool.supervisor.crew import events
 from compilepool.supervisor.crew.cpu_pins import CpuPins
 from compilepool.supervisor.crew.fork_server_start import ForkServerStarter
 from compilepool.supervisor.crew.fork_servers import ForkServers
 from compilepool.supervisor.crew.job_sender import JobSender
-from compilepool.supervisor.crew.listener import Listener
 from compilepool.supervisor.crew.logs import CrewLog, LogDir
 from compilepool.supervisor.links.fork_server import ForkServerLink
 from compilepool.supervisor.links.loop import Loop, ScheduledCall
 from compilepool.supervisor.links.worker import WorkerLink
+from compilepool.supervisor.rules.actions import RunId, WorkerId
+from compilepool.supervisor.runs import Run
 from compilepool.supervisor.watch import deaths
 from compilepool.supervisor.watch.crashes import CrashWatch
 from compilepool.supervisor.watch.endings import Endings
@@ -28,10 +33,9 @@ from compilepool.wire.channel import close_all, handle_each, refuse
 from compilepool.wire.failure import Failure
 from compilepool.wire.job_snapshot import JobSnapshot
 from compilepool.wire.messages import HAS_OUTPUT, Kind, Message, ProtocolError, read_json
-from compilepool.wire.payloads import Payload, of_message
+from compilepool.wire.payloads import of_message
 from compilepool.wire.pool_config import PoolConfig
 from compilepool.wire.python_stack import tells_of_crash
-from compilepool.wire.submission import JobTerms
 from compilepool.wire.worker_start import WorkerOrders
 
 _PACKETS_PER_WAKE = 32
@@ -42,30 +46,39 @@ _ORDERLY_EXIT_S = 2.0
 class Crew:
     """The fork servers and the workers of one pool.
 
-    The death of a worker is heard from its fork server, its parent, which has then killed what the
-    worker left; the death of a fork server from its pidfd.
+    The supervisor hears of a worker's death from the fork server, the worker's parent, which has
+    killed by then what the worker left. It hears of a fork server's death from the pidfd.
+
+    Args:
+        loop: the event loop.
+        tell: called with each event. It may raise `ProtocolError` for a RESULT.
+        config: the pool's configuration.
+        startup_fds: the descriptors that every worker starts with.
+        starter: starts the fork servers.
     """
 
     def __init__(
         self,
         loop: Loop,
-        listener: Listener,
+        tell: Callable[[events.CrewEvent], None],
         config: PoolConfig,
         startup_fds: tuple[int, ...],
         starter: ForkServerStarter,
     ) -> None:
         self._loop = loop
-        self._listener = listener
+        self._tell = tell
         self._config = config
         self._startup_fds = startup_fds
-        self._workers: dict[int, WorkerLink] = {}
+        self._workers: dict[WorkerId, WorkerLink] = {}
+        self._sent: dict[RunId, tuple[str, int]] = {}
+        """Of each run that a worker has: its name, and the number of this attempt at it."""
         self._exits: dict[int, ScheduledCall] = {}
         """Until when those that were told to may take to exit."""
         self.sender = JobSender()
-        self._log = CrewLog(listener)
-        self._log_dir = LogDir(config.log_dir, listener.name_of, self._log.warn)
+        self._log = CrewLog(tell)
+        self._log_dir = LogDir(config.log_dir, self._log.warn)
         self._deaths = deaths.Deaths(config)
-        self._crash_watch = CrashWatch(loop, config, self._deaths, listener.worker_crashing)
+        self._crash_watch = CrashWatch(loop, config, self._deaths, self._crashed)
         self._limit_watch = LimitWatch(loop, self._over_limit)
         self._endings = Endings(loop, self._crash_watch, self._deaths)
         self._pins = CpuPins(config.cpus, pin=config.pin_workers)
@@ -86,7 +99,7 @@ class Crew:
         """All workers."""
         return self._workers.values()
 
-    # What the scheduler wants
+    # What the rules want
 
     def start_fork_server(self) -> None:
         """Start the fork server. Raises OSError if that fails."""
@@ -97,13 +110,13 @@ class Crew:
         self.fork_servers.let_go()
 
     def replace_fork_server(self) -> None:
-        """Likewise, and start another one now, which forks workers if it may."""
+        """Let the fork server end when its workers have, and start another one now."""
         self.fork_servers.let_go()
         self.fork_servers.try_forking_again()
         with contextlib.suppress(OSError):  # the next worker will tell
             self.fork_servers.start()
 
-    def start_worker(self, number: int) -> None:
+    def start_worker(self, number: WorkerId) -> None:
         """Start a worker. Raises OSError if that fails, and then there is none."""
         server = self.fork_servers.current or self.fork_servers.start()
         link = self._new_link(number)
@@ -115,59 +128,75 @@ class Crew:
             self._forget(link)
             raise
 
-    def end_worker(self, number: int) -> None:
-        """Let the worker exit in order; it is killed if that takes long. `worker_lost` follows."""
+    def end_worker(self, number: WorkerId) -> None:
+        """Let the worker exit in order; it is killed if that takes long. `WorkerLost` follows."""
         link = self._workers.get(number)
         if link is not None:  # else it could not be started
             link.end_input()
             due = time.monotonic() + _WORKERS_EXIT_S
             self._exits[number] = self._loop.call_at(due, link.kill)
 
-    def send_job(self, worker: int, job: int, terms: JobTerms, payload: Payload) -> None:
-        """Put a job into the worker's socket."""
-        self.sender.send(self._workers[worker], job, terms, payload)
-
-    def take_back(self, worker: int) -> list[int]:
-        """Take the unread jobs from the worker's socket; returns their numbers."""
-        # One that could not be started, as the scheduler is about to learn, has no socket.
-        return self._workers[worker].take_back() if worker in self._workers else []
-
-    def kill_worker(self, worker: int) -> None:
-        """End the worker, and the job that it runs; `worker_lost` follows within a bound."""
-        self._endings.end(self._workers[worker])
-
-    def watch_job(self, worker: int, job: int, terms: JobTerms) -> None:
-        """The worker runs the job, which has a limit: `over_limit` follows if it goes over it."""
-        self._limit_watch.watch(self._workers[worker], job, terms)
-
-    def memory_of(self, jobs: Mapping[int, int]) -> dict[int, int]:
-        """At most so many bytes does each job take, of those that run.
+    def send_run(self, worker: WorkerId, id: RunId, run: Run, attempts: int) -> None:
+        """Put a run into the worker's socket.
 
         Args:
-            jobs: of each worker.
+            worker: the worker.
+            id: the run's id.
+            run: the run.
+            attempts: how often it was begun, this time included.
         """
-        known = jobs.keys() & self._workers.keys()  # not one that could not be started
-        links = [(self._workers[worker], jobs[worker]) for worker in known]
+        self._sent[id] = (run.name, attempts)
+        self.sender.send(self._workers[worker], id, run.terms, run.payload)
+
+    def take_back(self, worker: WorkerId) -> list[RunId]:
+        """Take the unread runs from the worker's socket; returns them in the order sent."""
+        # A worker that could not be started, as the rules are about to learn, has no socket.
+        taken = self._workers[worker].take_back() if worker in self._workers else []
+        for run in taken:
+            del self._sent[run]
+        return taken
+
+    def kill_worker(self, worker: WorkerId) -> None:
+        """End the worker, and the run that it has; `WorkerLost` follows within a bound."""
+        self._endings.end(self._workers[worker])
+
+    def sentence(self, worker: WorkerId, verdict: Verdict) -> None:
+        """The worker is about to be killed because its run has gone over a limit."""
+        self._deaths.evidence(self._workers[worker]).verdict = verdict
+
+    def watch_run(self, worker: WorkerId, id: RunId, run: Run) -> None:
+        """Watch a run that the worker has begun: `OverLimit` follows if it goes over a limit."""
+        if run.terms.is_watched:
+            self._limit_watch.watch(self._workers[worker], id, run.terms)
+
+    def memory_of(self, runs: Mapping[WorkerId, RunId]) -> dict[RunId, int]:
+        """The bytes that each run takes at most, of those that have begun.
+
+        Args:
+            runs: the first run of each worker.
+        """
+        known = runs.keys() & self._workers.keys()  # not a worker that could not be started
+        links = [(self._workers[worker], runs[worker]) for worker in known]
         return {
-            job: resident_growth(link.pid, link.status.before)
-            for link, job in links
-            if link.has_started and link.status.job == job
+            run: resident_growth(link.pid, link.status.before)
+            for link, run in links
+            if link.has_started and link.status.job == run
         }
 
-    def memory_seen(self, worker: int, job: int) -> int:
-        """The most that a job was seen to take, in bytes; 0 if nobody has looked."""
-        return self._workers[worker].memory_seen(job)
+    def memory_seen(self, worker: WorkerId, run: RunId) -> int:
+        """The most bytes that a run was seen to take; 0 if nobody has looked."""
+        return self._workers[worker].memory_seen(run)
 
-    def runs(self, worker: int, job: int) -> bool:
-        """Whether the worker has begun the job."""
-        return worker in self._workers and self._workers[worker].status.job == job
+    def has_begun(self, worker: WorkerId, run: RunId) -> bool:
+        """Whether the worker has begun the run."""
+        return worker in self._workers and self._workers[worker].status.job == run
 
-    def look_into(self, worker: int, on_done: Callable[[JobSnapshot], None]) -> None:
-        """Find out what a worker, which runs a job, does just now; `on_done` is called once."""
+    def look_into(self, worker: WorkerId, on_done: Callable[[JobSnapshot], None]) -> None:
+        """Find out what a worker, which has begun a run, does now; `on_done` is called once."""
         self._crash_watch.take_snapshot(self._workers[worker], on_done)
 
-    def note_long_job(self) -> None:
-        """A job turns out to be long: if it is killed for memory, that will have been news."""
+    def note_long_run(self) -> None:
+        """A run turns out to be long. A later kill for want of memory is news."""
         self._deaths.note_long_job()
 
     def dismiss(self) -> None:
@@ -215,7 +244,7 @@ class Crew:
 
     def _new_link(self, number: int) -> WorkerLink:
         def log(data: bytes) -> None:
-            self._log_dir.write(link.jobs[0], data)
+            self._log_dir.write(link.jobs[0], self._sent[link.jobs[0]][0], data)
             if tells_of_crash(data) and link.has_started:
                 self._crash_watch.suspect(link)
 
@@ -226,6 +255,8 @@ class Crew:
 
     def _forget(self, link: WorkerLink) -> None:
         del self._workers[link.number]
+        for run in link.jobs:
+            del self._sent[run]
         self._loop.forget(link.channel.fileno())
         self._loop.forget(link.crash_socket.fileno())
         link.close()
@@ -264,14 +295,7 @@ class Crew:
     def _handle_worker(self, link: WorkerLink, message: Message) -> None:
         kind = message.kind
         if kind is Kind.RESULT:
-            if self._deaths.evidence(link).verdict is not None:
-                # It came too late: the job was over its limit, and has no other end than that.
-                close_all(message.fds)
-                return
-            if link.jobs and link.jobs[0] == message.id:
-                self._limit_watch.forget(link.number)
-                self._end_output(link, has_output=bool(message.flag & HAS_OUTPUT))
-            self._listener.job_ended(link.number, message)
+            self._ended(link, message)
         elif kind is Kind.LOGGED and not message.fds:
             self._log.relay(message, link.pid)
         elif link.is_ready:
@@ -279,15 +303,16 @@ class Crew:
         elif kind is Kind.INITIALIZER_FAILED and self.fork_servers.of(link.number).is_leaving:
             close_all(message.fds)  # that of the new preload may do better
         elif kind is Kind.INITIALIZER_FAILED:
-            self._listener.initializer_failed(message.flag, of_message(message).spill())
+            payload = of_message(message).spill()
+            self._tell(events.InitializerFailed(message.flag, payload))
         elif message.fds:
             refuse(message, "with descriptors")
         elif kind is Kind.READY:
             link.is_ready = True
             link.importing = ""
             if message.id:
-                self._listener.idle_memory(message.id)
-            self._listener.worker_ready(link.number)
+                self._tell(events.IdleMemory(message.id))
+            self._tell(events.WorkerReady(link.number))
         elif kind is Kind.IMPORTING:
             link.importing = message.body.decode(errors="replace")
         elif kind is Kind.PRELOAD_FAILED:
@@ -295,12 +320,23 @@ class Crew:
         else:
             refuse(message, "from a worker")
 
-    def _over_limit(self, link: WorkerLink, job: int, verdict: Verdict) -> None:
-        known = self._deaths.evidence(link)
-        if known.crash is None:
-            known.verdict = verdict
-            if not self._listener.over_limit(link.number, job):
-                known.verdict = None
+    def _ended(self, link: WorkerLink, result: Message) -> None:
+        if self._deaths.evidence(link).verdict is not None:
+            # It came too late: the run was over its limit, and has no other end than that.
+            close_all(result.fds)
+            return
+        if not link.is_ready or link.jobs[:1] != [result.id]:
+            refuse(result, f"of {result.id}, which worker {link.number} does not run")
+        self._limit_watch.forget(link.number)
+        self._end_output(link, has_output=bool(result.flag & HAS_OUTPUT))
+        self._tell(events.RunEnded(link.number, result))
+
+    def _crashed(self, worker: WorkerId) -> None:
+        self._tell(events.WorkerCrashing(worker))
+
+    def _over_limit(self, link: WorkerLink, run: RunId, verdict: Verdict) -> None:
+        if self._deaths.evidence(link).crash is None:
+            self._tell(events.OverLimit(link.number, run, verdict))
 
     def _hear_last_words(self, link: WorkerLink) -> None:
         self._loop.forget(link.channel.fileno())
@@ -314,11 +350,11 @@ class Crew:
             return  # the next one may do better
         body = read_json(message.body)
         why = deaths.preload_raised(str(body.get("module")), str(body.get("text")))
-        self._listener.preload_failed(why)
+        self._tell(events.PreloadFailed(why))
 
     def _preload_died(self, why: Failure | None) -> None:
         if why is not None:
-            self._listener.preload_failed(why)
+            self._tell(events.PreloadFailed(why))
 
     def _worker_exited(self, message: Message) -> None:
         link = self._workers.get(message.id)
@@ -328,7 +364,7 @@ class Crew:
             refuse(message, "of no worker")
         self._hear_last_words(link)
         last_started = link.status.job
-        attempts = self._listener.attempts_of(last_started)
+        _, attempts = self._sent.get(last_started, ("", 1))
         why = self._deaths.of_worker(link, exitcode, body, attempts)
         if link.importing and not self.fork_servers.of(link.number).is_leaving:
             self._preload_died(deaths.of_preload(why, link.importing))
@@ -337,14 +373,15 @@ class Crew:
         self._forget(link)
         end = "has ended" if why.exitcode == 0 else f"has died, exit code {why.exitcode}"
         self._log.debug(f"worker {link.number} (pid {link.pid}) {end}")
-        self._listener.worker_lost(link.number, last_started, why)
+        self._tell(events.WorkerLost(link.number, last_started, why))
 
     def _end_output(self, link: WorkerLink, *, has_output: bool = True) -> None:
-        """Its first job has ended: all that the job has written is there, if it has."""
-        job = link.jobs[0]
-        self._listener.job_output(job, link.job_ended(has_output=has_output))
-        if self._config.log_dir:
-            self._log_dir.end(job)
+        """Its first run has ended: all that the run has written is there, if it has."""
+        run = link.jobs[0]
+        tail = link.job_ended(has_output=has_output)
+        del self._sent[run]
+        self._log_dir.end(run)
+        self._tell(events.RunOutput(run, tail))
 
     # The fork server
 
@@ -392,7 +429,6 @@ class Crew:
         exitcode, text = self.fork_servers.bury(server)
         tell = self._log.debug if server.is_leaving else self._log.warn
         tell(f"the fork server (pid {server.pid}) has ended, exit code {exitcode}")
-        # It stays in place for what its workers' last words cause: that must start no new one.
         for number in sorted(server.workers):
             link = self._workers[number]
             self._hear_last_words(link)
@@ -401,15 +437,10 @@ class Crew:
         why = deaths.of_fork_server(exitcode, server.importing, text)
         if not (server.is_ready or server.is_leaving):
             self._preload_died(deaths.of_preload(why, server.importing))
-        # Not before: what was heard may have had more workers requested of it.
         links = [self._workers[number] for number in sorted(server.workers)]
         last_started = {link.number: link.status.job for link in links}
         for link in links:
             self._forget(link)
         self.fork_servers.drop(server)
-        self._listener.crew_lost(
-            last_started,
-            why,
-            deaths.without_worker(why),
-            was_leaving=server.is_leaving,
-        )
+        why_no_worker = deaths.without_worker(why)
+        self._tell(events.ForkServerLost(last_started, why, why_no_worker, server.is_leaving))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from compilepool.light_typing import NamedTuple, TypeAlias
-from compilepool.supervisor.links.worker import Verdict
 from compilepool.supervisor.rules.actions import RunId, WorkerId
+from compilepool.supervisor.watch.evidence import Verdict
 from compilepool.wire.failure import Failure
 from compilepool.wire.messages import Level, Message
 from compilepool.wire.payloads import Payload

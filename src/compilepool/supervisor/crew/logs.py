@@ -7,7 +7,8 @@ import os
 import re
 from collections.abc import Callable
 
-from compilepool.supervisor.crew.listener import Listener
+from compilepool.supervisor.crew.events import Logged
+from compilepool.supervisor.rules.actions import RunId
 from compilepool.wire.channel import refuse
 from compilepool.wire.messages import Level, Message, read_json
 
@@ -15,25 +16,25 @@ _SOURCE = "compilepool.supervisor.crew.crew"
 
 
 class CrewLog:
-    """The log of one pool's processes. It ends up in the client's logging.
+    """The log of one pool's processes. It ends up in the clients' logging.
 
     Args:
-        listener: who passes it on.
+        tell: passes a line of it on.
     """
 
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
+    def __init__(self, tell: Callable[[Logged], None]) -> None:
+        self._tell = tell
 
     def debug(self, text: str) -> None:
-        """Somebody might want to know."""
-        self._listener.log(Level.DEBUG, _SOURCE, text)
+        """Say what somebody might want to know."""
+        self._tell(Logged(Level.DEBUG, _SOURCE, text))
 
     def warn(self, text: str) -> None:
-        """The user should know."""
-        self._listener.log(Level.WARNING, _SOURCE, text)
+        """Say what the user should know."""
+        self._tell(Logged(Level.WARNING, _SOURCE, text))
 
     def relay(self, message: Message, pid: int) -> None:
-        """A process below has something to say, by LOGGED. Raises `ProtocolError`."""
+        """Pass on what a process has sent as LOGGED. Raises `ProtocolError` if it is malformed."""
         body = read_json(message.body)
         try:
             level = Level(message.flag)
@@ -44,7 +45,7 @@ class CrewLog:
             refuse(message, "of no module of ours")
         if not isinstance(text, str):
             refuse(message, "without text")
-        self._listener.log(level, source, f"{text} (pid {pid})")
+        self._tell(Logged(level, source, f"{text} (pid {pid})"))
 
 
 _UNSAFE = re.compile(r"[^\w.=+-]+", re.ASCII)
@@ -52,50 +53,42 @@ _NAME_LIMIT = 100  # characters
 
 
 class LogDir:
-    """Writes to a file for each job that writes anything, `NAME-SUPERVISOR_PID-NUMBER.log`.
+    """Writes a file for each run that prints anything, `NAME-SUPERVISOR_PID-NUMBER.log`.
 
     Args:
         path: the folder; made if it is not there. Empty: nothing is written.
-        name_of: tells the name of a job; None if it has ended.
-        on_trouble: called, once, with the reason why output could not be written.
+        on_trouble: called, once, with the reason why output cannot be written.
     """
 
-    def __init__(
-        self,
-        path: str,
-        name_of: Callable[[int], str | None],
-        on_trouble: Callable[[str], None],
-    ) -> None:
+    def __init__(self, path: str, on_trouble: Callable[[str], None]) -> None:
         self._path = path
-        self._name_of = name_of
         self._on_trouble: Callable[[str], None] | None = on_trouble
-        self._files: dict[int, int] = {}
+        self._files: dict[RunId, int] = {}
 
-    def write(self, job: int, data: bytes) -> None:
-        """Add to the output of a job. What it writes when it has ended is dropped."""
-        name = self._name_of(job) if self._path else None
-        if name is None:
+    def write(self, run: RunId, name: str, data: bytes) -> None:
+        """Add to the output of a run."""
+        if not self._path:
             return
         try:
-            if job not in self._files:
-                self._files[job] = self._open(job, name)
+            if run not in self._files:
+                self._files[run] = self._open(run, name)
             rest = memoryview(data)
             while rest:
-                rest = rest[os.write(self._files[job], rest) :]
+                rest = rest[os.write(self._files[run], rest) :]
         except OSError as error:
             if self._on_trouble is not None:
                 self._on_trouble(f"the output of jobs cannot be written to log_dir: {error}")
                 self._on_trouble = None
 
-    def end(self, job: int) -> None:
-        """The job has ended."""
-        fd = self._files.pop(job, None)
+    def end(self, run: RunId) -> None:
+        """Close the file of a run, which has ended or will run again."""
+        fd = self._files.pop(run, None)
         if fd is not None:
             with contextlib.suppress(OSError):
                 os.close(fd)
 
-    def _open(self, job: int, name: str) -> int:
+    def _open(self, run: RunId, name: str) -> int:
         os.makedirs(self._path, exist_ok=True)
         safe = _UNSAFE.sub("_", name)[:_NAME_LIMIT].lstrip(".") or "job"
-        path = os.path.join(self._path, f"{safe}-{os.getpid()}-{job}.log")
+        path = os.path.join(self._path, f"{safe}-{os.getpid()}-{run}.log")
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)

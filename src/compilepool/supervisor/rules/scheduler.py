@@ -28,7 +28,7 @@ from compilepool.supervisor.rules.actions import (
     WorkerId,
 )
 from compilepool.supervisor.rules.dispatch import MAX_AHEAD, SHORT_RUN_S, Dispatch
-from compilepool.supervisor.rules.queue import ScheduledRuns, ScheduledRun
+from compilepool.supervisor.rules.queue import ScheduledRun, ScheduledRuns
 from compilepool.supervisor.rules.staffing import Staffing, StaffingPolicy
 from compilepool.supervisor.rules.states import CONDEMNED, DISMISSED
 from compilepool.supervisor.rules.workers import Worker, Workers, failed_to_start

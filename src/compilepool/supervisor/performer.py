@@ -1,0 +1,119 @@
+"""Carries out what the rules say."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from compilepool.light_typing import Any, TypeAlias
+from compilepool.supervisor.clients import Clients
+from compilepool.supervisor.crew import events
+from compilepool.supervisor.crew.crew import Crew
+from compilepool.supervisor.rules import actions
+from compilepool.supervisor.rules.actions import WorkerId
+from compilepool.supervisor.rules.scheduler import Scheduler
+from compilepool.supervisor.runs import RunTable
+from compilepool.supervisor.watch.deaths import not_started, without_worker
+from compilepool.wire.failure import Failure
+from compilepool.wire.messages import Kind, Message
+from compilepool.wire.usage import NO_USAGE, result_message
+
+Reason: TypeAlias = Failure | events.InitializerFailed
+"""Why a run fails, or why no worker can be had."""
+
+
+class Performer:
+    """Carries out actions: by the crew, by messages to clients, and by answers to the rules.
+
+    Args:
+        scheduler: the rules.
+        crew: the processes.
+        runs: the unfinished runs.
+        clients: all clients.
+    """
+
+    def __init__(
+        self, scheduler: Scheduler[Reason], crew: Crew, runs: RunTable, clients: Clients
+    ) -> None:
+        self._scheduler = scheduler
+        self._crew = crew
+        self._runs = runs
+        self._clients = clients
+        self._refused: dict[WorkerId, Failure] = {}
+        """The workers that could not be started, and of which the rules do not know yet."""
+        self._performers: dict[type, Callable[[Any], None]] = {
+            actions.SendRun: self._send_run,
+            actions.TakeBack: self._take_back,
+            actions.ReportStarted: self._report_started,
+            actions.ReportCancelled: self._report_cancelled,
+            actions.ReportNoWorkers: self._report_no_workers,
+            actions.FailRun: self._fail_run,
+            actions.StartWorker: self._start_worker,
+            actions.EndWorker: self._end_worker,
+            actions.KillWorker: self._kill_worker,
+            actions.EndForkServer: self._end_fork_server,
+            actions.ReplaceForkServer: self._replace_fork_server,
+        }
+
+    def carry_out(self, due: Sequence[actions.Action[Reason]]) -> None:
+        """Carry out actions, in their order."""
+        for action in due:
+            self._performers[type(action)](action)
+        while self._refused:
+            self._scheduler.worker_refused(*self._refused.popitem())
+
+    def _start_worker(self, action: actions.StartWorker) -> None:
+        try:
+            self._crew.start_worker(action.worker)
+        except OSError as error:
+            self._refused[action.worker] = not_started(error)
+
+    def _send_run(self, action: actions.SendRun) -> None:
+        if action.worker not in self._refused:
+            attempts = self._scheduler.attempts_of(action.run)
+            self._crew.send_run(action.worker, action.run, self._runs[action.run], attempts)
+
+    def _take_back(self, action: actions.TakeBack) -> None:
+        unread = self._crew.take_back(action.worker)
+        self._scheduler.taken_back(action.worker, unread, time.monotonic())
+
+    def _end_worker(self, action: actions.EndWorker) -> None:
+        self._crew.end_worker(action.worker)
+
+    def _kill_worker(self, action: actions.KillWorker) -> None:
+        self._crew.kill_worker(action.worker)
+
+    def _end_fork_server(self, _action: actions.EndForkServer) -> None:
+        self._crew.end_fork_server()
+
+    def _replace_fork_server(self, _action: actions.ReplaceForkServer) -> None:
+        self._crew.replace_fork_server()
+
+    def _report_started(self, action: actions.ReportStarted) -> None:
+        run = self._runs[action.run]
+        run.tell(Message(Kind.STARTED))
+        self._crew.note_long_run()
+        worker = self._scheduler.worker_of(action.run)
+        if worker is not None:
+            self._crew.watch_run(worker, action.run, run)
+
+    def _report_cancelled(self, action: actions.ReportCancelled) -> None:
+        self._runs.end(action.run).tell(Message(Kind.CANCELLED))
+
+    def _report_no_workers(self, action: actions.ReportNoWorkers[Reason]) -> None:
+        reason = action.reason
+        for client in self._clients:
+            if isinstance(reason, Failure):
+                payload = without_worker(reason).payload()
+                client.send(payload.message(Kind.NO_WORKERS, client.warm_up))
+            else:
+                outcome, payload = reason
+                client.send(payload.message(Kind.INITIALIZER_FAILED, client.warm_up, int(outcome)))
+
+    def _fail_run(self, action: actions.FailRun[Reason]) -> None:
+        reason = action.reason
+        run = self._runs.end(action.run)
+        if isinstance(reason, Failure):
+            run.tell(reason.payload().message(Kind.FAILED))
+        else:
+            run.tell(result_message(0, reason.outcome, reason.payload, NO_USAGE))
