@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import compilepool
 from compilepool import JobDump, JobTimeout, MemoryLimitExceeded, PreloadFailed, WorkerCrashed
 from compilepool.client.reports.crash import failure_text
 from compilepool.client.reports.errors import error_of, place_of, report_text
@@ -152,6 +153,16 @@ def test_of_python_the_thread_that_crashed_is_shown_or_whose_frames_these_are() 
     assert "(the thread that crashed is not Python's; the first of Python's does this)" in foreign
     assert 'f.py", line 0 in f' in foreign  # the path is cut, not the line
     assert "(5 more frames in .python_traceback)" in foreign
+
+
+def test_the_frames_of_the_pool_itself_are_left_out() -> None:
+    package = Path(compilepool.__file__).parent
+    files = ["/a/kernel.py", *(package / name for name in ("worker/main.py", "entry.py"))]
+    frames = "".join(f'  File "{file}", line 7 in f\n' for file in files)
+    crashed = f"Fatal Python error: Aborted\n\nCurrent thread 0x1 (most):\n{frames}"
+    text = failure_text(Failure(Cause.CRASH, -6, text=crashed), "k", "")
+    assert text.count(" line 7 in f") == 1
+    assert ".python_traceback" not in text
 
 
 @pytest.mark.parametrize(

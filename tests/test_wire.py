@@ -546,6 +546,11 @@ def test_a_failure_arrives(failure: Failure) -> None:
     assert Failure.of_payload(failure.payload()) == failure
 
 
+def test_a_failure_whose_descriptor_got_lost_is_a_crash_without_a_report() -> None:
+    failure = Failure.of_message(Message(Kind.FAILED, 1, form=Form.MEMFD))
+    assert failure == Failure(Cause.CRASH, text="its report got lost: too many open files")
+
+
 def test_a_failure_of_any_size_arrives() -> None:
     failure = Failure(Cause.CRASH, -11, text="t" * MAX_PACKET, native="n" * MAX_PACKET)
     assert Failure.of_payload(failure.payload()) == failure
