@@ -84,18 +84,17 @@ class Performer:
         self._crew.kill_worker(action.worker)
 
     def _end_fork_server(self, _action: actions.EndForkServer) -> None:
-        self._crew.end_fork_server()
+        self._crew.fork_servers.let_go()
 
     def _replace_fork_server(self, _action: actions.ReplaceForkServer) -> None:
-        self._crew.replace_fork_server()
+        self._crew.fork_servers.replace()
 
     def _report_started(self, action: actions.ReportStarted) -> None:
         run = self._runs[action.run]
         run.tell(Message(Kind.STARTED))
-        self._crew.note_long_run()
         worker = self._scheduler.worker_of(action.run)
-        if worker is not None:
-            self._crew.watch_run(worker, action.run, run)
+        assert worker is not None
+        self._crew.note_long_run(worker, action.run, run)
 
     def _report_cancelled(self, action: actions.ReportCancelled) -> None:
         self._runs.end(action.run).tell(Message(Kind.CANCELLED))

@@ -85,7 +85,7 @@ class Pool:
         self._crew = Crew(loop, self._heard, config, startup_fds, starter)
         self._performer = Performer(self._scheduler, self._crew, self._runs, clients)
         try:
-            self._crew.start_fork_server()
+            self._crew.fork_servers.start()
         except OSError as error:
             self._scheduler.broken(not_started(error))
 

@@ -5,19 +5,17 @@ The pool tells the crew what to do; the crew tells the pool what has happened, a
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 
 from compilepool.linux import pidfds
 from compilepool.supervisor.crew import events
-from compilepool.supervisor.crew.cpu_pins import CpuPins
 from compilepool.supervisor.crew.fork_server_start import ForkServerStarter
 from compilepool.supervisor.crew.fork_servers import ForkServers
-from compilepool.supervisor.crew.job_sender import JobSender
 from compilepool.supervisor.crew.logs import CrewLog, LogDir
+from compilepool.supervisor.crew.run_sender import RunSender
+from compilepool.supervisor.crew.start_requests import StartRequests
 from compilepool.supervisor.links.fork_server import ForkServerLink
 from compilepool.supervisor.links.loop import Loop, ScheduledCall
 from compilepool.supervisor.links.worker import WorkerLink
@@ -36,7 +34,6 @@ from compilepool.wire.messages import HAS_OUTPUT, Kind, Message, ProtocolError, 
 from compilepool.wire.payloads import of_message
 from compilepool.wire.pool_config import PoolConfig
 from compilepool.wire.python_stack import tells_of_crash
-from compilepool.wire.worker_start import WorkerOrders
 
 _PACKETS_PER_WAKE = 32
 _WORKERS_EXIT_S = 1.0
@@ -68,22 +65,17 @@ class Crew:
         self._loop = loop
         self._tell = tell
         self._config = config
-        self._startup_fds = startup_fds
         self._workers: dict[WorkerId, WorkerLink] = {}
-        self._sent: dict[RunId, tuple[str, int]] = {}
-        """Of each run that a worker has: its name, and the number of this attempt at it."""
         self._exits: dict[int, ScheduledCall] = {}
         """Until when those that were told to may take to exit."""
-        self.sender = JobSender()
+        self.sender = RunSender()
+        self._requests = StartRequests(config, startup_fds)
         self._log = CrewLog(tell)
         self._log_dir = LogDir(config.log_dir, self._log.warn)
         self._deaths = deaths.Deaths(config)
         self._crash_watch = CrashWatch(loop, config, self._deaths, self._crashed)
         self._limit_watch = LimitWatch(loop, self._over_limit)
         self._endings = Endings(loop, self._crash_watch, self._deaths)
-        self._pins = CpuPins(config.cpus, pin=config.pin_workers)
-        self._idle_memory_of: int | None = None
-        """Who was asked, as the first, what it takes without a job. Workers are alike."""
         self.fork_servers = ForkServers(
             loop,
             config,
@@ -101,21 +93,6 @@ class Crew:
 
     # What the rules want
 
-    def start_fork_server(self) -> None:
-        """Start the fork server. Raises OSError if that fails."""
-        self.fork_servers.start()
-
-    def end_fork_server(self) -> None:
-        """Let the fork server end when its workers have; the next worker comes from another."""
-        self.fork_servers.let_go()
-
-    def replace_fork_server(self) -> None:
-        """Let the fork server end when its workers have, and start another one now."""
-        self.fork_servers.let_go()
-        self.fork_servers.try_forking_again()
-        with contextlib.suppress(OSError):  # the next worker will tell
-            self.fork_servers.start()
-
     def start_worker(self, number: WorkerId) -> None:
         """Start a worker. Raises OSError if that fails, and then there is none."""
         server = self.fork_servers.current or self.fork_servers.start()
@@ -123,7 +100,7 @@ class Crew:
         self._workers[number] = link
         server.workers.add(number)
         try:
-            self._request(server, link)
+            server.send(self._requests.message(link))
         except OSError:
             self._forget(link)
             raise
@@ -136,24 +113,22 @@ class Crew:
             due = time.monotonic() + _WORKERS_EXIT_S
             self._exits[number] = self._loop.call_at(due, link.kill)
 
-    def send_run(self, worker: WorkerId, id: RunId, run: Run, attempts: int) -> None:
+    def send_run(self, worker: WorkerId, id: RunId, run: Run, attempt: int) -> None:
         """Put a run into the worker's socket.
 
         Args:
             worker: the worker.
             id: the run's id.
             run: the run.
-            attempts: how often it was begun, this time included.
+            attempt: the number of this attempt at it; the first is 1.
         """
-        self._sent[id] = (run.name, attempts)
-        self.sender.send(self._workers[worker], id, run.terms, run.payload)
+        self.sender.send(self._workers[worker], id, run, attempt)
 
     def take_back(self, worker: WorkerId) -> list[RunId]:
         """Take the unread runs from the worker's socket; returns them in the order sent."""
         # A worker that could not be started, as the rules are about to learn, has no socket.
         taken = self._workers[worker].take_back() if worker in self._workers else []
-        for run in taken:
-            del self._sent[run]
+        self.sender.forget_runs(taken)
         return taken
 
     def kill_worker(self, worker: WorkerId) -> None:
@@ -164,8 +139,9 @@ class Crew:
         """The worker is about to be killed because its run has gone over a limit."""
         self._deaths.evidence(self._workers[worker]).verdict = verdict
 
-    def watch_run(self, worker: WorkerId, id: RunId, run: Run) -> None:
-        """Watch a run that the worker has begun: `OverLimit` follows if it goes over a limit."""
+    def note_long_run(self, worker: WorkerId, id: RunId, run: Run) -> None:
+        """A run turns out to be long: `OverLimit` follows if it goes over a limit."""
+        self._deaths.note_long_job()  # a later kill for want of memory is news
         if run.terms.is_watched:
             self._limit_watch.watch(self._workers[worker], id, run.terms)
 
@@ -195,10 +171,6 @@ class Crew:
         """Find out what a worker, which has begun a run, does now; `on_done` is called once."""
         self._crash_watch.take_snapshot(self._workers[worker], on_done)
 
-    def note_long_run(self) -> None:
-        """A run turns out to be long. A later kill for want of memory is news."""
-        self._deaths.note_long_job()
-
     def dismiss(self) -> None:
         """Let workers, which were told to end, and then fork servers, exit; for a while."""
         deadline = time.monotonic() + _WORKERS_EXIT_S
@@ -221,30 +193,11 @@ class Crew:
         servers = self.fork_servers.all
         return bool(self._workers) and any(server.is_ready for server in servers)
 
-    def _request(self, server: ForkServerLink, link: WorkerLink) -> None:
-        if self._idle_memory_of is None:
-            self._idle_memory_of = link.number
-        fds: list[int] = []
-        try:
-            for fd in (*link.fds.flat(), *self._startup_fds):
-                fds.append(os.dup(fd))
-        except OSError:
-            close_all(fds)
-            raise
-        orders = WorkerOrders(
-            self._pins.cpus_of(link.number),
-            self._idle_memory_of == link.number,
-            self._config.max_worker_memory or 0,
-        )
-        body = orders.encode()
-        message = Message(Kind.START_WORKER, link.number, body=body, fds=tuple(fds))
-        server.send(message)
-
     # The workers
 
     def _new_link(self, number: int) -> WorkerLink:
         def log(data: bytes) -> None:
-            self._log_dir.write(link.jobs[0], self._sent[link.jobs[0]][0], data)
+            self._log_dir.write(link.jobs[0], self.sender.get(link.jobs[0]).name, data)
             if tells_of_crash(data) and link.has_started:
                 self._crash_watch.suspect(link)
 
@@ -255,19 +208,16 @@ class Crew:
 
     def _forget(self, link: WorkerLink) -> None:
         del self._workers[link.number]
-        for run in link.jobs:
-            del self._sent[run]
+        self.sender.forget_runs(link.jobs)
         self._loop.forget(link.channel.fileno())
         self._loop.forget(link.crash_socket.fileno())
         link.close()
         self._crash_watch.forget(link)
         self._deaths.forget(link)
-        self.sender.forget(link)
+        self.sender.forget_worker(link)
         self._limit_watch.forget(link.number)
         self._endings.forget(link)
-        self._pins.free(link.number)
-        if self._idle_memory_of == link.number and not link.is_ready:
-            self._idle_memory_of = None
+        self._requests.forget(link)
         if exit_timer := self._exits.pop(link.number, None):
             exit_timer.cancel()
         self.fork_servers.worker_gone(link.number)
@@ -364,8 +314,8 @@ class Crew:
             refuse(message, "of no worker")
         self._hear_last_words(link)
         last_started = link.status.job
-        _, attempts = self._sent.get(last_started, ("", 1))
-        why = self._deaths.of_worker(link, exitcode, body, attempts)
+        attempt = self.sender.get(last_started).attempt
+        why = self._deaths.of_worker(link, exitcode, body, attempt)
         if link.importing and not self.fork_servers.of(link.number).is_leaving:
             self._preload_died(deaths.of_preload(why, link.importing))
         if link.jobs[:1] == [last_started]:
@@ -379,7 +329,7 @@ class Crew:
         """Its first run has ended: all that the run has written is there, if it has."""
         run = link.jobs[0]
         tail = link.job_ended(has_output=has_output)
-        del self._sent[run]
+        self.sender.forget_runs([run])
         self._log_dir.end(run)
         self._tell(events.RunOutput(run, tail))
 
@@ -423,7 +373,7 @@ class Crew:
         successor = self.fork_servers.start_spawning_in_place_of(server)
         for number in server.workers:
             successor.workers.add(number)
-            self._request(successor, self._workers[number])
+            successor.send(self._requests.message(self._workers[number]))
 
     def _fork_server_lost(self, server: ForkServerLink) -> None:
         exitcode, text = self.fork_servers.bury(server)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterable
@@ -99,9 +100,12 @@ class ForkServers:
         self.drop(server)
         return self.start()
 
-    def try_forking_again(self) -> None:
-        """What is preloaded next may allow it."""
-        self._config = self._wanted
+    def replace(self) -> None:
+        """Let the current one end when its workers have, and start another one now."""
+        self.let_go()
+        self._config = self._wanted  # what is preloaded now may be safe to fork
+        with contextlib.suppress(OSError):  # the next worker will tell
+            self.start()
 
     def is_ready(self, server: ForkServerLink) -> None:
         """It has done the preload."""
