@@ -26,7 +26,7 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks --out docs/benchmarks.json
 	$(BIN)/python -m benchmarks.plot docs/benchmarks.json docs/benchmarks.svg
-	$(BIN)/python -m benchmarks.readme docs/benchmarks.json README.md
+	$(BIN)/python -m benchmarks.comparison_page docs/benchmarks.json docs/comparison.md
 
 # More of ours alone.
 bench-more: $(VENV)/.dev

@@ -1,7 +1,7 @@
 """Compare compilepool with other pools of worker processes.
 
 Each measurement is a process of its own; peers take turns. `make bench` is the whole of it, and
-writes docs/benchmarks.json, the plot and the README's table from that.
+writes docs/benchmarks.json, and from that the plot and the table of docs/comparison.md.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Metric:
         label: what it is, for tables.
         unit: its unit.
         more_is_better: of throughputs and shares.
-        headline: whether it stands in the README and in the plot.
+        headline: whether it stands in docs/comparison.md and in the plot.
         is_setting: it is what was measured with, and none is better.
     """
 

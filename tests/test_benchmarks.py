@@ -1,4 +1,4 @@
-"""The benchmarks run, and what the README says of them is what they measured."""
+"""The benchmarks run, and the comparison page says what they measured."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "benchmarks.json"
+PAGE = ROOT / "docs" / "comparison.md"
 
 
 def python_m(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -22,8 +23,8 @@ def python_m(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_quick_run_is_measured_and_gets_into_a_readme(tmp_path: Path) -> None:
-    results, readme = tmp_path / "results.json", tmp_path / "README.md"
+def test_a_quick_run_is_measured_and_gets_into_a_page(tmp_path: Path) -> None:
+    results, page = tmp_path / "results.json", tmp_path / "comparison.md"
     # Killed clients leave workers behind; the suite must not.
     figures = "latency,throughput,client_death"
     chosen = ("--peers", "compilepool,fork", "--figures", figures)
@@ -39,17 +40,17 @@ def test_a_quick_run_is_measured_and_gets_into_a_readme(tmp_path: Path) -> None:
         for peer in ("compilepool", "fork"):
             assert all(each["median"] > 0 for each in found[name]["summary"][peer].values())
 
-    readme.write_text("before\n<!-- benchmarks -->\nold\n<!-- /benchmarks -->\nafter\n")
-    assert python_m("benchmarks.readme", results, readme, "--check").returncode == 1
-    assert python_m("benchmarks.readme", results, readme).returncode == 0
-    assert python_m("benchmarks.readme", results, readme, "--check").returncode == 0
-    text = readme.read_text()
+    page.write_text("before\n<!-- benchmarks -->\nold\n<!-- /benchmarks -->\nafter\n")
+    assert python_m("benchmarks.comparison_page", results, page, "--check").returncode == 1
+    assert python_m("benchmarks.comparison_page", results, page).returncode == 0
+    assert python_m("benchmarks.comparison_page", results, page, "--check").returncode == 0
+    text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
     assert "| submit to result, p50, µs |" in text
 
 
-def test_the_readme_agrees_with_the_committed_results() -> None:
-    check = python_m("benchmarks.readme", RESULTS, ROOT / "README.md", "--check")
+def test_the_comparison_page_agrees_with_the_committed_results() -> None:
+    check = python_m("benchmarks.comparison_page", RESULTS, PAGE, "--check")
     assert check.returncode == 0, check.stderr

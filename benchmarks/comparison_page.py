@@ -1,8 +1,9 @@
-"""Write the README's table of benchmarks, or check that it agrees with its JSON file.
+"""Write the table of benchmarks into a page, or check that the page agrees with the results.
 
-    python -m benchmarks.readme FILE.json README.md [--check]
+    python -m benchmarks.comparison_page RESULTS.json PAGE.md [--check]
 
-It stands between two markers, and has nothing that is not in the file.
+The table stands between two markers, and holds nothing that is not in the results. `make bench`
+writes it into docs/comparison.md.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ BEGIN, END = "<!-- benchmarks -->\n", "<!-- /benchmarks -->\n"
 
 
 def table_of(results: dict[str, Any]) -> str:
-    """The table, in Markdown, and what it was measured on."""
+    """The table in Markdown, with the machine that it was measured on."""
     peers = peers_of(results)
     lines = ["| | " + " | ".join(peers) + " |", "|---|" + "---:|" * len(peers)]
     title = ""
@@ -36,13 +37,13 @@ def table_of(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def rewritten(readme: str, table: str) -> str:
-    """The README with this between the markers.
+def rewritten(page: str, table: str) -> str:
+    """The page with `table` between its markers.
 
     Raises:
-        ValueError: there are no markers.
+        ValueError: the page has no markers.
     """
-    before, begin, rest = readme.partition(BEGIN)
+    before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"no {BEGIN.strip()} with its {END.strip()}")
@@ -50,17 +51,17 @@ def rewritten(readme: str, table: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser("python -m benchmarks.readme", description=__doc__)
+    parser = argparse.ArgumentParser("python -m benchmarks.comparison_page", description=__doc__)
     parser.add_argument("results", type=Path)
-    parser.add_argument("readme", type=Path)
+    parser.add_argument("page", type=Path)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if it differs")
     options = parser.parse_args()
-    readme = options.readme.read_text()
-    wanted = rewritten(readme, table_of(json.loads(options.results.read_text())))
+    page = options.page.read_text()
+    wanted = rewritten(page, table_of(json.loads(options.results.read_text())))
     if not options.check:
-        options.readme.write_text(wanted)
-    elif wanted != readme:
-        sys.exit(f"{options.readme} does not agree with {options.results}: write it anew")
+        options.page.write_text(wanted)
+    elif wanted != page:
+        sys.exit(f"{options.page} does not agree with {options.results}: write it again")
 
 
 if __name__ == "__main__":
