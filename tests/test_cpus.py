@@ -165,7 +165,7 @@ import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 from compilepool import CompilePool
-from compilepool.client.cpus import usable_cpus
+from compilepool.linux.cpus import usable_cpus
 from tests.processes import pool_processes
 
 assert usable_cpus() == 1, usable_cpus()

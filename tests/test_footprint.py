@@ -41,8 +41,8 @@ def test_the_supervisor_imports_the_standard_library_and_wire_only() -> None:
     modules = imported_by("-I", "-S", "-c", code + "import compilepool.supervisor.supervisor")
     own = {module for module in modules if module.startswith("compilepool")}
     assert "compilepool.supervisor.supervisor" in own
-    allowed = ("supervisor", "wire", "linux", "light_typing")
-    allowed = tuple(f"compilepool.{name}" for name in allowed)
+    folders = ("supervisor", "wire", "linux", "light_typing")
+    allowed = tuple(f"compilepool.{name}" for name in folders)
     assert not [module for module in own - {"compilepool"} if not module.startswith(allowed)]
     # `org`: what pickle tries to import for the sake of Jython.
     others = {module.partition(".")[0] for module in modules} - {"compilepool", "org"}

@@ -10,7 +10,6 @@ from types import MappingProxyType
 
 from compilepool.light_typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from compilepool.text import EXPECTED_SIZE, bytes_of, size_text
-from compilepool.wire.submission import DEFAULT_TERMS, ENV_LIMIT, JobTerms, env_as_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -298,47 +297,3 @@ def _is_module(name: str) -> bool:
         return importlib.util.find_spec(top) is not None
     except (ImportError, ValueError):  # ValueError: in sys.modules, and without a spec
         return False
-
-
-def terms_of(pool: PoolOptions, job: JobOptions) -> JobTerms:
-    """The terms of jobs with these options.
-
-    Raises:
-        ValueError: they have too large an environment.
-    """
-    timeout = pool.timeout if job.timeout is AS_THE_POOL else job.timeout
-    limit = pool.memory_limit if job.memory_limit is AS_THE_POOL else job.memory_limit
-    expected = job.expected_memory
-    terms = JobTerms(
-        timeout,
-        None if limit is None else bytes_of(limit),
-        None if expected is None else bytes_of(expected),
-        job.retries,
-        job.priority,
-        job.key or "",
-        tuple(job.env.items()),
-    )
-    if len(env_as_json(terms.env)) > ENV_LIMIT:
-        raise ValueError(
-            f"env of a job must have {ENV_LIMIT // 1024} KiB at most; give what all jobs need to"
-            " the pool's env"
-        )
-    return DEFAULT_TERMS if terms == DEFAULT_TERMS else terms
-
-
-def check_memory_limit(name: str, terms: JobTerms, idle_memory: int) -> None:
-    """Check that a job with these terms can run.
-
-    Args:
-        name: the job's.
-        terms: its terms.
-        idle_memory: bytes that a worker takes that has no job; 0 if that is unknown.
-
-    Raises:
-        ValueError: its memory limit is less than that.
-    """
-    if terms.memory_limit is not None and terms.memory_limit < idle_memory:
-        raise ValueError(
-            f"the memory_limit of job {name!r}, {size_text(terms.memory_limit)}, is less than what"
-            f" an idle worker of this pool takes, {size_text(idle_memory)}; raise it"
-        )

@@ -158,8 +158,8 @@ class CompilePool(Executor):
         except KernelTooOld as error:
             raise UnsupportedPlatform(str(error)) from None
         # Not at the top: on other platforms, this module can be imported, and says what is missing.
-        from compilepool.client.options import terms_of
         from compilepool.client.session.session import Session
+        from compilepool.client.terms import terms_of
 
         self._options = options
         self._default_terms = terms_of(options, JobOptions())
@@ -220,7 +220,7 @@ class CompilePool(Executor):
         Raises:
             TypeError, ValueError: an option is wrong; the message names all that are.
         """
-        from compilepool.client.options import terms_of
+        from compilepool.client.terms import terms_of
 
         env = {} if env is None else env
         options = JobOptions(

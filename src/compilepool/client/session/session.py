@@ -9,7 +9,7 @@ import threading
 import time
 
 from compilepool.client.future import CompileFuture
-from compilepool.client.options import PoolOptions, check_memory_limit
+from compilepool.client.options import PoolOptions
 from compilepool.client.session.at_exit import end_with_process
 from compilepool.client.session.calls import Call, UnfinishedCalls
 from compilepool.client.session.observers import Observers
@@ -19,6 +19,7 @@ from compilepool.client.session.receiving import Inbox
 from compilepool.client.session.sending import Outgoing, not_sent, pack_call, pack_startup
 from compilepool.client.session.setup import PoolSetup, workers_of
 from compilepool.client.session.supervisor_process import SupervisorProcess, end_within_bound
+from compilepool.client.terms import check_memory_limit
 from compilepool.errors import CompilePoolError, PoolClosed, SupervisorDied
 from compilepool.light_typing import TYPE_CHECKING, Any
 from compilepool.text import describe

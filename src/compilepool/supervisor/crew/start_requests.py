@@ -29,7 +29,7 @@ class StartRequests:
         """The first worker, which is asked what it takes without a run. Workers are alike."""
 
     def message(self, link: WorkerLink) -> Message:
-        """The message for a worker, whose descriptors are copies. Raises OSError if none are left."""
+        """The message for a worker, with copies of descriptors. Raises OSError if none is left."""
         if self._idle_memory_of is None:
             self._idle_memory_of = link.number
         fds: list[int] = []
