@@ -15,7 +15,7 @@ from compilepool.supervisor.answers import JobDumps, Tally
 from compilepool.supervisor.clients import Client, Clients
 from compilepool.supervisor.crew import events
 from compilepool.supervisor.crew.crew import Crew
-from compilepool.supervisor.crew.fork_server_start import ForkServerStarter
+from compilepool.supervisor.fork_server_start import ForkServerStarter
 from compilepool.supervisor.links.loop import Loop
 from compilepool.supervisor.performer import Performer, Reason
 from compilepool.supervisor.rules.actions import RunId, WorkerId

@@ -11,7 +11,7 @@ import resource
 import sys
 
 from compilepool.linux.spawn import FIRST_FD
-from compilepool.supervisor.crew.fork_server_start import ForkServerStarter
+from compilepool.supervisor.fork_server_start import ForkServerStarter
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import sys
 from compilepool.linux import pidfds, process
 from compilepool.linux.spawn import FIRST_FD
 from compilepool.supervisor.clients import Client, Clients
-from compilepool.supervisor.crew.fork_server_start import ForkServerStarter
+from compilepool.supervisor.fork_server_start import ForkServerStarter
 from compilepool.supervisor.links.client import ClientLink
 from compilepool.supervisor.links.loop import Loop
 from compilepool.supervisor.pool import Pool

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 from compilepool.linux import pidfds
 from compilepool.supervisor.crew import events
-from compilepool.supervisor.crew.fork_server_start import ForkServerStarter
 from compilepool.supervisor.crew.fork_servers import ForkServers
 from compilepool.supervisor.crew.logs import CrewLog, LogDir
 from compilepool.supervisor.crew.run_sender import RunSender
 from compilepool.supervisor.crew.start_requests import StartRequests
+from compilepool.supervisor.fork_server_start import ForkServerStarter
 from compilepool.supervisor.links.fork_server import ForkServerLink
 from compilepool.supervisor.links.loop import Loop, ScheduledCall
 from compilepool.supervisor.links.worker import WorkerLink

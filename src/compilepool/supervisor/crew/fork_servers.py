@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from compilepool.light_typing import NamedTuple, TypeAlias
-from compilepool.supervisor.crew.fork_server_start import ForkServerStarter
+from compilepool.supervisor.fork_server_start import ForkServerStarter
 from compilepool.supervisor.links.fork_server import ForkServerLink
 from compilepool.supervisor.links.loop import Loop
 from compilepool.wire.channel import handle_each

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Iterable
 
 from compilepool.linux import pidfds
-from compilepool.supervisor.crew.fork_server_start import ForkServerProcess
+from compilepool.supervisor.fork_server_start import ForkServerProcess
 from compilepool.supervisor.links.loop import Loop
 from compilepool.wire.channel import Channel, Outbox
 from compilepool.wire.messages import Kind, Message
