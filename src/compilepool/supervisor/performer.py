@@ -15,7 +15,7 @@ from compilepool.supervisor.rules.scheduler import Scheduler
 from compilepool.supervisor.runs import RunTable
 from compilepool.supervisor.watch.deaths import not_started, without_worker
 from compilepool.wire.failure import Failure
-from compilepool.wire.messages import Kind, Message
+from compilepool.wire.messages import Kind
 from compilepool.wire.usage import NO_USAGE, result_message
 
 Reason: TypeAlias = Failure | events.InitializerFailed
@@ -70,8 +70,9 @@ class Performer:
 
     def _send_run(self, action: actions.SendRun) -> None:
         if action.worker not in self._refused:
-            attempts = self._scheduler.attempts_of(action.run)
-            self._crew.send_run(action.worker, action.run, self._runs[action.run], attempts)
+            run = self._runs[action.run]
+            run.attempt = self._scheduler.attempts_of(action.run)
+            self._crew.send_run(action.worker, action.run, run)
 
     def _take_back(self, action: actions.TakeBack) -> None:
         unread = self._crew.take_back(action.worker)
@@ -91,13 +92,13 @@ class Performer:
 
     def _report_started(self, action: actions.ReportStarted) -> None:
         run = self._runs[action.run]
-        run.tell(Message(Kind.STARTED))
+        run.tell(Kind.STARTED)
         worker = self._scheduler.worker_of(action.run)
         assert worker is not None
         self._crew.note_long_run(worker, action.run, run)
 
     def _report_cancelled(self, action: actions.ReportCancelled) -> None:
-        self._runs.end(action.run).tell(Message(Kind.CANCELLED))
+        self._runs.end(action.run).tell(Kind.CANCELLED)
 
     def _report_no_workers(self, action: actions.ReportNoWorkers[Reason]) -> None:
         reason = action.reason
@@ -113,6 +114,7 @@ class Performer:
         reason = action.reason
         run = self._runs.end(action.run)
         if isinstance(reason, Failure):
-            run.tell(reason.payload().message(Kind.FAILED))
+            message = reason.payload().message(Kind.FAILED)
         else:
-            run.tell(result_message(0, reason.outcome, reason.payload, NO_USAGE))
+            message = result_message(0, reason.outcome, reason.payload, NO_USAGE)
+        run.tell(message.kind, message.flag, message.form, message.body, message.fds)

@@ -30,7 +30,7 @@ from compilepool.wire.messages import HAS_OUTPUT, Kind, Level, Message, Protocol
 from compilepool.wire.payloads import Payload, check_payload, lacks_descriptor
 from compilepool.wire.pool_config import PoolConfig
 from compilepool.wire.submission import JobTerms, env_as_json
-from compilepool.wire.usage import Usage, replace_usage, usage_of
+from compilepool.wire.usage import replace_usage, usage_of
 
 _AHEAD_LIMIT = 8 * 1024  # bytes; as many runs as may go ahead always fit a send buffer
 _SEND_AGAIN_S = 0.005
@@ -220,33 +220,30 @@ class Pool:
         # client knows what to say of it.
         if not lacks_descriptor(result):
             check_payload(result)  # raises if the client could not take it for one
-        result = self._with_what_is_known(worker, result, usage)
+        id = result.id
+        run = self._runs.end(id)
+        peak_bytes = max(usage.peak_bytes, self._crew.memory_seen(worker, id))
+        self._memory.note(run, peak_bytes)
+        if run.attempt != usage.attempts or peak_bytes != usage.peak_bytes:
+            # Its worker did not know.
+            known = usage._replace(peak_bytes=peak_bytes, attempts=run.attempt)
+            result = replace_usage(result, known)
         self._scheduler.run_finished(
             worker,
-            result.id,
+            id,
             time.monotonic(),
             is_outgrown=usage.worker_bytes > 0,
             took_s=usage.ended - usage.started,
         )
         outcome = result.flag & ~HAS_OUTPUT
-        self._runs.end(result.id).tell(result._replace(flag=outcome))
+        run.tell(Kind.RESULT, outcome, result.form, result.body, result.fds)
         self._may_need_memory = True
-
-    def _with_what_is_known(self, worker: WorkerId, result: Message, usage: Usage) -> Message:
-        """A result with what its worker does not know of the run."""
-        attempts = self._scheduler.attempts_of(result.id)
-        peak_bytes = max(usage.peak_bytes, self._crew.memory_seen(worker, result.id))
-        self._memory.note(self._runs[result.id], peak_bytes)
-        if attempts == usage.attempts and peak_bytes == usage.peak_bytes:
-            return result
-        return replace_usage(result, usage._replace(peak_bytes=peak_bytes, attempts=attempts))
 
     def _run_output(self, event: events.RunOutput) -> None:
         run = self._runs.get(event.run)
-        # A run that was begun again may have been silent this time.
-        if run is not None and (event.tail or run.has_output):
+        if run is not None:
             run.has_output = True
-            run.tell(Message(Kind.LOG, body=event.tail))
+            run.tell(Kind.LOG, body=event.tail)
 
     def _over_limit(self, event: events.OverLimit) -> None:
         if self._scheduler.over_limit(event.worker, event.run):

@@ -12,7 +12,7 @@ from compilepool.light_typing import NamedTuple
 from compilepool.supervisor.clients import Client
 from compilepool.supervisor.rules.actions import RunId
 from compilepool.wire.channel import close_all
-from compilepool.wire.messages import Message
+from compilepool.wire.messages import Form, Kind, Message
 from compilepool.wire.payloads import Payload
 from compilepool.wire.submission import JobTerms
 
@@ -37,16 +37,18 @@ class Run:
         terms: the terms of the jobs that want it.
         payload: the call.
         waiters: the jobs that wait for it; empty if nobody wants it any more.
+        attempt: the number of the last attempt at it; the first is 1, and 0 is none.
         has_output: whether its waiters were told of output, maybe of an earlier attempt.
     """
 
-    __slots__ = ("has_output", "name", "payload", "terms", "waiters")
+    __slots__ = ("attempt", "has_output", "name", "payload", "terms", "waiters")
 
     def __init__(self, name: str, terms: JobTerms, payload: Payload, waiter: Waiter) -> None:
         self.name = name
         self.terms = terms
         self.payload = payload
         self.waiters = [waiter]
+        self.attempt = 0
         self.has_output = False
 
     @property
@@ -54,15 +56,23 @@ class Run:
         """What runs that are alike have in common."""
         return self.terms.key or self.name
 
-    def tell(self, message: Message) -> None:
+    def tell(
+        self,
+        kind: Kind,
+        flag: int = 0,
+        form: Form = Form.NONE,
+        body: bytes = b"",
+        fds: tuple[int, ...] = (),
+    ) -> None:
         """Send a message to all who wait, each under its own number. Takes over descriptors."""
-        fds = message.fds
-        for client, id in self.waiters[1:]:
-            client.send(message._replace(id=id, fds=tuple(map(os.dup, fds))))
-        for client, id in self.waiters[:1]:
-            client.send(message._replace(id=id))
+        if not self.waiters:
+            close_all(fds)
             return
-        close_all(fds)
+        (client, id), *others = self.waiters
+        for other, its_id in others:
+            own_fds = tuple(os.dup(fd) for fd in fds)
+            other.send(Message(kind, its_id, flag, form, body, own_fds))
+        client.send(Message(kind, id, flag, form, body, fds))
 
     def id_for(self, client: Client) -> int:
         """The client's number of the job of its that waits; 0 if none does."""

@@ -113,16 +113,9 @@ class Crew:
             due = time.monotonic() + _WORKERS_EXIT_S
             self._exits[number] = self._loop.call_at(due, link.kill)
 
-    def send_run(self, worker: WorkerId, id: RunId, run: Run, attempt: int) -> None:
-        """Put a run into the worker's socket.
-
-        Args:
-            worker: the worker.
-            id: the run's id.
-            run: the run.
-            attempt: the number of this attempt at it; the first is 1.
-        """
-        self.sender.send(self._workers[worker], id, run, attempt)
+    def send_run(self, worker: WorkerId, id: RunId, run: Run) -> None:
+        """Put a run into the worker's socket."""
+        self.sender.send(self._workers[worker], id, run)
 
     def take_back(self, worker: WorkerId) -> list[RunId]:
         """Take the unread runs from the worker's socket; returns them in the order sent."""
@@ -197,7 +190,8 @@ class Crew:
 
     def _new_link(self, number: int) -> WorkerLink:
         def log(data: bytes) -> None:
-            self._log_dir.write(link.jobs[0], self.sender.get(link.jobs[0]).name, data)
+            if run := self.sender.get(link.jobs[0]):
+                self._log_dir.write(link.jobs[0], run.name, data)
             if tells_of_crash(data) and link.has_started:
                 self._crash_watch.suspect(link)
 
@@ -314,8 +308,8 @@ class Crew:
             refuse(message, "of no worker")
         self._hear_last_words(link)
         last_started = link.status.job
-        attempt = self.sender.get(last_started).attempt
-        why = self._deaths.of_worker(link, exitcode, body, attempt)
+        run = self.sender.get(last_started)
+        why = self._deaths.of_worker(link, exitcode, body, 1 if run is None else run.attempt)
         if link.importing and not self.fork_servers.of(link.number).is_leaving:
             self._preload_died(deaths.of_preload(why, link.importing))
         if link.jobs[:1] == [last_started]:
@@ -327,11 +321,12 @@ class Crew:
 
     def _end_output(self, link: WorkerLink, *, has_output: bool = True) -> None:
         """Its first run has ended: all that the run has written is there, if it has."""
-        run = link.jobs[0]
+        id = link.jobs[0]
         tail = link.job_ended(has_output=has_output)
-        self.sender.forget_runs([run])
-        self._log_dir.end(run)
-        self._tell(events.RunOutput(run, tail))
+        run = self.sender.pop(id)
+        self._log_dir.end(id)
+        if tail or run.has_output:  # a run that was begun again may have been silent this time
+            self._tell(events.RunOutput(id, tail))
 
     # The fork server
 

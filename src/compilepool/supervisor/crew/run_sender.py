@@ -4,32 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from compilepool.light_typing import NamedTuple
 from compilepool.supervisor.links.worker import WorkerLink
 from compilepool.supervisor.rules.actions import RunId
 from compilepool.supervisor.runs import Run
-
-
-class SentRun(NamedTuple):
-    """A run that a worker has.
-
-    Attributes:
-        name: the run's name.
-        attempt: the number of this attempt at it; the first is 1.
-    """
-
-    name: str
-    attempt: int
-
-
-_UNKNOWN = SentRun("", 1)
 
 
 class RunSender:
     """Knows the runs that workers have, and those of them that could not be sent yet."""
 
     def __init__(self) -> None:
-        self._sent: dict[RunId, SentRun] = {}
+        self._sent: dict[RunId, Run] = {}
         self._unsent_to: dict[int, WorkerLink] = {}
 
     @property
@@ -37,13 +21,13 @@ class RunSender:
         """Whether `send_rest` should be called before long."""
         return bool(self._unsent_to)
 
-    def get(self, id: RunId) -> SentRun:
-        """A run that a worker has; a nameless one if none has it."""
-        return self._sent.get(id, _UNKNOWN)
+    def get(self, id: RunId) -> Run | None:
+        """A run that a worker has; None if none has it."""
+        return self._sent.get(id)
 
-    def send(self, link: WorkerLink, id: RunId, run: Run, attempt: int) -> None:
+    def send(self, link: WorkerLink, id: RunId, run: Run) -> None:
         """Put a run into the worker's socket."""
-        self._sent[id] = SentRun(run.name, attempt)
+        self._sent[id] = run
         try:
             if not link.send_job(id, run.terms, run.payload):
                 self._unsent_to[link.number] = link
@@ -59,6 +43,10 @@ class RunSender:
                     self._unsent_to[link.number] = link
             except OSError as error:
                 _fail(link, error)
+
+    def pop(self, id: RunId) -> Run:
+        """The run has ended in its worker."""
+        return self._sent.pop(id)
 
     def forget_runs(self, ids: Iterable[RunId]) -> None:
         """No worker has these runs any more."""

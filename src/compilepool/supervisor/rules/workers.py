@@ -211,8 +211,10 @@ class Workers:
         worker.since = now
         worker.is_report_due = False
         self.unreported.pop(id, None)
-        self._regroup(id, worker)
-        if worker._group is self.busy:
+        group = self._group_of(worker)
+        if worker._group is not group:
+            self._regroup(id, worker)
+        if group is self.busy:
             self.unreported[id] = None
 
     def start_successor(self, id: WorkerId) -> WorkerId | None:
