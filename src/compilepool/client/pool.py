@@ -339,10 +339,10 @@ class CompilePool(Executor):
         self._session.shutdown(wait=wait, cancel_futures=cancel_futures)
 
     def kill_workers(self) -> None:
-        """End all processes at once, and accept no more jobs. Python 3.14's executor has it, too.
+        """End all processes at once, and accept no more jobs. Unfinished jobs fail: `PoolClosed`.
 
-        Unfinished jobs fail with `PoolClosed`. The call may take a second or two, if a process of
-        the pool is stuck in the kernel.
+        `ProcessPoolExecutor` of Python 3.14 has this method, too. The call takes up to two seconds
+        if a process of the pool is stuck in the kernel.
         """
         self._session.terminate()
 

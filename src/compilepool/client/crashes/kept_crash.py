@@ -1,7 +1,7 @@
-"""Reads crash folders, and only those that nobody else could have written.
+"""Reads crash folders, and refuses those that somebody else could have written.
 
-A folder that is replayed says what code is run. So everything is checked on descriptors that are
-then read from: what is checked cannot be exchanged before it is read.
+A crash folder says what code a replay runs. Each check is made on a descriptor, and the data is
+read from the same descriptor, so that nobody can exchange a file between check and use.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _FILES = (TEXT, REPORT, CALL, STARTUP, CONFIG, ENVIRON)
 
 
 class UntrustedFolder(ValueError):
-    """Somebody else could have written a crash folder, and so have code run by its replay."""
+    """Somebody else could have written the crash folder, so a replay could run their code."""
 
 
 class KeptCrash:
-    """A crash folder that was written by this user, or by root. A context manager.
+    """An open crash folder that this user or root has written. A context manager.
 
     Attributes:
-        folder: its path.
-        report: the facts of the crash, and `time`, `versions` and `left_out` as strings.
+        folder: the path of the folder.
+        report: the facts of the crash, with `time`, `versions` and `left_out`, as a JSON object.
         job: the job's name.
-        time: when it was kept.
-        size: the bytes of its files.
+        time: the time at which the folder was written.
+        size: the total size of its files, in bytes.
     """
 
     def __init__(self, folder: Path, fds: dict[str, int]) -> None:
@@ -54,11 +54,11 @@ class KeptCrash:
         """Open a crash folder.
 
         Args:
-            folder: its path.
+            folder: the path of the folder.
 
         Raises:
-            UntrustedFolder: others could have written to it.
-            ValueError: there is no crash folder, or it is damaged.
+            UntrustedFolder: others could have written to the folder.
+            ValueError: this is no crash folder, it cannot be read, or it is damaged.
         """
         fds: dict[str, int] = {}
         try:
@@ -78,7 +78,11 @@ class KeptCrash:
             raise
 
     def config(self) -> PoolConfig:
-        """The configuration of the pool. Raises `ValueError` if it is missing or damaged."""
+        """Return the pool's configuration.
+
+        Raises:
+            ValueError: it is missing or damaged.
+        """
         try:
             return PoolConfig.of_payload(Payload(Form.INLINE, self._read(CONFIG)))
         except ProtocolError as error:
@@ -87,27 +91,38 @@ class KeptCrash:
             ) from None
 
     def env(self) -> dict[str, str]:
-        """The environment of the pool. Raises `ValueError` if it is missing or damaged."""
+        """Return the environment of the pool's processes.
+
+        Raises:
+            ValueError: it is missing or damaged.
+        """
         env = self._json(ENVIRON)
         if not all(isinstance(value, str) for value in env.values()):
             raise ValueError(f"{self.folder / ENVIRON} has a value that is no string")
         return env
 
     def call(self) -> Payload:
-        """The payload of the job's call, in a memfd that belongs to the caller.
+        """Return the payload of the job's call, in a memfd that the caller owns.
 
         Raises:
-            ValueError: it is missing, damaged, or was left out.
+            ValueError: the payload is missing, damaged or was left out.
         """
         return self._payload(CALL)
 
     def startup(self) -> Payload | None:
-        """The payload of what the worker started with, likewise; None if that was nothing."""
+        """Return the payload with which the worker started, in a memfd that the caller owns.
+
+        Returns:
+            The payload; None if the worker started without one.
+
+        Raises:
+            ValueError: the payload is damaged or was left out.
+        """
         is_needed = STARTUP in self._fds or STARTUP in self._left_out()
         return self._payload(STARTUP) if is_needed else None
 
     def close(self) -> None:
-        """Close its descriptors."""
+        """Close the descriptors of the folder's files."""
         _close(self._fds)
 
     def __enter__(self) -> KeptCrash:
@@ -127,7 +142,7 @@ class KeptCrash:
         spilled = Payload(Form.MEMFD, self._read(file))
         try:
             with Unpacked(spilled):
-                pass  # only to see that it can be
+                pass  # unpacking is the check
         except ProtocolError as error:
             raise ValueError(f"{self.folder / file} is damaged: {error}") from None
         (fd,) = spilled.message(Kind.JOB).fds
@@ -158,13 +173,13 @@ class KeptCrash:
 def _open_trusted(
     name: str | Path, path: Path, *, folder_fd: int | None = None, is_folder: bool = False
 ) -> int:
-    """Open what only this user or root could have written, and nothing else.
+    """Open a file or a folder that only this user or root could have written.
 
     Raises:
-        UntrustedFolder: it is anything else.
-        OSError: it is not there, or must not be read.
+        UntrustedFolder: somebody else could have written it, or it is of another kind.
+        OSError: it does not exist or cannot be read.
     """
-    # With O_PATH, not even a device or a FIFO is opened before it is known to be none, open(2).
+    # O_PATH (open(2)) does not really open: a device or a FIFO is refused before it is opened.
     place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)
     try:
         if why := _why_untrusted(os.fstat(place), is_folder):
@@ -175,7 +190,7 @@ def _open_trusted(
 
 
 def _why_untrusted(status: os.stat_result, is_folder: bool) -> str:
-    """Why something is not trusted; "" if it is."""
+    """Return the reason why a file or folder is not trusted; "" if it is trusted."""
     is_link = stat.S_ISLNK(status.st_mode)
     if is_folder and not stat.S_ISDIR(status.st_mode):
         return f"is {'a symbolic link' if is_link else 'no folder'}; name the crash folder itself"
