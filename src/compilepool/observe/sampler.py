@@ -100,7 +100,7 @@ class Sampler:
             return is_wanted
 
     def _tell_consumers(self) -> Sample | None:
-        """Take a sample, pass it on and return it. Returns None after an error, which ends sampling."""
+        """Take a sample, pass it on and return it. An error ends sampling: returns None."""
         try:
             sample = self._take_sample()
             for consumer in self._consumers:
