@@ -1,4 +1,4 @@
-"""`compilepool crashes`: lists the jobs whose crashes were kept."""
+"""`compilepool crashes`: lists the crash folders of the default crash root."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ from compilepool.text import printable
 
 
 def list_crashes(*, as_json: bool) -> None:
-    """Print what is in the default crash root, the newest first.
+    """Print the crash folders of the default crash root, the newest first.
+
+    Args:
+        as_json: whether to print JSON instead of text.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the crash root cannot be read.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of jobs are in any alphabet
+    if isinstance(sys.stdout, io.TextIOWrapper):  # its encoding may lack letters of a job's name
         sys.stdout.reconfigure(errors="replace")
     root = default_root()
     rows = [_row(folder) for folder in _folders(root) if folder.exists()]
@@ -52,7 +55,7 @@ def _folders(root: Path) -> Iterator[Path]:
 
 
 def _row(folder: Path) -> dict[str, Any]:
-    """What is shown of a folder."""
+    """Return the facts that are listed of a crash folder, or the reason why it cannot be read."""
     try:
         with KeptCrash.open(folder) as crash:
             return {
@@ -71,7 +74,7 @@ def _row(folder: Path) -> dict[str, Any]:
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    """Two lines each: a table that has the paths as a column would need too wide a terminal."""
+    """Print two lines per folder: a column of paths would be too wide for a terminal."""
     console = Console(highlight=False)
     for row in rows:
         if "error" in row:

@@ -1,4 +1,4 @@
-"""`compilepool replay`: runs a job that crashed again, and says whether it crashes the same way."""
+"""`compilepool replay`: runs a crashed job again, and says whether it crashes the same way."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from compilepool.text import printable
 
 
 def replay_crash(name: str, *, gdb: bool) -> bool:
-    """Run the job of a crash folder again, and print what comes of it.
+    """Run the job of a crash folder again, and print how it ends.
 
     Args:
         name: the path of the folder, or its name in the default crash root.
-        gdb: run it in gdb, which this process becomes.
+        gdb: whether to run the job under gdb. Then this process becomes gdb.
 
     Returns:
-        Whether it has crashed the same way again.
+        Whether the job crashed the same way.
 
     Raises:
         ValueError: the folder cannot be replayed.
-        OSError: no gdb.
-        CompilePoolError: the pool could not be started.
+        OSError: gdb is not installed.
+        CompilePoolError: the pool could not start.
     """
     with KeptCrash.open(_find(name)) as crash:
         for line in _introduction(crash):
@@ -78,7 +78,7 @@ def _introduction(crash: KeptCrash) -> Iterator[str]:
 
 
 def _text(error: BaseException) -> str:
-    """All that is known of the error."""
+    """Return everything that is known of the error."""
     parts = [report_text(error)] if isinstance(error, CompilePoolError) else []
     if isinstance(error.__cause__, RemoteTraceback):
         parts.append(error.__cause__.text)
@@ -86,13 +86,13 @@ def _text(error: BaseException) -> str:
 
 
 def _compare(crash: KeptCrash, error: BaseException | None) -> tuple[bool, str]:
-    """Whether a replay has ended as the crash did, and how it has ended."""
+    """Return whether a replay ended as the crash did, and a sentence on how it ended."""
     then = what_happened(crash)
     if isinstance(error, WorkerCrashed):
         now = name_of_end(error.signal, error.exitcode)
         if now == then:
             return True, f"it ended with {now} again"
-        return False, f"it ended with {now}, and not with {then}"
+        return False, f"it ended with {now}, not with {then}"
     if error is None:
-        return False, "it has returned"
-    return False, f"it has raised {type(error).__name__}"
+        return False, "it returned"
+    return False, f"it raised {type(error).__name__}"
