@@ -341,7 +341,7 @@ app(["doctor", *{arguments}])
 def test_no_compiler_is_imported() -> None:
     code = """
 import sys
-from compilepool.cli.doctor_report import run_doctor
+from compilepool.cli.doctor.report import run_doctor
 run_doctor(as_json=True)
 print([name for name in ("torch", "triton", "numba") if name in sys.modules], file=sys.stderr)
 """

@@ -47,10 +47,10 @@ def compile_variant(variant: Variant) -> CompiledVariant:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from compilepool.cli.demo import kernels as demo_kernels
+    from compilepool.cli.demo import kernels
 
     triton.knobs.runtime.add_stages_inspection_hook = _report_stages
-    kernel = getattr(demo_kernels, variant.kernel)
+    kernel = getattr(kernels, variant.kernel)
     # Triton emits wide and asynchronous loads only if pointers and sizes are divisible by 16. At a
     # launch, it would see that from the arguments' values.
     aligned = {
