@@ -2,7 +2,7 @@
 
     python -m benchmarks.readme FILE.json README.md [--check]
 
-It stands between two markers, and has nothing that is not in the file.
+The table stands between two markers. Everything in it comes from the file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BEGIN, END = "<!-- benchmarks -->\n", "<!-- /benchmarks -->\n"
 
 
 def table_of(results: dict[str, Any]) -> str:
-    """The table, in Markdown, and what it was measured on."""
+    """Return the table and the facts about the machine, in Markdown."""
     peers = peers_of(results)
     lines = ["| | " + " | ".join(peers) + " |", "|---|" + "---:|" * len(peers)]
     title = ""
@@ -37,10 +37,10 @@ def table_of(results: dict[str, Any]) -> str:
 
 
 def rewritten(readme: str, table: str) -> str:
-    """The README with this between the markers.
+    """Return the README with another table between the markers.
 
     Raises:
-        ValueError: there are no markers.
+        ValueError: a marker is missing.
     """
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
