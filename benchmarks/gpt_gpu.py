@@ -181,7 +181,8 @@ def show_left_over() -> None:
     value = uuid.uuid4().hex
     mark = f"{MARK}={value}"
     with start("compilepool", **{MARK: value}) as child:
-        while len(pids_with_environment(mark)) < 6:  # the program, the pool's two, and workers
+        # The program, the supervisor, the fork server and three workers.
+        while len(pids_with_environment(mark)) < 6:
             if child.poll() is not None:
                 raise SystemExit("it ended too soon")
             time.sleep(0.01)

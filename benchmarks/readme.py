@@ -60,7 +60,9 @@ def main() -> None:
     if not options.check:
         options.readme.write_text(wanted)
     elif wanted != readme:
-        sys.exit(f"{options.readme} does not agree with {options.results}: write it anew")
+        sys.exit(
+            f"{options.readme} does not agree with {options.results}: run this without --check"
+        )
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def replay(
     ],
     gdb: Annotated[bool, typer.Option("--gdb", help="Run the job under gdb.")] = False,
 ) -> None:
-    """Run a job that crashed its worker again, in a new worker.
+    """Run a crashed job again, in a new worker.
 
     The exit code is 0 if the job crashes the same way, 1 if it does not, and 2 if the folder cannot
     be replayed.
@@ -195,9 +195,9 @@ def run(
         Path | None, typer.Option(help="The trace file to write, for https://ui.perfetto.dev.")
     ] = None,
 ) -> None:
-    """Run a program, unchanged, whose torch.compile compiles in a CompilePool.
+    """Run a program and let its torch.compile use a CompilePool. The program needs no change.
 
-    This sets COMPILEPOOL_TORCH=1 for the program, and passes the options to the pool.
+    The command sets COMPILEPOOL_TORCH=1 for the program, and passes the options to the pool.
     """
     from compilepool.cli.run_command import run_program
 

@@ -111,7 +111,7 @@ class Board:
                     if task is not None:
                         progress.remove_task(task)
         except Exception as error:  # noqa: BLE001 - rich or the user's display may raise anything
-            _log.warning("progress could not be cleared away: %s", headline(error))
+            _log.warning("progress cannot be cleared away: %s", headline(error))
         finally:
             self._total, self._rows = None, []
             if progress is not None:
@@ -140,7 +140,7 @@ class Board:
                 self._has_started_user_progress = False
                 self._user_progress.stop()
         except Exception as error:  # noqa: BLE001 - rich or the user's display may raise anything
-            _log.warning("progress could not be cleared away: %s", headline(error))
+            _log.warning("progress cannot be cleared away: %s", headline(error))
 
     def _print_failures(self, progress: Progress) -> None:
         while self._unprinted:

@@ -106,7 +106,7 @@ class Sampler:
             for consumer in self._consumers:
                 consumer.sample(sample)
         except Exception:  # noqa: BLE001 - observing must not harm the jobs
-            _log.exception("this pool is not looked at any more")
+            _log.exception("progress and trace of this pool stop here, because of an error")
             with self._condition:
                 self._is_closed = True
                 self._thread = None

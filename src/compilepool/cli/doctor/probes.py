@@ -150,7 +150,7 @@ def probe_sibling(name: str) -> Answer:
     """
     with subprocess.Popen(
         _probe_command("be looked at"),
-        stdin=subprocess.PIPE,  # its end, also by this process's death, ends the target
+        stdin=subprocess.PIPE,  # the target ends when this closes, also by this process's death
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     ) as target:

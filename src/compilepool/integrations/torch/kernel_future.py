@@ -150,7 +150,7 @@ class KernelFuture(Future[Any]):
                 except BaseException as error:  # noqa: BLE001 - the future raises it
                     self._here_future.set_exception(error)
                 finally:
-                    _restore(env)  # the job sets the variables that it was submitted with
+                    _restore(env)  # the job itself sets variables as they were at its submission
         return self._here_future.result()
 
     def _job_ended(self, job: Future[Any]) -> None:

@@ -82,7 +82,7 @@ class StatusReports:
             try:
                 self._report(jobs)
             except Exception:  # noqa: BLE001 - the next report may succeed
-                _log.warning("no report of jobs that take long", exc_info=True)
+                _log.warning("slow jobs cannot be reported", exc_info=True)
 
     def _report(self, jobs: dict[CompileFuture[Any], Any]) -> None:
         now = time.time()

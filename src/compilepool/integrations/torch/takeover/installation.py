@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 _MAX_THREADS = 32  # Inductor's default: torch/_inductor/config.py, `decide_compile_threads`
 _UNUSED_S = 600.0
-"""The time after which a pool that Inductor has not asked for quiesces, in seconds."""
+"""The time after which a pool that Inductor has not asked for quiesces, in seconds.
+
+A program may import torch and never compile.
+"""
 
 
 class Installation:
@@ -53,7 +56,7 @@ class Installation:
             self._unused_timer = Timer(_UNUSED_S, self._early_pool.quiesce)
             self._unused_timer.record_call()
         else:
-            # Not used: it checks the options now. Without a trace, whose file it would create.
+            # This pool is never used: making it checks the options. Its trace would create a file.
             self._make_pool(trace=None)
 
     @property
