@@ -2,7 +2,7 @@
 
     python -m benchmarks.readme FILE.json README.md [--check]
 
-The table stands between two markers. Everything in it comes from the file.
+It stands between two markers, and has nothing that is not in the file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BEGIN, END = "<!-- benchmarks -->\n", "<!-- /benchmarks -->\n"
 
 
 def table_of(results: dict[str, Any]) -> str:
-    """Return the table and the facts about the machine, in Markdown."""
+    """The table, in Markdown, and what it was measured on."""
     peers = peers_of(results)
     lines = ["| | " + " | ".join(peers) + " |", "|---|" + "---:|" * len(peers)]
     title = ""
@@ -37,10 +37,10 @@ def table_of(results: dict[str, Any]) -> str:
 
 
 def rewritten(readme: str, table: str) -> str:
-    """Return the README with another table between the markers.
+    """The README with this between the markers.
 
     Raises:
-        ValueError: a marker is missing.
+        ValueError: there are no markers.
     """
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -60,9 +60,7 @@ def main() -> None:
     if not options.check:
         options.readme.write_text(wanted)
     elif wanted != readme:
-        sys.exit(
-            f"{options.readme} does not agree with {options.results}: run this without --check"
-        )
+        sys.exit(f"{options.readme} does not agree with {options.results}: write it anew")
 
 
 if __name__ == "__main__":

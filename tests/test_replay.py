@@ -119,8 +119,8 @@ class Poison:
         (abs, (-1,), "it returned"),
         (Poison, (), "it returned"),
         (reject, (), "it raised ValueError"),
-        (os.abort, (), "it ended with SIGABRT, not with SIGSEGV"),
-        (os._exit, (3,), "it ended with exit code 3, not with SIGSEGV"),
+        (os.abort, (), "it ended with SIGABRT, and not with SIGSEGV"),
+        (os._exit, (3,), "it ended with exit code 3, and not with SIGSEGV"),
     ],
 )
 def test_what_is_not_reproduced_says_how_it_ended(

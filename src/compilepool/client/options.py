@@ -310,10 +310,10 @@ def _is_module(name: str) -> bool:
 
 
 def terms_of(pool: PoolOptions, job: JobOptions) -> JobTerms:
-    """Make the terms of jobs from the options of their pool and their own.
+    """The terms of jobs with these options.
 
     Raises:
-        ValueError: the environment of the job is larger than `ENV_LIMIT` bytes.
+        ValueError: they have too large an environment.
     """
     timeout = pool.timeout if job.timeout is AS_THE_POOL else job.timeout
     limit = pool.memory_limit if job.memory_limit is AS_THE_POOL else job.memory_limit
@@ -329,22 +329,22 @@ def terms_of(pool: PoolOptions, job: JobOptions) -> JobTerms:
     )
     if len(env_as_json(terms.env)) > ENV_LIMIT:
         raise ValueError(
-            f"env of a job must have {ENV_LIMIT // 1024} KiB at most; put the variables that all"
-            " jobs need into the pool's env"
+            f"env of a job must have {ENV_LIMIT // 1024} KiB at most; give what all jobs need to"
+            " the pool's env"
         )
     return DEFAULT_TERMS if terms == DEFAULT_TERMS else terms
 
 
 def check_memory_limit(name: str, terms: JobTerms, idle_memory: int) -> None:
-    """Check that an idle worker stays below the memory limit of a job.
+    """Check that a job with these terms can run.
 
     Args:
-        name: the job's name.
-        terms: the job's terms.
-        idle_memory: the memory of an idle worker, in bytes; 0 if it is unknown.
+        name: the job's.
+        terms: its terms.
+        idle_memory: bytes that a worker takes that has no job; 0 if that is unknown.
 
     Raises:
-        ValueError: the limit is lower than `idle_memory`.
+        ValueError: its memory limit is less than that.
     """
     if terms.memory_limit is not None and terms.memory_limit < idle_memory:
         raise ValueError(

@@ -159,7 +159,7 @@ class CompilePool(Executor):
             check_platform()
         except KernelTooOld as error:
             raise UnsupportedPlatform(str(error)) from None
-        # Not at the top: this module can be imported on platforms that the check above refuses.
+        # Not at the top: on other platforms, this module can be imported, and says what is missing.
         from compilepool.client.options import terms_of
         from compilepool.client.session.session import Session
 

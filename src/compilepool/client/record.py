@@ -44,22 +44,22 @@ class JobRecord:
             the pool does not capture it.
     """
 
-    __slots__ = ("_clock_offset", "_usage", "log", "queued")
+    __slots__ = ("_clock", "_usage", "log", "queued")
 
     def __init__(self) -> None:
         self.queued = 0.0
         self.log = ""
         self._usage = NO_USAGE
-        self._clock_offset = 0.0
+        self._clock = 0.0
         """Seconds to add to `time.monotonic()` for `time.time()`."""
 
     @property
     def started(self) -> float | None:
-        return self._clock_offset + self._usage.started if self._usage.started else None
+        return self._clock + self._usage.started if self._usage.started else None
 
     @property
     def ended(self) -> float | None:
-        return self._clock_offset + self._usage.ended if self._usage.started else None
+        return self._clock + self._usage.ended if self._usage.started else None
 
     @property
     def cpu_seconds(self) -> float:
@@ -84,7 +84,7 @@ class JobRecord:
         known = [each for each in phases_of_text(usage.phases) if each[1] >= usage.started]
         ends = [since for _, since in [*known, ("", usage.ended)][1:]]
         return tuple(
-            Phase(name, self._clock_offset + since, max(0.0, end - since))
+            Phase(name, self._clock + since, max(0.0, end - since))
             for (name, since), end in zip(known, ends, strict=True)
         )
 
@@ -104,7 +104,7 @@ class JobRecord:
         return f"JobRecord({', '.join(known)})"
 
     def _note(self, usage: Usage) -> None:
-        """Take over what the supervisor reports. A job that no worker began has used nothing."""
+        """What the supervisor tells. What a job has used that was not begun is nothing."""
         if usage.started:
-            self._clock_offset = time.time() - time.monotonic()
+            self._clock = time.time() - time.monotonic()
             self._usage = usage

@@ -1,4 +1,4 @@
-"""`compilepool crashes`: lists the crash folders of the default crash root."""
+"""`compilepool crashes`: lists the jobs whose crashes were kept."""
 
 from __future__ import annotations
 
@@ -21,10 +21,7 @@ from compilepool.text import printable
 
 
 def list_crashes(*, as_json: bool) -> None:
-    """Print the crash folders of the default crash root, the newest first.
-
-    Args:
-        as_json: whether to print JSON instead of text.
+    """Print what is in the default crash root, the newest first.
 
     Raises:
         OSError: the crash root cannot be read.
@@ -55,7 +52,7 @@ def _folders(root: Path) -> Iterator[Path]:
 
 
 def _row(folder: Path) -> dict[str, Any]:
-    """Return the facts that are listed of a crash folder, or the reason why it cannot be read."""
+    """What is shown of a folder."""
     try:
         with KeptCrash.open(folder) as crash:
             return {
@@ -74,7 +71,7 @@ def _row(folder: Path) -> dict[str, Any]:
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    """Print two lines per folder: a column of paths would be too wide for a terminal."""
+    """Two lines each: a table that has the paths as a column would need too wide a terminal."""
     console = Console(highlight=False)
     for row in rows:
         if "error" in row:

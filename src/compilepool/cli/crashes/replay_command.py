@@ -21,15 +21,15 @@ def replay_crash(name: str, *, gdb: bool) -> bool:
 
     Args:
         name: the path of the folder, or its name in the default crash root.
-        gdb: whether to run the job under gdb. Then this process becomes gdb.
+        gdb: run it in gdb, which this process becomes.
 
     Returns:
         Whether the job crashed the same way.
 
     Raises:
         ValueError: the folder cannot be replayed.
-        OSError: gdb is not installed.
-        CompilePoolError: the pool could not start.
+        OSError: no gdb.
+        CompilePoolError: the pool could not be started.
     """
     with KeptCrash.open(_find(name)) as crash:
         for line in _introduction(crash):
@@ -86,13 +86,13 @@ def _text(error: BaseException) -> str:
 
 
 def _compare(crash: KeptCrash, error: BaseException | None) -> tuple[bool, str]:
-    """Return whether a replay ended as the crash did, and a sentence on how it ended."""
+    """Whether a replay has ended as the crash did, and how it has ended."""
     then = what_happened(crash)
     if isinstance(error, WorkerCrashed):
         now = name_of_end(error.signal, error.exitcode)
         if now == then:
             return True, f"it ended with {now} again"
-        return False, f"it ended with {now}, not with {then}"
+        return False, f"it ended with {now}, and not with {then}"
     if error is None:
         return False, "it returned"
     return False, f"it raised {type(error).__name__}"

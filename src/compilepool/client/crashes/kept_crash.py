@@ -1,7 +1,7 @@
-"""Reads crash folders, and refuses those that somebody else could have written.
+"""Reads crash folders, and only those that nobody else could have written.
 
-A crash folder says what code a replay runs. Each check is made on a descriptor, and the data is
-read from the same descriptor, so that nobody can exchange a file between check and use.
+A folder that is replayed says what code is run. So everything is checked on descriptors that are
+then read from: what is checked cannot be exchanged before it is read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FILES = (TEXT, REPORT, CALL, STARTUP, CONFIG, ENVIRON)
 
 
 class UntrustedFolder(ValueError):
-    """Somebody else could have written the crash folder, so a replay could run their code."""
+    """Somebody else could have written a crash folder, and so have code run by its replay."""
 
 
 class KeptCrash:
@@ -34,8 +34,8 @@ class KeptCrash:
         folder: the path of the folder.
         report: the facts of the crash, with `time`, `versions` and `left_out`, as a JSON object.
         job: the job's name.
-        time: the time at which the folder was written.
-        size: the total size of its files, in bytes.
+        time: when it was kept.
+        size: the bytes of its files.
     """
 
     def __init__(self, folder: Path, fds: dict[str, int]) -> None:
@@ -110,14 +110,7 @@ class KeptCrash:
         return self._payload(CALL)
 
     def startup(self) -> Payload | None:
-        """Return the payload with which the worker started, in a memfd that the caller owns.
-
-        Returns:
-            The payload; None if the worker started without one.
-
-        Raises:
-            ValueError: the payload is damaged or was left out.
-        """
+        """The payload of what the worker started with, likewise; None if that was nothing."""
         is_needed = STARTUP in self._fds or STARTUP in self._left_out()
         return self._payload(STARTUP) if is_needed else None
 
@@ -142,7 +135,7 @@ class KeptCrash:
         spilled = Payload(Form.MEMFD, self._read(file))
         try:
             with Unpacked(spilled):
-                pass  # unpacking is the check
+                pass  # only to see that it can be
         except ProtocolError as error:
             raise ValueError(f"{self.folder / file} is damaged: {error}") from None
         (fd,) = spilled.message(Kind.JOB).fds
@@ -173,13 +166,13 @@ class KeptCrash:
 def _open_trusted(
     name: str | Path, path: Path, *, folder_fd: int | None = None, is_folder: bool = False
 ) -> int:
-    """Open a file or a folder that only this user or root could have written.
+    """Open what only this user or root could have written, and nothing else.
 
     Raises:
-        UntrustedFolder: somebody else could have written it, or it is of another kind.
-        OSError: it does not exist or cannot be read.
+        UntrustedFolder: it is anything else.
+        OSError: it is not there, or must not be read.
     """
-    # O_PATH (open(2)) does not really open: a device or a FIFO is refused before it is opened.
+    # With O_PATH, not even a device or a FIFO is opened before it is known to be none, open(2).
     place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)
     try:
         if why := _why_untrusted(os.fstat(place), is_folder):

@@ -24,20 +24,17 @@ if TYPE_CHECKING:
 __all__ = ["current_pool", "install", "uninstall"]
 
 ENABLE = "COMPILEPOOL_TORCH"
-"""The environment variable that switches the integration on, if it is 1."""
+"""The environment variable that switches the integration on, by 1."""
 
 PROGRAM_PID = "COMPILEPOOL_TORCH_PID"
-"""The environment variable with the pid of the program that `compilepool run` has become.
-
-The program's child processes inherit it, and see by it that they are not the program.
-"""
+"""The variable with the process that `compilepool run` has become; all others descend from it."""
 
 OPTIONS = "COMPILEPOOL_TORCH_OPTIONS"
-"""The environment variable with the arguments of `install`, as JSON."""
+"""The variable with the arguments of `install`, as JSON."""
 
 
 class _Installed:
-    """What is installed in this process. The lock guards it: any thread may call `install`."""
+    """What is installed in this process. `install` may be called by any thread."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -45,7 +42,7 @@ class _Installed:
         self.takeover: Takeover | None = None
 
     def after_fork(self) -> None:
-        """In a forked child: renew the lock, which a thread of the parent may have held."""
+        """In the child: whoever had the locks is not there."""
         self.lock = threading.RLock()
         if self.installation is not None:
             self.installation.after_fork()

@@ -37,7 +37,7 @@ def autoload() -> None:
         from compilepool.integrations.torch import _install
 
         _install(options.pop("on_crash", "raise"), options, is_early=_may_compile())
-    except Exception as error:  # noqa: BLE001 - the program works without compilepool
+    except Exception as error:  # noqa: BLE001 - the program can do without
         warnings.warn(
             f"compilepool is not used: {error}. Inductor goes on with its own pool",
             RuntimeWarning,
