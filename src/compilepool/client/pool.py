@@ -187,8 +187,7 @@ class CompilePool(Executor):
         Raises:
             PoolClosed: the pool was shut down.
             SerializationError: the call cannot be pickled.
-            ValueError: the memory limit is lower than the memory of an idle worker, if that is
-                known yet.
+            ValueError: the memory limit is known to be lower than the memory of an idle worker.
         """
         return self._submit(None, self._default_terms, fn, args, kwargs)
 
@@ -211,14 +210,12 @@ class CompilePool(Executor):
             timeout: the time that the job may run, in seconds; None: no limit. Default: the pool's.
             memory_limit: the memory that the job may take, in bytes or as text; None: no limit.
                 Default: the pool's.
-            expected_memory: the memory that the job will probably take, in bytes or as text. It
-                starts when that much is available. None: what the last jobs took that had the same
-                key, or the same name if it has no key.
+            expected_memory: the memory that the job will probably take, in bytes or as text. The
+                job starts when that much is available. None: what the last jobs of the same key
+                took, or of the same name if it has no key.
             retries: how often the job runs again after its worker was killed from outside, or by
-                the kernel because memory ran out. An exception or a crash of its own is never
-                retried.
-            priority: jobs with a higher priority start first; those of equal priority, as
-                submitted.
+                the kernel because memory ran out. Its own exceptions and crashes do not count.
+            priority: jobs with a higher priority start first.
             key: jobs with the same key count as the same job. After they have crashed their worker
                 three times in a row, they fail at once, until `forget` is called.
             env: environment variables that differ for this job; None as a value unsets a variable.
@@ -245,7 +242,7 @@ class CompilePool(Executor):
         self._session.forget(key)
 
     def warm_up(self) -> None:
-        """Start all workers now instead of when jobs need them. Return at once.
+        """Start all workers now instead of when jobs need them. Returns at once.
 
         A job runs as soon as one worker is there. The workers stay until `idle_timeout` or
         `quiesce`; one that is killed meanwhile is replaced at once.
@@ -267,13 +264,11 @@ class CompilePool(Executor):
                 start.
 
         Returns:
-            False if the time is over, or if another thread quiesces the pool meanwhile; True
-            otherwise.
+            False after `timeout`, or if another thread quiesces the pool meanwhile; otherwise True.
 
         Raises:
             PoolClosed: the pool was shut down.
-            RuntimeError: the caller is a callback of a future; callbacks must not wait for the
-                pool.
+            RuntimeError: the caller is a callback of a future, which must not wait for the pool.
             PreloadFailed, WorkerCrashed, SupervisorDied: the workers cannot start.
             Exception: the initializer raised it, so the workers cannot start.
         """
@@ -303,8 +298,7 @@ class CompilePool(Executor):
         """Import the `preload` modules again, because their files have changed.
 
         Running jobs go on. All others, queued ones included, run with the new modules. A preload
-        that failed is tried again. The pool keeps its first environment, `sys.path` and working
-        directory.
+        that failed is tried again. Environment, `sys.path` and working directory stay the same.
         """
         self._session.staff.reload()
 
@@ -341,8 +335,8 @@ class CompilePool(Executor):
     def kill_workers(self) -> None:
         """End all processes at once, and accept no more jobs. Unfinished jobs fail: `PoolClosed`.
 
-        `ProcessPoolExecutor` of Python 3.14 has this method, too. The call takes up to two seconds
-        if a process of the pool is stuck in the kernel.
+        `ProcessPoolExecutor` of Python 3.14 has this method, too. The call takes a second or two at
+        most, namely if a process of the pool is stuck in the kernel.
         """
         self._session.terminate()
 
