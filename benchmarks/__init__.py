@@ -1,4 +1,6 @@
-"""compilepool against other pools of worker processes: `python -m benchmarks`.
+"""Benchmarks of compilepool.
 
-The scripts beside this, each of them about compilepool alone, tell more of one thing.
+`python -m benchmarks` compares it with other pools of worker processes. The scripts limits.py,
+orphans.py, reports.py, warm.py, where.py and gpt_gpu.py measure single aspects of compilepool in
+more detail.
 """

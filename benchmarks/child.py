@@ -1,6 +1,6 @@
-"""One measurement, in a process of its own: `python -m benchmarks.child FIGURE PEER SCALE`.
+"""Runs one measurement, in a process of its own: `python -m benchmarks.child FIGURE PEER SCALE`.
 
-Prints one line of JSON.
+The process prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 
 
 def main(figure: str, peer: str, scale: str) -> None:
-    """Measure, print, and be gone: what is left is for the one who started this."""
+    """Measure, print, and exit at once. The parent process kills whatever is left."""
     from benchmarks.metric import Scale
 
     module = importlib.import_module(f"benchmarks.figures.{figure}")

@@ -1,4 +1,4 @@
-"""Another interpreter, for what can be done only once in each."""
+"""Runs code in a new interpreter, for effects that each interpreter has only once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def fresh_python(code: str, *args: str, timeout_s: float = 60.0) -> tuple[float,
     """Run code in a new interpreter.
 
     Returns:
-        time.monotonic() as it was before, and the last line that it printed.
+        `time.monotonic()` before the start, in seconds, and the last line that the code printed.
     """
     command = [sys.executable, "-W", "ignore", "-c", code, *args]
     began = time.monotonic()

@@ -1,22 +1,22 @@
-"""A small GPT compiled cold on a GPU: with PyTorch's compile workers, with ours, and with none.
+"""Compile a small GPT on a GPU, cold: with PyTorch's compile workers, with ours, and with none.
 
     python benchmarks/gpt_gpu.py [RUNS]
 
-Needs a CUDA GPU, and torch for it. Each run is a process of its own with empty caches: it makes a
-GPT whose blocks differ in width, so that hardly any kernel is like another, and compiles and runs
-one training step: forward, backward, and the optimizer's. Times are from the start of the process,
-in seconds, median, least and most of RUNS (3; of the last mode, one):
+This needs a CUDA GPU, and torch for it. Each run is a process of its own with empty caches. It
+makes a GPT whose blocks differ in width, so that hardly any two kernels are alike, and compiles and
+runs one training step: forward, backward and the optimizer's. Times are in seconds from the start
+of the process: median, least and most of RUNS (3; 1 for the last mode).
 
-- ready: the pool can take kernels; of ours, with all its workers.
+- ready: the pool can take kernels; ours, with all its workers.
 - first: Inductor wants the first kernel.
-- step: the first step is done, all compiled; what the user waits for.
-- in workers: how many kernels were compiled by workers, of how many. The others were compiled in
-  the main process, one after the other: so Inductor does while no worker is there.
-- exit: from the end of the step until the process is gone.
+- step: the first step is done and everything is compiled. The user waits for this.
+- in workers: how many of the kernels were compiled by workers. The main process compiled the
+  others, one after the other, as Inductor does while no worker is there.
+- exit: the time from the end of the step until the process is gone.
 
-Then, with ours: a kernel whose compiler crashes, as torch reports it; whether any process of the
-pool has opened the GPU; and what is left when the program is killed, a second after its workers
-have come.
+Then, with our pool: the report of torch for a kernel whose compiler crashes; whether any process of
+the pool has opened the GPU; and what is left when the program is killed, a second after its
+workers have started.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def show_equal(measured: dict[str, list[dict[str, Any]]]) -> None:
 
 
 def show_gpu_use() -> None:
-    """In a run of its own: to look takes time."""
+    """Look at the pool's open files in a separate run, because looking takes time."""
     with start("compilepool") as child:
         pids, openers, looks = set(), set(), 0
         while child.poll() is None:
@@ -152,7 +152,7 @@ def show_gpu_use() -> None:
 
 
 def name_of(pid: int) -> str:
-    """That of a process of a pool; empty for others."""
+    """Return the name of a process of a pool; "" for any other process."""
     with contextlib.suppress(OSError):
         name = Path(f"/proc/{pid}/comm").read_text().strip()
         return name if name.startswith("cp-") else ""
@@ -181,7 +181,8 @@ def show_left_over() -> None:
     value = uuid.uuid4().hex
     mark = f"{MARK}={value}"
     with start("compilepool", **{MARK: value}) as child:
-        while len(pids_with_environment(mark)) < 6:  # the program, the pool's two, and workers
+        # The program, the supervisor, the fork server and three workers.
+        while len(pids_with_environment(mark)) < 6:
             if child.poll() is not None:
                 raise SystemExit("it ended too soon")
             time.sleep(0.01)
@@ -197,7 +198,7 @@ def show_left_over() -> None:
         raise SystemExit("something is left")
 
 
-# In the process that compiles
+# The functions below run in the process that compiles.
 
 
 def run(mode: str) -> None:
@@ -245,7 +246,7 @@ def since_start() -> float:
 
 
 def crash_in_backend() -> None:
-    """In each worker: the compiler of one kernel reads address 0."""
+    """Run in each worker: let the compiler of one kernel read address 0."""
     import ctypes
 
     from triton.backends.nvidia.compiler import CUDABackend
@@ -261,10 +262,10 @@ def crash_in_backend() -> None:
 
 
 class Watch:
-    """Notes which kernels there are, who compiles them, and when it could be done.
+    """Notes which kernels there are, how many go to workers, and when the pool is ready.
 
     Args:
-        pool: our pool; None: it is Inductor's own.
+        pool: our pool; None: Inductor uses its own.
     """
 
     def __init__(self, pool: Any) -> None:

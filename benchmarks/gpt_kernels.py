@@ -1,4 +1,4 @@
-"""The kernels that Inductor generates for blocks of a GPT, on a machine without a GPU."""
+"""Generates Inductor's kernels for blocks of a GPT, on a machine without a GPU."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ WIDTHS_FORWARD = (320, 384)
 
 
 def generate() -> list[tuple[str, str]]:
-    """Have Inductor generate the kernels of a training step, and note them instead of compiling.
+    """Let Inductor generate the kernels of training steps, and note them instead of compiling them.
 
     Returns:
-        The name and the source of each. This process cannot use torch for anything else.
+        The name and the source of each kernel. After this call, torch is of no other use in this
+        process.
     """
     import torch
     from tests.pytorch import fake_gpu

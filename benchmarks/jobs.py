@@ -1,4 +1,4 @@
-"""Jobs, and what is done with them in all figures."""
+"""Jobs that the figures submit, and ways to wait for them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 WAIT_S = 60.0
-"""The bound of every wait for a result, and of every job that waits."""
+"""The longest time that anybody waits for a result, and that a job waits, in seconds."""
 
 
 def noop() -> None:
-    """Nothing."""
+    """Do nothing."""
 
 
 def crash() -> None:
@@ -24,20 +24,24 @@ def crash() -> None:
 
 
 def sleep_in_child(folder: str) -> None:
-    """Have a program running below the worker."""
+    """Run a child process below the worker, and say so by a file in the folder."""
     with subprocess.Popen(["sleep", str(WAIT_S)]):
         Path(folder, str(os.getpid())).touch()
 
 
 def meet(folder: str, count: int) -> int:
-    """Wait until `count` workers are in here at once."""
+    """Wait until `count` workers run this job at the same time. Returns the worker's pid."""
     Path(folder, str(os.getpid())).touch()
     wait_for_files(folder, count)
     return os.getpid()
 
 
 def wait_for_files(folder: str, count: int) -> None:
-    """Until there are as many; for WAIT_S, then it is an error."""
+    """Wait until the folder has `count` files.
+
+    Raises:
+        TimeoutError: it has fewer after `WAIT_S`.
+    """
     deadline = time.monotonic() + WAIT_S
     while len(os.listdir(folder)) < count:
         if time.monotonic() > deadline:
@@ -46,7 +50,7 @@ def wait_for_files(folder: str, count: int) -> None:
 
 
 def all_answer(pool: Any, workers: int) -> None:
-    """Until each worker of a pool has run a job, all at the same time."""
+    """Wait until every worker of a pool runs a job, all at the same time."""
     with tempfile.TemporaryDirectory() as folder:
         futures = [pool.submit(meet, folder, workers) for _ in range(workers)]
         for future in futures:

@@ -1,13 +1,15 @@
-"""What limits cost, and how well they hold.
+"""Measure what limits cost, and how well they hold.
 
     python benchmarks/limits.py [RUNS]
 
-- Jobs with a timeout of 0.5 s that do not listen: how long after its start (which its worker notes)
-  each one's future has failed, while 16 other jobs run; and how long those take, against alone.
-- Jobs with a memory limit of 512 MiB that take 100 MB a step, as fast as they can: their peak.
-- What it costs the supervisor to watch the memory of 32 workers, each of which has a child.
-- The CPU time in the record of a job that runs `g++`, against what the kernel tells (wait4(2), as
-  time(1) does) of the same command.
+- Timeouts: jobs with a timeout of 0.5 s that never end. The time from a job's start, which its
+  worker notes, to the failure of its future, while 16 other jobs run; and the time that the other
+  jobs take, compared with running alone.
+- Memory limits: jobs with a limit of 512 MiB that take 100 MB per step, as fast as they can. Their
+  peak memory.
+- The CPU time that the supervisor spends to watch the memory of 32 workers with a child each.
+- Accounting: the CPU time in the record of a job that runs `g++`, compared with what the kernel
+  reports of the same command (wait4(2), as time(1) uses it).
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ def work(cpu_s: float) -> None:
 
 
 def others(pool: CompilePool) -> float:
-    """Seconds that 16 jobs of 50 ms take."""
+    """Return the seconds that 16 jobs of 50 ms take."""
     began = time.monotonic()
     for future in [pool.submit(work, 0.05) for _ in range(16)]:
         future.result()
@@ -128,7 +130,7 @@ def cpu_s(pid: int) -> float:
 
 
 def watch_cost(memory_limit: str | None) -> float:
-    """The share of a core that the supervisor takes while 32 workers wait for a child each."""
+    """Return the supervisor's share of a core while 32 workers wait for a child each."""
     with CompilePool(WATCHED, memory_limit=memory_limit) as pool:
         futures = [pool.submit(subprocess.run, ["sleep", "1000"]) for _ in range(WATCHED)]
         while not all(future.running() for future in futures):
@@ -144,14 +146,14 @@ def watch_cost(memory_limit: str | None) -> float:
 
 
 def compile_it(source: str) -> float:
-    """CPU seconds of the compiler and all below it, as the kernel tells who waits for it."""
+    """Return the CPU seconds of the compiler and all its children, as wait4(2) reports them."""
     pid = os.posix_spawnp("g++", ["g++", "-O1", "-c", source, "-o", os.devnull], os.environ)
     _, _, usage = os.wait4(pid, 0)
     return usage.ru_utime + usage.ru_stime
 
 
 def accounting(runs: int, folder: Path) -> list[float]:
-    """By how much the record's CPU time is more than the compiler's, as a share of that."""
+    """Return by what share the record's CPU time exceeds the compiler's, for each run."""
     source = folder / "source.cpp"
     source.write_text(SOURCE)
     found = []

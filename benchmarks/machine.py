@@ -1,4 +1,4 @@
-"""On what a run was made."""
+"""The facts about the machine and the software of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIBRARIES = ("compilepool", "loky", "pebble", "numpy", "triton", "torch")
 
 
 def facts() -> dict[str, str]:
-    """What a reader needs to compare it with another, in words."""
+    """Return what a reader needs to compare this run with another, in words."""
     return {
         "date": datetime.date.today().isoformat(),
         "cpu": _cpu_model(),
@@ -36,7 +36,10 @@ def _cpu_model() -> str:
 
 
 def _huge_pages() -> str:
-    """With `always`, a big client has few page tables, and is forked sooner."""
+    """Return the setting of transparent huge pages.
+
+    With `always`, a client with much memory has few page tables, so that forking it is faster.
+    """
     try:
         text = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
     except OSError:

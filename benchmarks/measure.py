@@ -1,4 +1,4 @@
-"""Runs one measurement in a process of its own, and leaves nothing of it."""
+"""Runs a measurement in a process of its own, and kills everything that it leaves behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def adopt_orphans() -> None:
-    """From now on, whatever loses its parent below this process becomes its child."""
+    """Make this process the parent of every process below it that loses its own parent."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
@@ -31,14 +31,20 @@ def adopt_orphans() -> None:
 def run_child(figure: str, peer: str, scale: Scale, timeout_s: float) -> dict[str, Any]:
     """Measure a figure once, or prepare it.
 
+    Args:
+        figure: the name of the figure.
+        peer: the name of the pool; "prepare" to prepare the figure.
+        scale: how much to measure.
+        timeout_s: the time that the measurement may take, in seconds.
+
     Returns:
-        What it has measured, or only "error", with the reason in words.
+        The measured values; after a failure, only "error", with the reason in words.
     """
     scale_text = json.dumps(asdict(scale))
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.child", figure, peer, scale_text]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         output, errors = Path(folder, "output"), Path(folder, "errors")
-        # Files, not pipes: what is left of a pool may hold these open for ever.
+        # Files, not pipes: a process that a pool leaves behind may hold a pipe open for ever.
         with output.open("wb") as out, errors.open("wb") as err:
             process = subprocess.Popen(
                 command,
@@ -64,7 +70,7 @@ def run_child(figure: str, peer: str, scale: Scale, timeout_s: float) -> dict[st
 
 
 def environment(folder: str) -> dict[str, str]:
-    """With what a measurement writes in a folder of its own."""
+    """Return the environment of a measurement, which writes all its files below the folder."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {
         **os.environ,
@@ -74,12 +80,16 @@ def environment(folder: str) -> dict[str, str]:
         "COMPILEPOOL_CRASH_DIR": os.path.join(folder, "crashes"),
         "TRITON_CACHE_DIR": os.path.join(folder, "triton"),
         "TORCHINDUCTOR_CACHE_DIR": os.path.join(folder, "inductor"),
-        "TORCH_WARM_POOL": "0",  # else an import of Inductor starts a pool of torch's
+        "TORCH_WARM_POOL": "0",  # otherwise an import of Inductor starts a pool of torch's
     }
 
 
 def kill_all_below(bound_s: float = 20.0) -> None:
-    """Kill and reap everything that this process has started, and what that has."""
+    """Kill and reap all processes below this one.
+
+    Raises:
+        TimeoutError: some are still alive after `bound_s` seconds.
+    """
     deadline = time.monotonic() + bound_s
     while below := psutil.Process().children(recursive=True):
         for process in below:

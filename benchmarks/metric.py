@@ -1,21 +1,21 @@
-"""What a figure tells."""
+"""The types of a figure, its metrics and its scale."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 Value = float | str
-"""A number, or in words why there is none."""
+"""A number, or the reason in words why there is none."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured.
+    """How much to measure.
 
     Attributes:
-        quick: so little that the numbers say nothing, to see that all works.
-        client_gb: the memory of a big client, at most.
-        folder: where a figure finds what it has prepared, once for all peers.
+        quick: whether to measure so little that the numbers mean nothing, to test the benchmarks.
+        client_gb: the largest memory of a big client, in GB.
+        folder: the folder in which a figure finds the files that it has prepared for all pools.
     """
 
     quick: bool = False
@@ -28,11 +28,11 @@ class Metric:
     """One number of a figure.
 
     Attributes:
-        label: what it is, for tables.
+        label: the name of the metric, for tables.
         unit: its unit.
-        more_is_better: of throughputs and shares.
-        headline: whether it stands in docs/comparison.md and in the plot.
-        is_setting: it is what was measured with, and none is better.
+        more_is_better: whether a larger value is better, as for throughputs and shares.
+        headline: whether the metric is in docs/comparison.md and in the plot.
+        is_setting: whether it is a setting of the measurement, where no value is better.
     """
 
     label: str
@@ -44,14 +44,14 @@ class Metric:
 
 @dataclass(frozen=True)
 class Figure:
-    """What is measured together, in one process for each peer and round.
+    """Metrics that are measured together, in one process for each pool and round.
 
     Attributes:
-        title: what it is.
-        metrics: what `measure` of its module gives, by key.
-        rounds: how often, unless the command line says otherwise.
-        timeout_s: after how long a measurement has failed.
-        peers: whom it is for; all, if there are none.
+        title: the name of the figure.
+        metrics: the metrics by the keys that `measure` of the figure's module returns.
+        rounds: the number of rounds, unless the command line sets it.
+        timeout_s: the time that a measurement may take, in seconds.
+        peers: the pools that take part; empty: all.
     """
 
     title: str

@@ -1,11 +1,11 @@
-"""How long after a kill the last process that must die is dead.
+"""Measure how long after a kill the last process that must die is dead.
 
     python benchmarks/orphans.py [RUNS]
 
-Each case is run RUNS times (20) with each start method: a client with four workers, of which three
-run jobs that have started shells, children of shells, another session, and a daemon. One process
-of it, or two, or all workers, are killed by SIGKILL; what is below them must be dead, as seen from
-outside by pidfds. The time is from before the first kill until the last death.
+Each case runs RUNS times (20) with each start method. There is a client with four workers. Three of
+them run jobs that have started shells, children of shells, another session and a daemon. SIGKILL
+ends one process, two processes or all workers. Everything below them must die, as pidfds show from
+outside. The time runs from before the first kill to the last death.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ CASES = {
 
 
 def run(start_method: str, kinds: list[str]) -> tuple[int, float]:
-    """How many processes had to die, and how many seconds the last one took."""
+    """Return how many processes had to die, and after how many seconds the last one was dead."""
     with Program("client.py", start_method, "family", str(JOBS)) as program:
         bystander = int(program.read_line().removeprefix("bystander "))
         workers = [int(program.read_line().split()[2]) for _ in range(JOBS)]
-        program.ask("work")  # the fourth worker, which is idle now
+        program.ask("work")  # starts the fourth worker, which is idle afterwards
         pids = {
             "client": [program.pid],
             "worker": workers[:1],
@@ -60,7 +60,7 @@ def run(start_method: str, kinds: list[str]) -> tuple[int, float]:
             left, was_spared = doomed.alive(), spared.alive()
             spared.kill()
         program.kill()
-        program.stderr()  # until nobody has that open any more
+        program.stderr()  # waits until no process has its error output open
         if not all_died or left or not was_spared:
             sys.exit(f"{kinds}, {start_method}: left {left}, bystander lives: {bool(was_spared)}")
         return len(doomed), took

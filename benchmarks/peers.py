@@ -1,6 +1,6 @@
-"""The pools that are compared, as far as possible by the same two methods: submit and shutdown.
+"""The pools that are compared. As far as possible, each has the methods `submit` and `shutdown`.
 
-Imports nothing at its top: what a pool imports is part of its cold start.
+This module imports nothing at its top, since the imports of a pool are part of its cold start.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from typing import Any
 
 NAMES = ("compilepool", "fork", "forkserver", "spawn", "loky", "pebble", "torch")
-"""fork, forkserver and spawn are the standard library's ProcessPoolExecutor."""
+"""fork, forkserver and spawn are the standard library's `ProcessPoolExecutor`."""
 
 _MODULES = {"loky": "loky", "pebble": "pebble", "torch": "torch"}
 
 
 def missing(name: str) -> str:
-    """Why a peer cannot take part; empty if it can."""
+    """Return the reason why a pool cannot take part; "" if it can."""
     import importlib.util
 
     module = _MODULES.get(name)
@@ -27,13 +27,13 @@ def missing(name: str) -> str:
 
 
 def make(name: str, workers: int, preload: Sequence[str] = ()) -> Any:
-    """A pool that has not been used.
+    """Make a pool that has run no job yet.
 
     Args:
-        name: whose.
-        workers: how many jobs it runs at once.
-        preload: what its workers are to have imported, where it has an option for that. (Those that
-            fork the client have what the client has imported.)
+        name: the name of the pool.
+        workers: the number of jobs that it runs at once.
+        preload: modules that its workers should have imported, for pools with such an option.
+            (Workers that are forked from the client have what the client has imported.)
     """
     if name == "compilepool":
         from compilepool import CompilePool
@@ -59,7 +59,7 @@ def make(name: str, workers: int, preload: Sequence[str] = ()) -> Any:
 
 
 class _Pebble:
-    """The one that is no executor."""
+    """Gives pebble's pool, which is no executor, the methods of one."""
 
     def __init__(self, workers: int) -> None:
         import multiprocessing

@@ -1,4 +1,7 @@
-"""Draw the ratios to compilepool of one run: python -m benchmarks.plot FILE.json OUT.svg"""
+"""Draw by what factor compilepool is better than each other pool.
+
+python -m benchmarks.plot FILE.json OUT.svg
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,16 @@ from typing import Any
 from benchmarks.table import OURS, peers_of
 
 COLORS = ("#d55e00", "#e69f00", "#cc79a7", "#009e73", "#56b4e9", "#0072b2")
-"""Of Okabe and Ito: told apart by the colour-blind, too."""
+"""The palette of Okabe and Ito, which colour-blind readers can tell apart, too."""
 MARKERS = "osD^vP"
 
 
 def ratios(figure: dict[str, Any], key: str) -> dict[str, tuple[float, float, float] | None]:
-    """By how much compilepool is better than each peer, median, least and most; 1 is equal.
+    """Return by what factor compilepool is better than each other pool; 1 means equal.
 
-    None: the peer has words in place of a number. Empty if compilepool has, or it has none above 0.
+    Returns:
+        Median, least and most by pool; None for a pool that has words in place of a number. The
+        dict is empty if compilepool has words, or no number above 0.
     """
     ours = figure["summary"].get(OURS, {}).get(key, {}).get("median")
     if not ours:
@@ -38,7 +43,7 @@ def ratios(figure: dict[str, Any], key: str) -> dict[str, tuple[float, float, fl
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Write the plot."""
+    """Write the plot to a file."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -60,7 +65,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
         for place, peer in enumerate(peers):
             if peer not in found:
                 continue
-            # Side by side where they are equal.
+            # A small offset per pool keeps equal values apart.
             y = row + 0.11 * (place - (len(peers) - 1) / 2)
             each, color = found[peer], COLORS[place]
             if each is None:

@@ -1,13 +1,13 @@
-"""What reports and logs cost.
+"""Measure what crash reports and logs cost.
 
     python benchmarks/reports.py [RUNS]
 
-- From a crash to its exception, for each way to crash of tests/zoo and for an abort in Triton's
-  LLVM, with the native stacks and without. The crash begins when the job calls the function that
-  crashes: it writes the time to a file first. Both are `time.monotonic`.
-- How much longer other jobs take while a worker is looked into.
-- A job that prints 100 MB, against the same job with its output sent to /dev/null; and how much
-  memory the supervisor takes for it.
+- The time from a crash to its exception, for each way to crash of tests/zoo and for an abort in
+  Triton's LLVM, with native stacks and without. The clock starts when the job calls the function
+  that crashes: the job writes `time.monotonic()` to a file just before.
+- How much longer other jobs take while an inspector looks at a crashed worker.
+- A job that prints 100 MB, compared with the same job whose output goes to /dev/null; and the
+  growth of the supervisor's memory.
 - `CompilePool.dump` of a job that spins in C and holds the GIL.
 """
 
@@ -40,7 +40,7 @@ def crash_now(began: str, crash: Callable[..., None], *args: object) -> None:
 
 
 def time_crash(pool: CompilePool, began: Path, crash: Callable[..., None], *args: object) -> float:
-    """Seconds from the crash to its exception, on a worker that is warm."""
+    """Return the seconds from a crash to its exception, in a worker that is warm."""
     pool.submit(abs, 1).result()
     error = pool.submit(crash_now, str(began), crash, *args).exception()
     now = time.monotonic()
@@ -70,7 +70,7 @@ def show(what: str, *columns: list[float]) -> None:
 
 
 def other_jobs(runs: int) -> tuple[list[float], list[float]]:
-    """Seconds for ten jobs of 20 ms on one of two workers, without and with crashes beside them."""
+    """Return the seconds of ten jobs of 20 ms on one of two workers, without and with crashes."""
     alone: list[float] = []
     beside: list[float] = []
     with CompilePool(2) as pool:
@@ -86,7 +86,7 @@ def other_jobs(runs: int) -> tuple[list[float], list[float]]:
 
 
 def print_lines(path: str) -> float:
-    """Print 100 MB; to a file if one is named. Returns the seconds that it took."""
+    """Print 100 MB, to a file if one is named. Returns the seconds that it took."""
     if path:
         fd = os.open(path, os.O_WRONLY)
         os.dup2(fd, 1)

@@ -1,4 +1,4 @@
-"""Measures all figures for all peers, in turns."""
+"""Measures all figures with all pools, in turns."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def run(
     """Measure.
 
     Args:
-        names: of figures.
-        peer_names: of pools; those that are not installed are left out, and it is said.
-        rounds: how often; None: as each figure has it.
-        scale: how much.
-        say: is told of each measurement.
+        names: the names of the figures.
+        peer_names: the names of the pools. One that is not installed is reported and skipped.
+        rounds: the number of rounds; None: each figure's own number.
+        scale: how much to measure.
+        say: a function that gets a line of text for each measurement.
 
     Returns:
-        All of it, as JSON has it.
+        All results, as a JSON object.
     """
     adopt_orphans()
     skipped = {peer: why for peer in peer_names if (why := peers.missing(peer))}
@@ -87,7 +87,7 @@ def _brief(values: dict[str, Any]) -> str:
 
 
 def summarize(keys: Sequence[str] | dict[str, Any], runs: Sequence[dict[str, Any]]) -> Any:
-    """Of each metric the median, least and most; or in words why not, if one run has words."""
+    """Return median, least and most of each metric; words instead, if a run has words."""
     summary = {}
     for key in keys:
         values = [each[key] for each in runs if key in each]

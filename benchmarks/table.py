@@ -1,4 +1,4 @@
-"""Results as tables."""
+"""Prints results as tables."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 OURS = "compilepool"
-"""Whom ratios are to."""
+"""The pool that the others are compared with."""
 
 
 def number(value: float) -> str:
-    """With three digits that count."""
+    """Format a number with three significant digits."""
     if value >= 100:
         return f"{value:,.0f}"
     if value >= 10 or value == 0:
@@ -19,7 +19,7 @@ def number(value: float) -> str:
 
 
 def rows(results: dict[str, Any], headlines: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Each row's figure, what it is of, and each peer's summary of it."""
+    """Yield the figure's title, the metric's label, and the summary of each pool, for each row."""
     for figure in results["figures"].values():
         for key, metric in figure["metrics"].items():
             cells = {peer: each.get(key) for peer, each in figure["summary"].items()}
@@ -29,13 +29,13 @@ def rows(results: dict[str, Any], headlines: bool) -> Iterator[tuple[str, str, d
 
 
 def peers_of(results: dict[str, Any]) -> list[str]:
-    """All that have taken part in any figure, in their order."""
+    """Return the names of all pools that took part in any figure, in their order."""
     found = [peer for figure in results["figures"].values() for peer in figure["runs"]]
     return list(dict.fromkeys(found))
 
 
 def cell(summary: dict[str, Any] | None, spread: bool = False) -> str:
-    """A median, with what is least and most; or words."""
+    """Format a summary: the median, optionally with least and most; or words."""
     if not summary:
         return ""
     if "words" in summary:
@@ -47,7 +47,7 @@ def cell(summary: dict[str, Any] | None, spread: bool = False) -> str:
 
 
 def show(results: dict[str, Any]) -> None:
-    """Print everything, with the spread of each number."""
+    """Print all results, with the spread of each number."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,17 +1,17 @@
-"""What warm, quiesced and fresh workers cost; and what PyTorch's pool does in their place.
+"""Measure what warm, quiesced and new workers cost, and what PyTorch's pool does in their place.
 
     python benchmarks/warm.py [RUNS]
     python benchmarks/warm.py --torch [RUNS]
 
 - What is left of a pool of four workers after `quiesce`, without and with `keep_warm`: processes,
   their memory, and the CPU time that they take in 10 s.
-- From a submit to the first result of a pool that sleeps.
-- From the SIGKILL of an idle worker until the pool is ready again, with another worker.
-- 10,000 jobs that do nothing, in workers that are replaced after ten jobs, and in some that stay;
-  with descriptors and memory of the processes that stay, before and after.
+- The time from a submit to the first result of a pool that sleeps.
+- The time from the SIGKILL of an idle worker until the pool is ready again, with another worker.
+- 10,000 jobs that do nothing, in workers that are replaced after ten jobs, and in workers that
+  stay; with descriptors and memory of the processes that stay, before and after.
 
-With `--torch`, where torch and triton are installed: see `warm_torch.py`. Memory is PSS, proc(5),
-`smaps_rollup`: what several processes share counts for each with its part.
+With `--torch`, which needs torch and triton, it runs warm_torch.py. Memory is PSS (proc(5),
+`smaps_rollup`): what several processes share counts for each with its part.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def private_mb(pids: Iterable[int]) -> float:
 
 
 def cpu_ticks(pids: Iterable[int]) -> int:
-    """utime and stime of /proc/PID/stat."""
+    """Return the sum of utime and stime in /proc/PID/stat, proc(5)."""
     total = 0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -60,12 +60,12 @@ def cpu_ticks(pids: Iterable[int]) -> int:
 
 
 def of_pool() -> list[int]:
-    """All processes below this one, dead ones that nobody has reaped included."""
+    """Return all processes below this one, zombies included."""
     return descendants(os.getpid())
 
 
 def settle(processes: int) -> list[int]:
-    """Wait until there are so many processes, and a little more, for what they do at their ease."""
+    """Wait until there are so many processes, and a little longer for their last work."""
     if not wait_until(lambda: len(of_pool()) == processes):
         sys.exit(f"expected {processes} processes, not {of_pool()}")
     time.sleep(0.5)
@@ -78,7 +78,7 @@ def fall_asleep(pool: CompilePool, *, keep_warm: bool) -> list[int]:
 
 
 def quiesced(*, keep_warm: bool) -> str:
-    """What is left of a pool that has done something."""
+    """Return what is left of a pool that has run jobs."""
     with CompilePool(WORKERS) as pool:
         pool.wait_ready()
         for future in [pool.submit(abs, 1) for _ in range(JOBS_BEFORE)]:
@@ -92,7 +92,7 @@ def quiesced(*, keep_warm: bool) -> str:
 
 
 def wakes(runs: int, *, keep_warm: bool) -> list[float]:
-    """Seconds from submits to their results, each to a pool that sleeps."""
+    """Return the seconds from submit to result, each time in a pool that sleeps."""
     times = []
     with CompilePool(WORKERS) as pool:
         pool.submit(os.getpid).result()
@@ -105,8 +105,9 @@ def wakes(runs: int, *, keep_warm: bool) -> list[float]:
 
 
 def replace_worker(pool: CompilePool) -> float:
-    """Kill an idle worker of a pool that is ready; seconds until it is ready again."""
-    pool.submit(abs, 1).result()  # workers that die in a row without a job would not be replaced
+    """Kill an idle worker of a ready pool. Returns the seconds until the pool is ready again."""
+    # The pool stops replacing workers that die in a row without a job between them.
+    pool.submit(abs, 1).result()
     before = pool_processes("worker")
     time.sleep(0.2)
     began = time.monotonic()
@@ -130,7 +131,7 @@ def replaced(runs: int) -> list[float]:
 
 
 class Footprint(NamedTuple):
-    """Descriptors and resident MB of the processes that stay, and how many zombies there are."""
+    """Descriptors and resident MB of the processes that stay, and the number of zombies."""
 
     client: tuple[int, float]
     supervisor: tuple[int, float]
@@ -158,7 +159,7 @@ def resident_mb(pid: int) -> float:
 
 
 def run_noops(pool: CompilePool, count: int) -> float:
-    """Jobs a second."""
+    """Run jobs that do nothing. Returns how many ran per second."""
     began = time.monotonic()
     for future in [pool.submit(abs, 1) for _ in range(count)]:
         future.result()
@@ -166,7 +167,7 @@ def run_noops(pool: CompilePool, count: int) -> float:
 
 
 def throughput(max_jobs_per_worker: int | None) -> tuple[float, Footprint, Footprint, int]:
-    """Jobs a second, footprints before and after, and how many workers were replaced."""
+    """Return jobs per second, footprints before and after, and the number of replaced workers."""
     with CompilePool(max_jobs_per_worker=max_jobs_per_worker) as pool:
         pool.wait_ready()
         run_noops(pool, JOBS_BEFORE)

@@ -1,12 +1,12 @@
-"""A warm `CompilePool` against PyTorch's own pool of compile workers, with the same preload.
+"""Compare a warm `CompilePool` with PyTorch's own pool of compile workers, with the same preload.
 
     python benchmarks/warm.py --torch [RUNS]
 
-Both have eight workers, from a process that has imported all that PyTorch's has (its sidecar's
-`__main__`, and what that does before it forks). A pool is ready when eight workers have each ended
-a job; the job's own time is not counted. The memory of a worker, and of all processes: then; when
-each worker has compiled a kernel of `compilepool demo`; and when each has run a full collection of
-Python's garbage collector, as it does by itself sooner or later.
+Both have eight workers, forked from a process that has imported all that PyTorch's sidecar imports
+(its `__main__`, and what that does before it forks). A pool is ready when each of the eight workers
+has run a job; the job's own time is not counted. Memory, of a worker and of all processes, is read
+three times: then, after each worker has compiled a kernel of `compilepool demo`, and after each has
+run a full collection of Python's garbage, as happens by itself sooner or later.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ import torch._inductor.compile_worker.__main__
 from torch._inductor.async_compile import pre_fork_setup
 pre_fork_setup()
 """
-# Long enough for each worker to get one. `eval`, because PyTorch's pool cannot send lambdas.
+# A nap is long enough for each worker to get one. It is text for `eval`, because PyTorch's pool
+# cannot send lambdas.
 NAP = f"(__import__('time').sleep({NAP_S}), __import__('os').getpid())[1]"
 COMPILE = (
     "(__import__('compilepool.cli.demo.compilation', fromlist=['_']).compile_variant("
@@ -50,7 +51,7 @@ Submit = Callable[[Callable[..., Any], str], "Future[Any]"]
 
 
 class Usage(NamedTuple):
-    """MB: PSS of a worker, what it has for itself, PSS of all processes."""
+    """Memory in MB: PSS of a worker, its private memory, and PSS of all processes."""
 
     worker: float
     private: float
@@ -58,7 +59,7 @@ class Usage(NamedTuple):
 
 
 class Found(NamedTuple):
-    """One start of one pool."""
+    """The measurements of one start of one pool."""
 
     ready_s: float
     first: Usage
@@ -68,7 +69,7 @@ class Found(NamedTuple):
 
 
 def on_all(submit: Submit, job: str) -> None:
-    """Run a job on each worker."""
+    """Run a job once on each worker."""
     pids = {future.result() for future in [submit(eval, job) for _ in range(WORKERS)]}
     if len(pids) != WORKERS:
         sys.exit(f"expected {WORKERS} workers to run a job each, not {len(pids)}")
@@ -112,8 +113,8 @@ def theirs() -> Found:
 
 @contextlib.contextmanager
 def preloadable() -> Iterator[None]:
-    """Within it, workers can import the module of what they preload, and compile anew."""
-    # PyTorch starts a pool of its own wherever it is imported for compilation, if it may.
+    """Within the block, workers can import the preload module, and compile without caches."""
+    # Otherwise PyTorch starts a pool of its own in each process that imports Inductor.
     os.environ["TORCH_WARM_POOL"] = "0"
     os.environ["TRITON_ALWAYS_COMPILE"] = "1"
     os.environ["PYTHONWARNINGS"] = "ignore"
@@ -132,11 +133,12 @@ def show_usage(what: str, usages: Sequence[Usage]) -> None:
 
 
 def compare(runs: int) -> None:
-    """Measure both, in turn, and print it."""
+    """Measure both pools, in turns, and print the results."""
     pools = {"compilepool": ours, "PyTorch": theirs}
     found: dict[str, list[Found]] = {name: [] for name in pools}
     with preloadable():
-        # Now, or the client would share its pages with the workers of the later pools only.
+        # Imported before the first pool: otherwise, only workers of later pools would share these
+        # pages with the client.
         import torch._inductor.compile_worker.subproc_pool  # noqa: F401
 
         for run in range(runs):

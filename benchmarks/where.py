@@ -1,10 +1,11 @@
-"""Where the time goes of jobs that do nothing.
+"""Show where the time of jobs goes that do nothing.
 
     python benchmarks/where.py
 
-10,000 jobs at once on two workers: what each thread of each process takes of CPU time for a job, in
-us, and how often it was switched away from; and one job after the other: how long, in us, the call
-of `submit` takes, until the job begins, it runs, and until its result is there (medians).
+- Throughput: 10,000 jobs at once on two workers. For each thread of each process: the CPU time per
+  job, in us, and the context switches per job.
+- Latency: one job after the other. The medians, in us, of the call of `submit`, the time until the
+  job begins, its duration, and the time until its result is there.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ SERIAL = 2_000
 
 
 def threads() -> dict[tuple[str, int], tuple[float, int]]:
-    """Of each thread of this process and those below it: seconds of CPU time, and switches."""
+    """Return CPU seconds and context switches of each thread of this process and those below it."""
     me = psutil.Process()
     found = {}
     for process in [me, *me.children(recursive=True)]:

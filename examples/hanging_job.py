@@ -1,6 +1,6 @@
-"""A job that does not end, and what it does just now.
+"""Look at a job that hangs: its stacks, its phase and its child processes.
 
-python examples/hanging_job.py
+Run: python examples/hanging_job.py
 """
 
 import subprocess
@@ -11,7 +11,7 @@ from compilepool import CompilePool, report_phase
 
 def compile_kernel() -> None:
     report_phase("assemble")
-    subprocess.run(["sleep", "1000"], check=True)  # an assembler that hangs
+    subprocess.run(["sleep", "1000"], check=True)  # stands for an assembler that hangs
 
 
 with CompilePool(max_workers=1) as pool:
@@ -19,4 +19,4 @@ with CompilePool(max_workers=1) as pool:
     while not (dump := pool.dump(future)).children:
         time.sleep(0.1)
     print(dump)
-    future.cancel()  # ends the job, and its child
+    future.cancel()  # kills the job and its child

@@ -1,6 +1,6 @@
-"""A pool that is warm when it is needed, and gone when it is not.
+"""Keep a pool warm while it is needed, and let its processes end while it is idle.
 
-python examples/idle.py
+Run: python examples/idle.py
 """
 
 import os
@@ -9,7 +9,7 @@ import time
 from compilepool import CompilePool
 
 with CompilePool(max_workers=4, min_workers=0, idle_timeout=0.2, max_jobs_per_worker=100) as pool:
-    pool.warm_up()  # returns at once: the program goes on with its own imports meanwhile
+    pool.warm_up()  # returns at once, so that the program can go on with its own imports
     pool.wait_ready(timeout=30)
     print("warm:     ", pool.stats().workers)
     print("runs in:  ", pool.submit(os.getpid).result())
@@ -19,4 +19,4 @@ with CompilePool(max_workers=4, min_workers=0, idle_timeout=0.2, max_jobs_per_wo
     start = time.perf_counter()
     pool.submit(os.getpid).result()
     print("woken in: ", round(time.perf_counter() - start, 3), "s")
-    pool.quiesce()  # or by hand, at any time: jobs end first
+    pool.quiesce()  # the same by hand, at any time: jobs end first

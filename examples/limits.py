@@ -1,6 +1,6 @@
-"""Jobs that take too long, too much memory, or whose compiler crashes, in a pool with limits.
+"""Set limits: one job runs too long, one takes too much memory, and one runs with options.
 
-python examples/limits.py
+Run: python examples/limits.py
 """
 
 import subprocess
@@ -11,7 +11,7 @@ from compilepool import CompilePool, JobTimeout, MemoryLimitExceeded, report_pha
 
 def compile_for_ever() -> None:
     report_phase("assemble")
-    subprocess.run(["sleep", "1000"], check=True)  # an assembler that hangs
+    subprocess.run(["sleep", "1000"], check=True)  # stands for an assembler that hangs
 
 
 def unroll_too_much() -> None:

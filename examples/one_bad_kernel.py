@@ -1,6 +1,6 @@
-"""One of sixteen compilations crashes the compiler. The others do not notice.
+"""Compile sixteen kernels, of which one crashes the compiler. The other jobs are not affected.
 
-python examples/one_bad_kernel.py
+Run: python examples/one_bad_kernel.py
 """
 
 import concurrent.futures
@@ -10,7 +10,7 @@ from compilepool import CompilePool, WorkerCrashed
 
 
 def compile_kernel(name: str) -> bytes:
-    """Stands for a compiler, one with a bug."""
+    """Stands for a compiler with a bug."""
     if name == "kernel_7":
         ctypes.string_at(0)  # a real segmentation fault
     return f"code of {name}".encode()

@@ -1,6 +1,6 @@
-"""Progress while jobs run, statistics afterwards, and a trace to look at.
+"""Show progress while jobs run, print statistics at the end, and write a trace.
 
-python examples/progress.py; it draws only if error output is a terminal.
+Run: python examples/progress.py. Progress appears only if error output is a terminal.
 """
 
 import tempfile

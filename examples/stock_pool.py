@@ -1,6 +1,6 @@
-"""The workers of a stock process pool, made to end with their parent, however that ends.
+"""Make the workers of a `ProcessPoolExecutor` end with their parent, however the parent ends.
 
-python examples/stock_pool.py
+Run: python examples/stock_pool.py
 """
 
 import multiprocessing
@@ -11,7 +11,7 @@ from compilepool import has_parent_changed, in_toplevel_process, worker_initiali
 
 
 def where_am_i() -> str:
-    """What a library sees when it must decide whether to start a pool of its own."""
+    """What a library asks before it starts a pool of its own."""
     return f"top-level: {in_toplevel_process()}, parent gone: {has_parent_changed()}"
 
 

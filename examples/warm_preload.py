@@ -1,6 +1,6 @@
-"""A slow import is paid once, by the fork server, and not by every worker.
+"""Pay for a slow import once, in the fork server, instead of in each worker.
 
-python examples/warm_preload.py
+Run: python examples/warm_preload.py
 """
 
 import os
@@ -10,7 +10,7 @@ from compilepool import CompilePool
 
 
 def which_process() -> tuple[int, bool]:
-    """A job that finds its module loaded."""
+    """A job that finds its module already imported."""
     return os.getpid(), "sqlite3" in sys.modules
 
 

@@ -154,7 +154,7 @@ def test_a_sandbox_without_ptrace() -> None:
     assert found["ptrace"]["state"] == "missing"
     assert found["ptrace"]["detail"].startswith("Operation not permitted; ")
     assert found["ptrace"]["detail"].endswith(", a seccomp filter")
-    cost = "threads that run have no native stacks"
+    cost = "running threads have no native stacks"
     assert cost in found["ptrace"]["cost"]
     (row,) = (
         line
@@ -170,7 +170,9 @@ def test_a_sandbox_that_kills_who_tries() -> None:
     exitcode, _, found = diagnosis(refuse("ptrace", KILL_FOR_IT))
     assert exitcode == 0
     assert found["ptrace"]["state"] == "missing"
-    assert found["ptrace"]["detail"].startswith("who tries it is killed: Bad system call")
+    assert found["ptrace"]["detail"].startswith(
+        "the process that tries it is killed: Bad system call"
+    )
 
 
 @on_x86_64

@@ -116,9 +116,9 @@ class Poison:
 @pytest.mark.parametrize(
     ("function", "arguments", "how"),
     [
-        (abs, (-1,), "it has returned"),
-        (Poison, (), "it has returned"),
-        (reject, (), "it has raised ValueError"),
+        (abs, (-1,), "it returned"),
+        (Poison, (), "it returned"),
+        (reject, (), "it raised ValueError"),
         (os.abort, (), "it ended with SIGABRT, and not with SIGSEGV"),
         (os._exit, (3,), "it ended with exit code 3, and not with SIGSEGV"),
     ],
@@ -195,7 +195,7 @@ class Reverser:
     ("function", "last"),
     [
         (crash, "reproduced: it ended with SIGSEGV again"),
-        (abs, "not reproduced: it has returned"),
+        (abs, "not reproduced: it returned"),
     ],
 )
 def test_the_jobs_own_serializer_is_used(

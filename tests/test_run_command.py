@@ -291,7 +291,7 @@ def test_autoload_refuses_a_wrong_option() -> None:
 @pytest.mark.parametrize("options", ["", '{"max_workers": 2}'])
 def test_autoload_says_that_there_is_no_torch(options: str) -> None:
     caught, _ = autoloaded(**{ENABLE: "1", OPTIONS: options})
-    reason = "compilepool is to compile for torch, and there is none: install it"
+    reason = "compilepool has nothing to compile for: torch is not installed"
     assert caught == [warning(reason)]
 
 

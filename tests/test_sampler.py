@@ -24,9 +24,9 @@ class Consumer:
     def look(self) -> Sample:
         return Sample(time.monotonic(), self.unfinished, 0, [], Memory)
 
-    def sample(self, look: Sample) -> None:
-        self.seen.append(look.unfinished)
-        if not look.unfinished:
+    def sample(self, sample: Sample) -> None:
+        self.seen.append(sample.unfinished)
+        if not sample.unfinished:
             self.has_seen_none.set()
         elif self.sampler is not None:
             self.unfinished = 0

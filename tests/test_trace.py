@@ -368,7 +368,7 @@ def test_a_full_disk_ends_the_trace_and_no_job(
             results = [pool.submit(abs, -number).result(PATIENCE_S) for number in range(20)]
     assert results == list(range(20))
     (warning,) = caplog.messages
-    assert warning.startswith("the trace ends here, for it cannot be written: ")
+    assert warning.startswith("the trace ends here, because it cannot be written: ")
     assert slices(read(path))[0]["name"] == "before"
 
 

@@ -1,6 +1,7 @@
-"""What is measured, a module each, which has a `FIGURE` and `measure(peer, scale)`.
+"""The figures, one module each, with a `FIGURE` and a function `measure(peer, scale)`.
 
-`prepare(folder)`, where there is one, is called once, in a process of its own.
+A function `prepare(folder)`, where there is one, is called once, in a process of its own. A
+function `missing()` returns the reason why a figure cannot be measured here, or "".
 """
 
 NAMES = (

@@ -1,8 +1,8 @@
-"""Kernels compiled by a pool: how much of the machine compiles, and how long all of it takes.
+"""Measures kernels that a pool compiles: which share of the machine compiles, and the total time.
 
-Each job's CPU time, with that of its children (ptxas), is measured in the job. The ideal is the sum
-of these, of the very run, over the CPUs that the workers may use. It does not tell whether a worker
-does more than it must, so the seconds are there, too.
+Each job measures its CPU time with that of its children (ptxas). The ideal duration is the sum of
+these times in the same run, divided by the CPUs that the workers may use. The share does not show
+whether a worker does more work than needed, so the seconds are reported, too.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Call = tuple[Any, ...]
 
 
 def compile_in(make: Callable[[], Any], calls: Sequence[Call], warm_up: Call) -> dict[str, Value]:
-    """Measure one pool, first from nothing, then another with its workers ready.
+    """Measure two pools: one from nothing to its shutdown, and one whose workers are ready.
 
     Args:
-        make: makes the pool.
-        calls: what to compile, functions with their arguments.
-        warm_up: what each worker compiles before it counts as ready; none of the calls.
+        make: a function that makes the pool.
+        calls: the functions to call, with their arguments.
+        warm_up: the call after which a worker counts as ready; none of `calls`.
     """
     os.environ["TRITON_ALWAYS_COMPILE"] = "1"
     began = time.perf_counter()
@@ -65,20 +65,20 @@ def compile_in(make: Callable[[], Any], calls: Sequence[Call], warm_up: Call) ->
 
 
 def _all(pool: Any, calls: Sequence[Call]) -> float:
-    """The CPU time of all."""
+    """Run all calls. Returns the sum of their CPU times, in seconds."""
     futures = [pool.submit(run_timed, *call) for call in calls]
     return sum(float(future.result(WAIT_S)) for future in futures)
 
 
 def meet_and_run(folder: str, count: int, function: Callable[..., Any], *args: Any) -> None:
-    """In all workers at once."""
+    """Wait until all workers run this job, then call the function."""
     with open(os.path.join(folder, str(os.getpid())), "w"):
         wait_for_files(folder, count)
     function(*args)
 
 
 def run_timed(function: Callable[..., Any], *args: Any) -> float:
-    """The CPU time of a call."""
+    """Call the function. Returns its CPU time, in seconds."""
     before = _cpu_s()
     function(*args)
     return _cpu_s() - before

@@ -1,4 +1,4 @@
-"""A client with much memory and many threads starts a pool, and so does a small one."""
+"""A pool started by a client with much memory and many threads, and by a small client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.peers import make
 
 THREADS = 50
 SPARE_GB = 4.0
-"""What is left to the machine."""
+"""The memory that the big client leaves free, in GB."""
 
 FIGURE = Figure(
     "A big client",
@@ -48,15 +48,15 @@ def measure(peer: str, scale: Scale) -> dict[str, Value]:
 
 
 def start(peer: str, client_gb: float) -> float:
-    """In a process of its own: ms from making a pool to its first result, second to fourth time.
+    """Run in a new process: return the ms from making a pool to its first result.
 
-    The first, just after all that memory was taken, tells of the machine: its next pages are ones
-    that it has not used for long, or never.
+    The median of the second to the fourth pool counts. The first one measures the machine: right
+    after that much memory was taken, new pages are ones that were not used for long, or never.
     """
-    make(peer, 2).shutdown()  # for what it imports; nothing has started
+    make(peer, 2).shutdown()  # for its imports only: no process starts
     if client_gb:
         size = int(client_gb * 1e9)
-        # Private: of shared memory, a fork copies no page tables.
+        # Private, because a fork does not copy the page tables of shared memory.
         memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         pages = len(range(0, size, mmap.PAGESIZE))
         memory[:: mmap.PAGESIZE] = b"x" * pages

@@ -1,4 +1,4 @@
-"""The client is killed (SIGKILL): when the last process of its pool is gone."""
+"""The client is killed by SIGKILL: the time until the last process of its pool is gone."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def measure(peer: str, scale: Scale) -> dict[str, Value]:
 
 
 def client(peer: str, kind: str, folder: str) -> None:
-    """The process that is killed."""
+    """Run in the process that is killed: make a pool and keep it idle or busy."""
     pool = make(peer, 2)
     all_answer(pool, 2)
     if kind == "busy":
@@ -54,7 +54,7 @@ def client(peer: str, kind: str, folder: str) -> None:
 
 
 def _killed(peer: str, kind: str, bound_s: float) -> Value:
-    """The ms until all is gone, or what is left."""
+    """Return the ms until all processes are gone; words if some are left."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", PROGRAM, peer, kind, folder],

@@ -1,4 +1,4 @@
-"""A fresh interpreter, from before its exec to its first result."""
+"""The time from before the exec of a new interpreter to its first result."""
 
 from __future__ import annotations
 
@@ -27,4 +27,4 @@ def measure(peer: str, scale: Scale) -> dict[str, Value]:
     for _ in range(2 if scale.quick else 6):
         began, ended = fresh_python(PROGRAM, peer)
         starts.append(1000 * (float(ended) - began))
-    return {"first_ms": median(starts[1:])}  # the first finds no bytecode
+    return {"first_ms": median(starts[1:])}  # without the first, which may compile bytecode

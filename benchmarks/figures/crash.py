@@ -1,6 +1,6 @@
-"""A job segfaults: when its error is there, when the next result, and when all workers.
+"""A job segfaults: the time to its error, to the next result, and until all workers answer.
 
-Where the pool is broken by it, its user has to make another, which is part of the time.
+If the crash breaks the pool, its user must make another, and the time includes that.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def measure(peer: str, scale: Scale) -> dict[str, Value]:
 
 
 def _lost(pool: Any, job_s: float) -> int:
-    """How many of 16 jobs fail, amid which one segfaults."""
+    """Return how many of 16 jobs fail when a job among them segfaults."""
     futures = [pool.submit(time.sleep, job_s) for _ in range(4)]
     pool.submit(crash)
     futures += [pool.submit(time.sleep, job_s) for _ in range(12)]

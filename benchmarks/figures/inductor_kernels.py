@@ -1,7 +1,7 @@
-"""Kernels that Inductor generates for blocks of a GPT, compiled cold, by two workers.
+"""Kernels that Inductor generates for blocks of a GPT, compiled cold by two workers.
 
-Needs torch and triton, and no GPU: Inductor is told that there is one. compilepool takes part as
-the `SubprocPool` that it puts in place of torch's. Each client has imported torch.
+This needs torch and triton, but no GPU: Inductor is told that there is one. compilepool takes part
+as the `SubprocPool` that it puts in place of torch's. Each client has imported torch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def missing() -> str:
 
 
 def prepare(folder: str) -> dict[str, Value]:
-    """Have Inductor generate the kernels, once for all."""
+    """Let Inductor generate the kernels, once for all pools."""
     from benchmarks.gpt_kernels import generate
 
     kernels = generate()
@@ -43,7 +43,7 @@ def prepare(folder: str) -> dict[str, Value]:
 
 
 def measure(peer: str, scale: Scale) -> dict[str, Value]:
-    import torch._inductor.runtime.triton_heuristics  # noqa: F401 - a program has it already
+    import torch._inductor.runtime.triton_heuristics  # noqa: F401 - a real program has imported it
 
     kernels = json.loads(Path(scale.folder, KERNELS).read_text())
     warm_up, *calls = [(compile_kernel, name, source) for name, source in kernels]
@@ -59,7 +59,7 @@ def _pool(peer: str) -> Any:
 
 
 def compile_kernel(name: str, source: str) -> None:
-    """Do what Inductor has workers do, but for Triton's driver, which would want a GPU."""
+    """Do what Inductor's workers do, without starting Triton's driver, which needs a GPU."""
     from torch._inductor.codecache import _load_triton_kernel_from_source
     from torch._inductor.runtime import triton_helpers
     from torch._inductor.runtime.compile_tasks import _worker_compile_triton

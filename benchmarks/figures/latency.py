@@ -1,4 +1,4 @@
-"""One job at a time, that does nothing."""
+"""One job at a time that does nothing: the time from submit to result."""
 
 from __future__ import annotations
 

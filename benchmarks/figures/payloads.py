@@ -1,7 +1,7 @@
 """Large arguments and large results, as bytes and as NumPy arrays.
 
-What is sent is made before, once in the client and once in each worker, and whoever receives it
-reads a byte of each page: a receiver that only maps memory has to have it, too.
+The data is made beforehand, once in the client and once in each worker. The receiver reads a byte
+of each page, so that a receiver that only maps memory must load it, too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.peers import make
 
 KIB, MIB = 1 << 10, 1 << 20
 CALLS = {4 * KIB: 300, 90 * KIB: 200, MIB: 50, 16 * MIB: 9, 256 * MIB: 3}
-"""How often, by size."""
+"""The number of calls by the size of the payload."""
 HEADLINES = {"bytes_to_90KiB", "bytes_from_16MiB", "array_to_256MiB", "array_from_256MiB"}
 KINDS = {"bytes": "bytes", "array": "a NumPy array"}
 PAGE = 4096
@@ -61,12 +61,12 @@ def _numpy() -> Any:
 
 @lru_cache(maxsize=1)
 def payload(kind: str, size: int) -> Any:
-    """Of one kind and size only, as that may be much."""
+    """Return the payload. Only the last one is kept, because it may be large."""
     return b"x" * size if kind == "bytes" else _numpy().full(size, 120, dtype="uint8")
 
 
 def receive(data: Any) -> int:
-    """Have all of it in memory."""
+    """Read a byte of each page."""
     pages = data[::PAGE]
     return len(bytes(pages))
 
@@ -87,7 +87,7 @@ def measure(peer: str, scale: Scale) -> dict[str, Value]:
             def from_job(kind: str = kind, size: int = size) -> None:
                 receive(pool.submit(payload, kind, size).result(WAIT_S))
 
-            # One of both, in each worker, that is not counted.
+            # Each worker makes the payload before the clock starts.
             for future in [pool.submit(payload, kind, size) for _ in range(4)]:
                 future.result(WAIT_S)
             count = 3 if scale.quick else calls

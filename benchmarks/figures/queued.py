@@ -1,4 +1,4 @@
-"""A long queue: what a job in it costs while all workers are busy."""
+"""A long queue: the memory and the time that a queued job costs while all workers are busy."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def measure(peer: str, scale: Scale) -> dict[str, Value]:
     count, part = (1000, 100) if scale.quick else (100_000, 10_000)
     pool = make(peer, 2)
     all_answer(pool, 2)
-    # Nobody else comes, so they wait for longer than this takes.
+    # They wait for a third worker that does not exist, longer than this measurement takes.
     folder = tempfile.mkdtemp()
     blocked = [pool.submit(meet, folder, 3) for _ in range(2)]
     for _ in range(10):
-        blocked.append(pool.submit(noop))  # what is handed out before workers ask is no queue
+        blocked.append(pool.submit(noop))  # some pools send a few jobs ahead: these are not queued
     client, elsewhere = _settled_memory()
     marks = [time.perf_counter()]
     futures = []
@@ -52,7 +52,7 @@ def measure(peer: str, scale: Scale) -> dict[str, Value]:
 
 
 def _settled_memory() -> tuple[int, int]:
-    """PSS of this process, and of all below it, once that grows no more."""
+    """Return the PSS of this process and of all below it, once the latter has stopped growing."""
     last, deadline = -1, time.monotonic() + 10
     while time.monotonic() < deadline:
         me = psutil.Process()

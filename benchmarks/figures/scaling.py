@@ -1,4 +1,4 @@
-"""More workers than CPUs, with jobs that sleep: what is lost between jobs."""
+"""More workers than CPUs, with jobs that sleep: the time lost between jobs."""
 
 from __future__ import annotations
 

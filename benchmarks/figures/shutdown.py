@@ -1,4 +1,4 @@
-"""An idle pool is shut down."""
+"""The shutdown of an idle pool."""
 
 from __future__ import annotations
 

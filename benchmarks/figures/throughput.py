@@ -1,4 +1,4 @@
-"""Many jobs at once, that do nothing."""
+"""Many jobs at once that do nothing: jobs per second."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The kernels of `compilepool demo` that take long, compiled by Triton on two workers.
+"""The slowest kernels of `compilepool demo`, compiled by Triton on two workers.
 
-The client has imported Triton, as programs have that compile with it; so has the fork server of
-those that can be told what to preload.
+The client has imported Triton, as a program that compiles with it has. The fork server has, too,
+for pools that can be told what to preload.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def measure(peer: str, scale: Scale) -> dict[str, Value]:
     from compilepool.cli.demo.compilation import compile_variant
     from compilepool.cli.demo.variants import VARIANTS
 
-    # The longest last job decides when all are done, so the large ones go first.
+    # Large kernels go first: a long job at the end would leave the other worker idle.
     variants = VARIANTS[: -KERNELS - 1 : -1] if not scale.quick else VARIANTS[1:5]
     calls = [(compile_variant, variant) for variant in variants]
     warm_up = (compile_variant, VARIANTS[0])

@@ -1,4 +1,4 @@
-"""A pool that exists, has been used, and has been idle: until its next result."""
+"""A pool that has run jobs and is idle: the time to its next result."""
 
 from __future__ import annotations
 

@@ -1,12 +1,13 @@
 """compilepool: a crash-isolated, orphan-proof pool of worker processes for compilations.
 
-The public names, nothing else. They are imported when first used: the supervisor imports this
-package too, and must load nothing but the standard library and `compilepool.wire`.
+This module has the public names and nothing else. Each name is imported when it is first used: the
+supervisor imports this package, too, and must load only the standard library and the parts of
+compilepool that it needs.
 """
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # as `typing` has it, which takes long to import
+TYPE_CHECKING = False  # type checkers take it for `typing`'s, which is slow to import
 
 if TYPE_CHECKING:
     from compilepool.any_process.identity import has_parent_changed, in_toplevel_process

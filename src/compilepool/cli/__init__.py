@@ -1,1 +1,1 @@
-"""The command line: `compilepool demo`, `crashes`, `replay` and `doctor`."""
+"""The command line: `compilepool demo`, `doctor`, `crashes`, `replay` and `run`."""

@@ -1,4 +1,7 @@
-"""The command `compilepool`."""
+"""The command `compilepool`: its subcommands, their options and exit codes.
+
+Each subcommand imports its implementation when it runs, so that `compilepool --help` stays fast.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,15 @@ import typer
 
 import compilepool
 
+# Exit codes.
 _WRONG_USE = 2
-_INTERRUPTED = 130  # as a shell reports a death by SIGINT
+_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
 class OnCrash(enum.StrEnum):
-    """The values of `compilepool.integrations.torch.install`'s `on_crash`."""
+    """The values of the argument `on_crash` of `compilepool.integrations.torch.install`."""
 
     RAISE = "raise"
     IN_PROCESS = "in_process"
@@ -50,7 +54,7 @@ def compilepool_command(
 def demo(
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", file_okay=False, help="The folder for the cubins."),
+        typer.Option("--output", "-o", file_okay=False, help="The folder for the compiled cubins."),
     ] = Path("compilepool-demo"),
     workers: Annotated[
         int | None,
@@ -58,12 +62,12 @@ def demo(
             "--workers",
             "-j",
             min=1,
-            help="How many jobs run at once.",
-            show_default="the CPUs that this process may use",
+            help="The number of jobs that run at once.",
+            show_default="the number of CPUs that this process may use",
         ),
     ] = None,
 ) -> None:
-    """Compile Triton kernels for an H100, with jobs among them that crash. Needs no GPU."""
+    """Compile Triton kernels for an H100, with a few jobs that crash among them. Needs no GPU."""
     try:
         with _interrupted_once_at_most():
             is_success = _demo(output, workers)
@@ -92,11 +96,13 @@ def _demo(output: Path, workers: int | None) -> bool:
 
 @app.command()
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="For bug reports and programs.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, for bug reports and programs.")
+    ] = False,
 ) -> None:
     """Try what this machine allows, and say what each missing thing costs.
 
-    Exits with 0 if a pool can run here, else with 1.
+    The exit code is 0 if a pool can run here, and 1 if not.
     """
     from compilepool.cli.doctor.report import run_doctor
 
@@ -105,9 +111,9 @@ def doctor(
 
 @app.command()
 def crashes(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """List the jobs that have crashed their workers, the newest first."""
+    """List the jobs that crashed their workers, the newest first."""
     from compilepool.cli.crashes.list_command import list_crashes
 
     try:
@@ -123,11 +129,12 @@ def replay(
         str,
         typer.Argument(metavar="DIR", help="A crash folder, or its name in `compilepool crashes`."),
     ],
-    gdb: Annotated[bool, typer.Option("--gdb", help="Run it in gdb.")] = False,
+    gdb: Annotated[bool, typer.Option("--gdb", help="Run the job under gdb.")] = False,
 ) -> None:
-    """Run a job that has crashed its worker again, in a fresh one.
+    """Run a crashed job again, in a new worker.
 
-    Exit code: 0 if it crashes the same way, 1 if it does not, 2 if the folder cannot be replayed.
+    The exit code is 0 if the job crashes the same way, 1 if it does not, and 2 if the folder cannot
+    be replayed.
     """
     try:
         with _interrupted_once_at_most():
@@ -154,7 +161,8 @@ def _replay(folder: str, gdb: bool) -> bool:
 @app.command(context_settings={"allow_interspersed_args": False})
 def run(
     command: Annotated[
-        list[str], typer.Argument(metavar="-- PROGRAM [ARGUMENT]...", help="What to run.")
+        list[str],
+        typer.Argument(metavar="-- PROGRAM [ARGUMENT]...", help="The program and its arguments."),
     ],
     workers: Annotated[
         int | None,
@@ -162,29 +170,34 @@ def run(
             "--workers",
             "-j",
             min=1,
-            help="How many kernels are compiled at once.",
-            show_default="as torch has it",
+            help="The number of kernels that compile at once.",
+            show_default="torch's compile_threads",
         ),
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option(help="For how long a kernel may compile, in seconds.")
+        float | None, typer.Option(help="The time that a kernel may compile, in seconds.")
     ] = None,
     memory_limit: Annotated[
-        str | None, typer.Option(help="How much memory a kernel may take, such as 8GiB.")
+        str | None,
+        typer.Option(help="The memory that compiling a kernel may take, such as 8GiB."),
     ] = None,
     on_crash: Annotated[
-        OnCrash, typer.Option(help="What becomes of a kernel whose worker crashed.")
+        OnCrash,
+        typer.Option(
+            help="What to do with a kernel whose worker crashed: fail, or compile it in the program"
+            " itself."
+        ),
     ] = OnCrash.RAISE,
     progress: Annotated[
-        bool, typer.Option("--progress", help="Show what is being compiled.")
+        bool, typer.Option("--progress", help="Show on the terminal what is being compiled.")
     ] = False,
     trace: Annotated[
-        Path | None, typer.Option(help="A file for a trace, for https://ui.perfetto.dev.")
+        Path | None, typer.Option(help="The trace file to write, for https://ui.perfetto.dev.")
     ] = None,
 ) -> None:
-    """Run a program whose torch.compile compiles in a compilepool: no change to it is needed.
+    """Run a program and let its torch.compile use a CompilePool. The program needs no change.
 
-    As `COMPILEPOOL_TORCH=1 PROGRAM`, with options for the pool.
+    The command sets COMPILEPOOL_TORCH=1 for the program, and passes the options to the pool.
     """
     from compilepool.cli.run_command import run_program
 
@@ -205,9 +218,10 @@ def run(
 
 @contextlib.contextmanager
 def _interrupted_once_at_most() -> Iterator[None]:
-    """Within it, only the first Ctrl-C counts: a second must not break the cleanup after it.
+    """Within the block, let only the first Ctrl-C raise KeyboardInterrupt.
 
-    Nor that of the interpreter's exit: after the first one, Ctrl-C stays ignored.
+    A second one must not break the cleanup after the first, nor the exit of the interpreter.
+    Therefore SIGINT stays ignored after the first one.
     """
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -215,7 +229,7 @@ def _interrupted_once_at_most() -> Iterator[None]:
         raise KeyboardInterrupt
 
     before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler:  # a background job of a shell ignores it
+    if before is not signal.default_int_handler:  # a shell's background job ignores SIGINT
         yield
         return
     signal.signal(signal.SIGINT, interrupt)

@@ -1,4 +1,4 @@
-"""`compilepool run`: becomes another program, in which torch finds a pool of ours."""
+"""`compilepool run`: replaces this process by a program whose torch compiles in a `CompilePool`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from compilepool.integrations.torch import ENABLE, OPTIONS, PROGRAM_PID
 
 
 def run_program(command: Sequence[str], options: Mapping[str, Any]) -> NoReturn:
-    """Replace this process by the program.
+    """Replace this process by a program.
 
     Args:
-        command: the program, looked up in PATH, and its arguments.
-        options: arguments of `compilepool.integrations.torch.install`; None: as if not given.
+        command: the program, which is looked up in PATH, and its arguments.
+        options: arguments of `compilepool.integrations.torch.install`; None: not given.
 
     Raises:
         TypeError, ValueError: an option is wrong.
+        ValueError: torch in the program would not find compilepool.
         OSError: the program cannot be run.
     """
     given = {name: value for name, value in options.items() if value is not None}
@@ -38,7 +39,8 @@ def run_program(command: Sequence[str], options: Mapping[str, Any]) -> NoReturn:
             "TORCH_DEVICE_BACKEND_AUTOLOAD=0 keeps torch from finding compilepool; unset it"
         )
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)  # Python ignores them, and programs do not expect it
+        # Python ignores them, exec keeps ignored signals (execve(2)), and programs expect SIG_DFL.
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execvpe(command[0], list(command), env)
     except OSError as error:
@@ -46,9 +48,9 @@ def run_program(command: Sequence[str], options: Mapping[str, Any]) -> NoReturn:
 
 
 def _check(options: Mapping[str, Any]) -> None:
-    """Here rather than in the program, where a wrong option is a warning.
+    """Check the pool's options in this process: in the program, a wrong one is only a warning.
 
-    Without the trace: its file is the program's to begin.
+    The trace is left out, because making a pool would create its file, which is the program's.
     """
     not_the_pools = ("on_crash", "trace")
     CompilePool(**{name: options[name] for name in options if name not in not_the_pools})

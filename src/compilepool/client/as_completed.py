@@ -1,4 +1,4 @@
-"""`as_completed`, with progress shown."""
+"""`as_completed`, which can show progress while it waits."""
 
 from __future__ import annotations
 
@@ -30,20 +30,22 @@ def as_completed(
     *,
     progress: bool | Progress = False,
 ) -> Iterator[Future[T]]:
-    """As `concurrent.futures.as_completed`, and shows meanwhile how far things are.
+    """Iterate over futures as they are done, and optionally show progress meanwhile.
+
+    Without `progress`, this is `concurrent.futures.as_completed`.
 
     Args:
-        futures: of any executors; what runs is shown of those of a `CompilePool`.
-        timeout: for how long all may take, in seconds; None: without limit.
-        progress: whether to show it on the terminal of error output, if that is one; or a
+        futures: futures of any executors. The jobs that run are shown only for a `CompilePool`.
+        timeout: the longest time that all futures together may take, in seconds; None: no limit.
+        progress: whether to show progress on error output, if it is a terminal; or a
             `rich.progress.Progress` to show it in.
 
     Returns:
-        An iterator over the futures, each as it is done.
+        An iterator that yields each future when it is done.
 
     Raises:
-        TypeError: `progress` is neither.
-        TimeoutError: from the iterator, after `timeout`.
+        TypeError: `progress` is neither a bool nor a `rich.progress.Progress`.
+        TimeoutError: raised by the iterator: the time is over and a future is not done.
     """
     check_progress(progress)
     if progress is False:
@@ -59,7 +61,7 @@ def _shown(
     shown = _Shown(futures, Board("compiling", progress))
     sampler = Sampler(shown.look, [shown], _SAMPLE_S)
     try:
-        sampler.submitted(0, "")  # for as long as this runs
+        sampler.submitted(0, "")  # one job that never ends keeps the sampler running
         for future in concurrent.futures.as_completed(futures, timeout):
             shown.note_done(future)
             yield future
@@ -68,21 +70,21 @@ def _shown(
 
 
 class _Shown:
-    """What is shown of some futures. A `Consumer`."""
+    """The source of samples for a set of futures, and the `Consumer` that shows them."""
 
     def __init__(self, futures: set[Future[Any]], board: Board) -> None:
         self._futures = futures
         self._board = board
 
     def note_done(self, future: Future[Any]) -> None:
-        """It is done."""
+        """Show the failure of a future, if it failed."""
         error = None if future.cancelled() else future.exception()
         if error is not None:
             name = future.name if isinstance(future, CompileFuture) else "a job"
             self._board.note_failure(name, error)
 
     def look(self) -> Sample:
-        """How things are."""
+        """Take a sample of the futures."""
         staffs = {
             staff
             for future in self._futures
@@ -95,14 +97,14 @@ class _Shown:
         queued = max(0, unfinished - len(running))
         return Sample(time.monotonic(), unfinished, queued, running, Memory)
 
-    def sample(self, look: Sample) -> None:
-        """As `Consumer.sample`."""
-        done = len(self._futures) - look.unfinished
-        self._board.show(done, len(self._futures), look.running)
+    def sample(self, sample: Sample) -> None:
+        """Implements `Consumer.sample`."""
+        done = len(self._futures) - sample.unfinished
+        self._board.show(done, len(self._futures), sample.running)
 
     def close(self) -> None:
-        """As `Consumer.close`."""
+        """Implements `Consumer.close`."""
         self._board.close()
 
     def abandon(self) -> None:
-        """As `Observer.abandon`: the board knows by itself."""
+        """Implements `Consumer.abandon`: the board knows by itself which process it belongs to."""

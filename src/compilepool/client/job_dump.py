@@ -1,4 +1,4 @@
-"""What `CompilePool.dump` returns."""
+"""`JobDump`, the result of `CompilePool.dump`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from compilepool.light_typing import TYPE_CHECKING
 from compilepool.text import printable
 from compilepool.wire.native_report import ChildProcess, NativeReport, native_traceback
 
-if TYPE_CHECKING:  # they need what other platforms lack, and this module is imported there
+if TYPE_CHECKING:  # it needs Linux, and `import compilepool` works on every platform
     from compilepool.wire.job_snapshot import JobSnapshot
 
 _STATES = {
@@ -20,19 +20,21 @@ _STATES = {
 
 @dataclasses.dataclass(frozen=True)
 class JobDump:
-    """What a job does at one moment. `str()` tells all of it, as a terminal may be shown it.
+    """What a job does at one moment. `str()` is the whole of it, safe to print on a terminal.
 
     Attributes:
         job: the job's name.
-        state: "queued", "running" or "ended"; in the first and the last there is nothing more.
-        run_s: for how long it has run, in seconds.
-        phase: what the job says that it does, by `report_phase`; empty if nothing.
-        phase_s: for how long, in seconds.
-        python_traceback: of all Python threads of its worker.
-        native_traceback: of all threads of its worker, the main one first.
-        children: the processes that it has started, and those below them.
-        log: the end of its output until now.
-        missing: what could not be found out, why, and what would allow it.
+        state: "queued", "running" or "ended". All other attributes are empty unless it is
+            "running".
+        run_s: the time since the job's start, in seconds.
+        phase: the last phase that the job passed to `report_phase`; "" if it reported none.
+        phase_s: the time since the start of that phase, in seconds.
+        python_traceback: the stacks of all Python threads of the worker.
+        native_traceback: the native stacks of all threads of the worker, the main thread first.
+        children: the processes that the job started, and their descendants.
+        log: the end of the job's output so far.
+        missing: a sentence for each fact that could not be found out, with the reason and what
+            would allow it.
     """
 
     job: str
@@ -60,7 +62,12 @@ class JobDump:
 
 
 def dump_of(snapshot: JobSnapshot, job: str) -> JobDump:
-    """What the supervisor has told of a job, as the user gets it."""
+    """Make a `JobDump` from the supervisor's snapshot of a job.
+
+    Args:
+        snapshot: the snapshot.
+        job: the job's name.
+    """
     report = NativeReport.of_lines(snapshot.native.encode())
     return JobDump(
         job,

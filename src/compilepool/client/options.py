@@ -1,4 +1,7 @@
-"""The options of a pool and of a job, checked at once: a wrong one never reaches a process."""
+"""The options of a pool and of a job.
+
+They are checked when they are given, so that a wrong one never reaches another process.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,9 @@ if TYPE_CHECKING:
 START_METHODS = ("fork", "spawn")
 
 MIN_MEMORY_LIMIT = 4 << 20
-"""Bytes: what a worker that has preloaded nothing takes. A lower limit is a mistake."""
+"""The memory of a worker without preload, in bytes. A lower limit is a mistake."""
 
-_LONGEST_S = 1e9  # some thirty years: what is more is a mistake, or means None
+_LONGEST_S = 1e9  # about thirty years: a longer time is a mistake or means None
 _MAX_KEY = 1024  # characters
 
 Env: TypeAlias = Mapping[str, str | None]
@@ -29,7 +32,7 @@ Size: TypeAlias = int | str
 
 
 class AsThePool(enum.Enum):
-    """The value of an option of a job that is the pool's."""
+    """The type of `AS_THE_POOL`, the value of a job's option that is taken over from the pool."""
 
     token = 0
 
@@ -38,7 +41,7 @@ AS_THE_POOL: Final = AsThePool.token
 
 
 class PoolOptions(NamedTuple):
-    """The options of a pool; see `CompilePool` for what they mean."""
+    """The options of a pool. `CompilePool` documents each of them."""
 
     max_workers: int | None
     preload: Sequence[str]
@@ -65,11 +68,11 @@ class PoolOptions(NamedTuple):
     resubmit: bool = True
 
     def check(self) -> None:
-        """Check them.
+        """Check all options.
 
         Raises:
-            TypeError: something is of the wrong type; the message names all that is wrong.
-            ValueError: only values are wrong; likewise.
+            TypeError: an option has a wrong type. The message lists all problems.
+            ValueError: an option has a wrong value. The message lists all problems.
         """
         _raise_all([*self._problems()])
 
@@ -105,7 +108,7 @@ class PoolOptions(NamedTuple):
             is_there = callable(getattr(self.serializer, method, None))
             if self.serializer is not None and not is_there:
                 yield TypeError(
-                    f"serializer must have a method {method!r}, and {self.serializer!r} has none"
+                    f"serializer must have a method {method!r}, but {self.serializer!r} has none"
                 )
 
     def _value_problems(self) -> Iterable[Exception]:
@@ -114,12 +117,12 @@ class PoolOptions(NamedTuple):
         if _is_sequence_of_names(self.preload):
             for name in self.preload:
                 if not _is_module(name):
-                    yield ValueError(f"preload names {name!r}, and there is no such module")
+                    yield ValueError(f"preload names {name!r}, but there is no such module")
         if self.start_method not in START_METHODS:
             yield ValueError(f"start_method must be 'fork' or 'spawn', not {self.start_method!r}")
         if self.log_dir is not None and self.capture is False:
             yield ValueError(
-                "log_dir gets the output of jobs only if it is captured, and capture is False"
+                "log_dir gets the output of jobs only if it is captured, but capture is False"
             )
 
     def _staffing_problems(self) -> Iterable[Exception]:
@@ -129,7 +132,7 @@ class PoolOptions(NamedTuple):
             yield ValueError(f"min_workers must be 0 or more, not {self.min_workers}")
         elif _is_int(self.max_workers) and self.min_workers > (self.max_workers or math.inf):
             yield ValueError(
-                f"min_workers must not be more than max_workers, {self.max_workers}, and it is"
+                f"min_workers must not be more than max_workers, {self.max_workers}, but it is"
                 f" {self.min_workers}"
             )
         most = self.max_jobs_per_worker
@@ -144,14 +147,16 @@ class PoolOptions(NamedTuple):
         if not _is_int(self.nice):
             yield TypeError(f"nice must be an int, not {self.nice!r}")
         elif not 0 <= self.nice <= 19:
-            yield ValueError(f"nice must be 0 to 19, what is added to yours, not {self.nice}")
+            yield ValueError(
+                f"nice must be 0 to 19, added to the niceness of this process, not {self.nice}"
+            )
         if self.cpus is None:
             return
         are_numbers = isinstance(self.cpus, Sequence) and all(_is_int(cpu) for cpu in self.cpus)
         if not are_numbers:
             yield TypeError(f"cpus must be numbers of CPUs, such as [0, 1], not {self.cpus!r}")
         else:
-            # Elsewhere the pool cannot be had anyway, and says so.
+            # Where this function is missing, the pool itself raises UnsupportedPlatform.
             usable = getattr(os, "sched_getaffinity", lambda _pid: set(self.cpus or ()))(0)
             if not self.cpus or not set(self.cpus) <= usable:
                 yield ValueError(
@@ -161,7 +166,11 @@ class PoolOptions(NamedTuple):
 
 
 def check_progress(progress: object) -> None:
-    """Raise TypeError unless it is True, False, or a `rich.progress.Progress`."""
+    """Check an option `progress`.
+
+    Raises:
+        TypeError: it is neither a bool nor a `rich.progress.Progress`.
+    """
     if isinstance(progress, bool):
         return
     from rich.progress import Progress
@@ -173,7 +182,7 @@ def check_progress(progress: object) -> None:
 
 
 class JobOptions(NamedTuple):
-    """The options of a job; see `CompilePool.options` for what they mean."""
+    """The options of a job. `CompilePool.options` documents each of them."""
 
     name: str | None = None
     timeout: float | AsThePool | None = AS_THE_POOL
@@ -185,11 +194,11 @@ class JobOptions(NamedTuple):
     env: Env = MappingProxyType({})
 
     def check(self) -> None:
-        """Check them.
+        """Check all options.
 
         Raises:
-            TypeError: something is of the wrong type; the message names all that is wrong.
-            ValueError: only values are wrong; likewise.
+            TypeError: an option has a wrong type. The message lists all problems.
+            ValueError: an option has a wrong value. The message lists all problems.
         """
         _raise_all([*self._problems()])
 
@@ -199,10 +208,10 @@ class JobOptions(NamedTuple):
         if not isinstance(self.key, str | None):
             yield TypeError(f"key must be a str or None, not {self.key!r}")
         elif self.key == "":
-            yield ValueError("key must not be empty; None is for a job that is like no other")
+            yield ValueError("key must not be empty; use None for a job without a key")
         elif self.key is not None and len(self.key) > _MAX_KEY:
             yield ValueError(
-                f"key must have {_MAX_KEY} characters at most; give a hash of what has more"
+                f"key must have {_MAX_KEY} characters at most; use a hash of a longer one"
             )
         if not _is_int(self.retries):
             yield TypeError(f"retries must be an int, not {self.retries!r}")
@@ -241,7 +250,7 @@ def _size_problems(name: str, value: object, least: int = 1) -> Iterable[Excepti
     else:
         if size < least:
             yield ValueError(
-                f"{name} must be {size_text(least)} at least, what an idle worker takes, not"
+                f"{name} must be {size_text(least)} at least, which an idle worker takes, not"
                 f" {value!r}"
             )
 
@@ -252,11 +261,11 @@ def _env_problems(env: object) -> Iterable[Exception]:
         return
     for name, value in env.items():
         if not isinstance(name, str) or not isinstance(value, str | None):
-            yield TypeError(f"env must have strs, or None to unset, not {name!r}: {value!r}")
+            yield TypeError(f"env must map a str to a str or None, not {name!r}: {value!r}")
         elif not name or "=" in name or "\0" in name or "\0" in (value or ""):
-            yield ValueError(f"env has what no environment can have: {name!r}: {value!r}")
+            yield ValueError(f"env has an entry that no environment can have: {name!r}: {value!r}")
         elif not (_can_be_encoded(name) and _can_be_encoded(value or "")):
-            yield ValueError(f"env has what the file system cannot encode: {name!r}: {value!r}")
+            yield ValueError(f"env has an entry that cannot be encoded: {name!r}: {value!r}")
 
 
 def _can_be_encoded(text: str) -> bool:
@@ -268,7 +277,7 @@ def _can_be_encoded(text: str) -> bool:
 
 
 def _raise_all(problems: Sequence[Exception]) -> None:
-    """Raise one error that tells all; a TypeError if one of them is, and first what is."""
+    """Raise one error with all messages: a TypeError if any problem is one, listed first."""
     ordered = sorted(problems, key=lambda problem: not isinstance(problem, TypeError))
     if ordered:
         raise type(ordered[0])("; ".join(map(str, ordered)))
@@ -287,7 +296,7 @@ def _is_sequence_of_names(value: object) -> bool:
 
 
 def _is_module(name: str) -> bool:
-    """Whether the top-level package of `name` can be found. Imports nothing."""
+    """Whether the top-level package of `name` can be found. The search imports nothing."""
     import importlib.util
 
     top = name.partition(".")[0]
@@ -295,5 +304,5 @@ def _is_module(name: str) -> bool:
         return False
     try:
         return importlib.util.find_spec(top) is not None
-    except (ImportError, ValueError):  # ValueError: in sys.modules, and without a spec
+    except (ImportError, ValueError):  # ValueError: the loaded module has no spec
         return False

@@ -1,4 +1,4 @@
-"""`CompilePool`, the executor."""
+"""`CompilePool`, the executor: everything that a user does with a pool."""
 
 from __future__ import annotations
 
@@ -32,67 +32,69 @@ T = TypeVar("T")
 class CompilePool(Executor):
     """A pool of worker processes for compilations, as a `concurrent.futures.Executor`.
 
-    The processes start with the first job, or by `warm_up`. They get this process's `sys.path`,
-    working directory and environment as they are then. A worker that crashes fails the job that it
-    ran, and no other. None of the processes, nor anything that jobs start, outlives this one,
-    however it ends.
+    The processes start with the first job or with `warm_up`. They take over this process's
+    `sys.path`, working directory and environment as they are at that time. A worker that crashes
+    fails the job that it runs and no other. No process of the pool, and none that a job starts,
+    outlives this process, however it ends.
 
-    As a context manager, a normal end of the block and an ordinary exception wait for all jobs, as
-    with any executor; KeyboardInterrupt and SystemExit end them at once.
+    As a context manager, the pool waits for all jobs at the end of the block, also after an
+    ordinary exception. KeyboardInterrupt and SystemExit end all jobs at once.
 
     Args:
-        max_workers: how many jobs may run at once; None: the number of CPUs that this process may
-            use, by its affinity and its cgroup's quota.
-        preload: names of modules that are imported once, before the workers are forked, so that no
-            job pays for it. They must neither start threads nor open a GPU; if one does, the pool
-            logs a warning and goes on as with "spawn".
-        initializer: called in each worker before its first job. If it raises, all jobs that do not
-            run yet, and all later ones, fail with its exception.
-        initargs: its arguments.
-        start_method: "fork": workers are forked from a process that has done the preload, in
-            milliseconds; "spawn": each is a new interpreter and does the preload by itself.
+        max_workers: the number of jobs that may run at once; None: the number of CPUs that this
+            process may use, by its affinity and its cgroup's quota.
+        preload: names of modules that one process imports before workers are forked from it, so
+            that no job pays for the import. They must neither start threads nor open a GPU. If one
+            does, the pool logs a warning and works as with "spawn".
+        initializer: a function that each worker calls before its first job. If it raises, every job
+            that does not run yet and every later job fails with its exception.
+        initargs: the arguments of `initializer`.
+        start_method: "fork": workers are forked, in milliseconds, from a process that has imported
+            `preload`. "spawn": each worker is a new interpreter and imports `preload` itself.
         serializer: pickles calls and results in place of pickle and cloudpickle; see
-            `compilepool.wire.serializers.Serializer`. It is itself pickled to the workers.
-        capture: keep the end of what each job and its children write to their output and error
-            output, 64 KiB, in the future's `record.log` and on every error. False: it goes where
-            this process's goes.
-        log_dir: a folder in which each job that writes anything gets a file with all of it.
-        native_tracebacks: a worker that crashes is held for the time that it takes to read its
-            native stacks, up to 2 s; other jobs are not. False: it dies at once, with Python's
-            stack only, and leaves a core file if the limits are such.
-        keep_crashes: a job that crashes is kept in a folder, private to the user, for `compilepool
-            replay`; see `compilepool crashes`. With it go the environment variables.
-        timeout: for how long a job may run, in seconds, counted from when its worker begins it;
-            None: as long as it likes.
-        memory_limit: how much memory a job may take, in bytes or as text such as "4GiB": what it
-            adds to its worker, and what all processes have that it starts. None: all.
-        nice: how much nicer than this process workers are to others, 0 to 19; see nice(2).
-        cpus: numbers of the CPUs that workers may use; None: those that this process may use.
-        pin_workers: each worker stays on one of those CPUs.
-        env: environment variables of workers that differ from this process's; None: unset. Unless
-            they are set here or in this process, `OMP_NUM_THREADS` and its like are set to a fair
-            share of the CPUs.
-        min_workers: how many workers are there from the first job on, and stay when idle.
-        idle_timeout: after how many seconds without a job a worker goes, but for `min_workers`;
-            without any, the pool quiesces. None: never.
-        max_jobs_per_worker: after how many jobs a worker is replaced, by one that has started
-            by then. None: never.
-        max_worker_memory: from how much memory on a worker is replaced between jobs, likewise, in
-            bytes or as text: what it shares with no other process. None: never.
-        progress: show on the terminal of error output, if that is one, how many jobs are done, and
-            what runs; or a `rich.progress.Progress` to show it in.
-        trace: a file for a trace in Chrome's format, to be opened in https://ui.perfetto.dev: a
-            track for each worker, with jobs and phases. It is whole JSON after each job, also when
-            the program is killed.
-        resubmit: when the supervisor dies, what has not ended runs again under the next one, once.
-            False: it fails with `SupervisorDied`, for jobs that must not run twice.
+            `compilepool.wire.serializers.Serializer`. The serializer itself is pickled to the
+            workers.
+        capture: whether to keep the last 64 KiB that each job and its children write to their
+            output and error output, in the future's `record.log` and on every error. False: this
+            output goes where this process's output goes.
+        log_dir: a folder in which each job that writes anything gets a file with all its output.
+        native_tracebacks: whether to hold a crashed worker until its native stacks are read, for up
+            to 2 s; other jobs are not held. False: it dies at once, is reported with Python's
+            stacks only, and leaves a core file if the limits allow one.
+        keep_crashes: whether to keep each job that crashes in a folder that only this user can
+            read, for `compilepool crashes` and `compilepool replay`, environment variables
+            included.
+        timeout: the time that a job may run, in seconds from its start in a worker; None: no limit.
+        memory_limit: the memory that a job may take, in bytes or as text such as "4GiB": what it
+            adds to its worker, and all memory of the processes that it starts. None: no limit.
+        nice: the increment of the workers' niceness over this process's, 0 to 19; see nice(2).
+        cpus: the numbers of the CPUs that workers may use; None: those that this process may use.
+        pin_workers: whether each worker stays on one of these CPUs.
+        env: environment variables of the workers that differ from this process's; None as a value
+            unsets a variable. `OMP_NUM_THREADS` and the like default to a fair share of the CPUs,
+            unless they are set here or in this process.
+        min_workers: the number of workers that start with the first job and stay when idle.
+        idle_timeout: the time without a job, in seconds, after which a worker beyond `min_workers`
+            ends; when no worker is left, the pool quiesces. None: never.
+        max_jobs_per_worker: the number of jobs after which a worker is replaced, by a successor
+            that has started by then. None: no limit.
+        max_worker_memory: the memory, in bytes or as text, beyond which a worker is replaced
+            between jobs, also by a started successor. Memory that the worker shares does not count.
+            None: no limit.
+        progress: whether to show on error output, if it is a terminal, how many jobs are done and
+            which run; or a `rich.progress.Progress` to show them in.
+        trace: the path of a trace file in Chrome's format, to open in https://ui.perfetto.dev. It
+            has a track for each worker with jobs and phases. The file is valid JSON after each job,
+            even if the program is killed, except in the middle of a write.
+        resubmit: whether unfinished jobs run again, once, when the supervisor dies. False: they
+            fail with `SupervisorDied`; for jobs that must not run twice.
 
     Raises:
-        TypeError, ValueError: an argument is wrong; the message names all that are.
-        NestedPoolError: this process is a worker.
-        SerializationError: serializer, initializer or initargs cannot be pickled.
-        OSError: the trace cannot be written.
-        UnsupportedPlatform: not Linux, or it lacks what the pool needs.
+        TypeError, ValueError: an argument is wrong. The message lists all problems.
+        NestedPoolError: this process is a worker of a pool.
+        SerializationError: `serializer`, `initializer` or `initargs` cannot be pickled.
+        OSError: `trace` cannot be written.
+        UnsupportedPlatform: this is not Linux, or the kernel lacks something that the pool needs.
     """
 
     def __init__(
@@ -150,8 +152,8 @@ class CompilePool(Executor):
         options.check()
         if not in_toplevel_process():
             raise NestedPoolError(
-                "a CompilePool cannot be made inside a worker: its jobs would run beside, not"
-                " within, the limits of the pool that runs this one; call the function directly"
+                "a CompilePool cannot be made inside a worker: its jobs would escape the limits of"
+                " the pool that runs this job; call the function directly"
             )
         try:
             check_platform()
@@ -164,7 +166,7 @@ class CompilePool(Executor):
         self._options = options
         self._default_terms = terms_of(options, JobOptions())
         self._session = Session(options)
-        # A pool that is dropped ends when its jobs have: their futures may still be waited for.
+        # A pool without references ends after its last job: somebody may hold the job's future.
         end = weakref.finalize(self, self._session.shutdown, wait=False)
         end.atexit = False
 
@@ -172,19 +174,20 @@ class CompilePool(Executor):
         """Run `fn(*args, **kwargs)` in a worker.
 
         Args:
-            fn: any callable that pickle or cloudpickle can send, lambdas and functions of
-                `__main__` included.
+            fn: a callable that pickle or cloudpickle can send. Lambdas, closures and functions of
+                `__main__` are fine.
             args: its arguments.
             kwargs: its keyword arguments.
 
         Returns:
-            The future of its result. An exception that it raises arrives as itself, caused by a
-            `RemoteTraceback`; errors of the pool are `CompilePoolError`s.
+            The future of the result. An exception that `fn` raises is raised by the future
+            unchanged, with a `RemoteTraceback` as its cause. Errors of the pool are
+            `CompilePoolError`s.
 
         Raises:
-            PoolClosed: after `shutdown`.
+            PoolClosed: the pool was shut down.
             SerializationError: the call cannot be pickled.
-            ValueError: its memory limit is less than what a worker takes, as far as that is known.
+            ValueError: the memory limit is known to be lower than the memory of an idle worker.
         """
         return self._submit(None, self._default_terms, fn, args, kwargs)
 
@@ -200,25 +203,26 @@ class CompilePool(Executor):
         key: str | None = None,
         env: Mapping[str, str | None] | None = None,
     ) -> ConfiguredPool:
-        """This pool, with options for the jobs submitted through what is returned.
+        """Return a view of this pool that submits jobs with these options.
 
         Args:
-            name: what errors call the job; None: the name of its function.
-            timeout: as the pool's, for these jobs; None: none.
-            memory_limit: as the pool's, for these jobs; None: none.
-            expected_memory: how much memory such a job will probably take, in bytes or as text; it
-                waits until there is as much. None: what the last jobs of the same key took, or of
-                the same name if there is no key.
-            retries: how often a job runs again whose worker was killed from outside, or by the
-                kernel for want of memory. Never after an exception, or a crash of its own.
-            priority: jobs with a higher one are started first; those with the same as they come.
-            key: jobs with the same key are the same job. When they have crashed their worker three
-                times in a row, they fail at once, until `forget`.
-            env: environment variables that differ for these jobs; None: unset. As before, when a
-                job has ended.
+            name: the name of the job in reports; None: the name of its function.
+            timeout: the time that the job may run, in seconds; None: no limit. Default: the pool's.
+            memory_limit: the memory that the job may take, in bytes or as text; None: no limit.
+                Default: the pool's.
+            expected_memory: the memory that the job will probably take, in bytes or as text. The
+                job starts when that much is available. None: what the last jobs of the same key
+                took, or of the same name if it has no key.
+            retries: how often the job runs again after its worker was killed from outside, or by
+                the kernel because memory ran out. Its own exceptions and crashes do not count.
+            priority: jobs with a higher priority start first.
+            key: jobs with the same key count as the same job. After they have crashed their worker
+                three times in a row, they fail at once, until `forget` is called.
+            env: environment variables that differ for this job; None as a value unsets a variable.
+                The worker restores its environment after the job.
 
         Raises:
-            TypeError, ValueError: an option is wrong; the message names all that are.
+            TypeError, ValueError: an option is wrong. The message lists all problems.
         """
         from compilepool.client.terms import terms_of
 
@@ -230,113 +234,109 @@ class CompilePool(Executor):
         return ConfiguredPool(self, name, terms_of(self._options, options))
 
     def forget(self, key: str) -> None:
-        """Let jobs of a key run again that have crashed their worker too often.
+        """Let the jobs of a key run again after they crashed their workers too often.
 
         Args:
-            key: theirs. Nothing happens if they have not.
+            key: the key. A key without crashes is ignored.
         """
         self._session.forget(key)
 
     def warm_up(self) -> None:
-        """Start all workers now, rather than when jobs need them. Does not wait for them.
+        """Start all workers now instead of when jobs need them. Returns at once.
 
-        A job runs as soon as there is one worker. They stay until `idle_timeout`, or `quiesce`;
-        one that is killed meanwhile is replaced at once.
+        A job runs as soon as one worker is there. The workers stay until `idle_timeout` or
+        `quiesce`; one that is killed meanwhile is replaced at once.
 
         Raises:
-            PoolClosed: after `shutdown`.
+            PoolClosed: the pool was shut down.
         """
         self._session.staff.warm_up()
 
     def wakeup(self) -> None:
-        """The same, under the name that PyTorch has for it: what `quiesce` ended comes back."""
+        """Start all workers: `warm_up` under PyTorch's name for it."""
         self.warm_up()
 
     def wait_ready(self, timeout: float | None = None) -> bool:
-        """Warm up, and wait until all workers have started.
+        """Warm the pool up, and wait until all workers have started.
 
         Args:
-            timeout: how long to wait, in seconds; None: until they have, or cannot.
+            timeout: the longest time to wait, in seconds; None: until they have started or cannot
+                start.
 
         Returns:
-            False if it took longer, or somebody has the pool `quiesce` meanwhile.
+            False after `timeout`, or if another thread quiesces the pool meanwhile; otherwise True.
 
         Raises:
-            PoolClosed: after `shutdown`.
-            RuntimeError: a callback of a future calls, which must not wait for the pool.
-            PreloadFailed, WorkerCrashed, SupervisorDied, or what the initializer has raised: they
-                cannot start.
+            PoolClosed: the pool was shut down.
+            RuntimeError: the caller is a callback of a future, which must not wait for the pool.
+            PreloadFailed, WorkerCrashed, SupervisorDied: the workers cannot start.
+            Exception: the initializer raised it, so the workers cannot start.
         """
         return self._session.staff.wait_ready(timeout)
 
     @property
     def max_workers(self) -> int:
-        """How many jobs may run at once."""
+        """The number of jobs that may run at once."""
         return self._session.max_workers
 
     @property
     def ready(self) -> bool:
-        """Whether all workers that were asked for have started, and there is one at least."""
+        """Whether all workers that were asked for have started, and there is at least one."""
         return self._session.staff.warmth.is_warm
 
     def quiesce(self, *, keep_warm: bool = False) -> None:
-        """Let jobs end, those that wait included; then end all processes but one, which sleeps.
+        """Let all running and queued jobs end, then end every process but one, which sleeps.
 
-        Returns at once. The next job, or `wakeup`, brings the others back.
+        Returns at once. The next job, `warm_up` or `wakeup` starts the processes again.
 
         Args:
-            keep_warm: leave the fork server, too, with what it has preloaded.
+            keep_warm: whether to keep the fork server, too, with what it has preloaded.
         """
         self._session.staff.quiesce(keep_warm=keep_warm)
 
     def reload(self) -> None:
-        """Import the `preload` anew: its files have changed.
+        """Import the `preload` modules again, because their files have changed.
 
-        Jobs that run go on; those that have not begun, and all later ones, run with what is
-        imported now. A preload that failed is tried again. The environment, `sys.path` and the
-        working directory stay as they were when the pool started.
+        Running jobs go on. All others, queued ones included, run with the new modules. A preload
+        that failed is tried again. Environment, `sys.path` and working directory stay the same.
         """
         self._session.staff.reload()
 
     def stats(self) -> PoolStats:
-        """How the pool is doing, and what it has done.
-
-        Looks at the memory of each process, which takes about a millisecond for each.
-        """
+        """Return counts, durations, workers and memory. Takes about a millisecond per process."""
         return self._session.staff.stats()
 
     def dump(self, future: CompileFuture[Any], *, timeout: float = 5.0) -> JobDump:
-        """What a job does just now: for one that seems to hang. The job goes on.
+        """Look at a running job, for example one that seems to hang. The job goes on.
 
-        Works also while C code holds the GIL, or all threads wait for each other. A signal is
-        handled in the worker, and each thread held for less than a millisecond: as by any signal,
-        a sleep or poll of C code may return early (EINTR, signal(7)). Python's own do not.
+        This works even while C code holds the GIL or all threads wait for each other. The worker
+        handles a signal, and each thread is held for less than a millisecond. As with any signal, a
+        sleep or poll in C code may return early (EINTR, signal(7)); Python's own functions do not.
 
         Args:
-            future: the job's, made by this pool.
-            timeout: how long to wait for it, in seconds. (Looking takes 2 s at most.)
+            future: the future of the job, made by this pool.
+            timeout: the longest time to wait for the answer, in seconds. Looking takes at most 2 s.
 
         Raises:
             ValueError: the future is none of this pool's.
-            TimeoutError: nothing was heard in time.
+            TimeoutError: no answer came in time.
         """
         return self._session.dumps.dump(future, timeout)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Accept no more jobs, and end the processes when the accepted ones have ended.
+        """Accept no more jobs, and end all processes when the accepted jobs have ended.
 
         Args:
-            wait: return only when all processes are gone.
-            cancel_futures: cancel the jobs that no worker has yet.
+            wait: whether to return only when all processes are gone.
+            cancel_futures: whether to cancel the jobs that no worker has yet.
         """
         self._session.shutdown(wait=wait, cancel_futures=cancel_futures)
 
     def kill_workers(self) -> None:
-        """Accept no more jobs, and end all processes at once, whatever they do.
+        """End all processes at once, and accept no more jobs. Unfinished jobs fail: `PoolClosed`.
 
-        As `ProcessPoolExecutor.kill_workers` of Python 3.14. Jobs that have not ended fail with
-        `PoolClosed`. Takes a second or two at most, if a process of the pool is stuck in the
-        kernel.
+        `ProcessPoolExecutor` of Python 3.14 has this method, too. The call takes a second or two at
+        most, namely if a process of the pool is stuck in the kernel.
         """
         self._session.terminate()
 
@@ -349,7 +349,7 @@ class CompilePool(Executor):
         is_interrupted = isinstance(exc_val, KeyboardInterrupt | SystemExit)
         if is_interrupted:
             self._session.terminate()
-        self.shutdown(wait=not is_interrupted)  # `terminate` has waited as long as is good
+        self.shutdown(wait=not is_interrupted)  # `terminate` has waited already
         return False
 
     def _submit(
@@ -362,7 +362,7 @@ class CompilePool(Executor):
 
 
 class ConfiguredPool(Executor):
-    """A pool with options for jobs, made by `CompilePool.options`. The same pool, not another."""
+    """A view of a `CompilePool` that submits jobs with options. Made by `CompilePool.options`."""
 
     def __init__(self, pool: CompilePool, name: str | None, terms: JobTerms) -> None:
         self._pool = pool
@@ -370,11 +370,11 @@ class ConfiguredPool(Executor):
         self._terms = terms
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> CompileFuture[T]:
-        """As `CompilePool.submit`, with these options."""
+        """Run a call in a worker as `CompilePool.submit` does, with the options of this view."""
         return self._pool._submit(self._name, self._terms, fn, args, kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As `CompilePool.shutdown`, for the whole pool."""
+        """Shut the whole pool down, as `CompilePool.shutdown` does."""
         self._pool.shutdown(wait, cancel_futures=cancel_futures)
 
     def __exit__(

@@ -1,4 +1,4 @@
-"""What is known of a job besides its result."""
+"""`JobRecord`: times, CPU time, memory and output of one job."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from compilepool.wire.usage import NO_USAGE, Usage, phases_of_text
 
 
 class Phase(NamedTuple):
-    """What a job said that it did; see `report_phase`.
+    """One phase of a job; see `compilepool.report_phase`.
 
     Attributes:
-        name: the phase.
-        started: when it began, as `time.time()` has it.
-        seconds: for how long it lasted.
+        name: the name that the job gave the phase.
+        started: the time at which the phase began, in seconds since the epoch (`time.time()`).
+        seconds: the phase's duration.
     """
 
     name: str
@@ -23,24 +23,25 @@ class Phase(NamedTuple):
 
 
 class JobRecord:
-    """What is known of a job; it is complete when the job's future is done.
+    """Times, CPU time, memory and output of a job. It is complete when the job's future is done.
 
-    Times are in seconds, as `time.time()` has them; None if it did not come to that, or nobody
-    knows: a job that is cancelled tells no more.
+    Times are in seconds since the epoch (`time.time()`). A time is None if the job never got there
+    or the time is unknown. A job that is cancelled reports no times, CPU time or memory.
 
     Attributes:
-        queued: when it was submitted.
-        started: when its worker began it, for the last time.
-        ended: when its worker ended it, or died.
-        cpu_seconds: CPU time of the job and of the children that it has waited for; of a job that
-            was killed, all that it has started.
-        peak_memory: bytes of memory, the most that the job was seen to add to its worker, or that
-            a child of it had, if that is more than its worker, and all children before it, had.
-        worker_pid: pid of its worker; 0 if it had none.
-        attempts: how often it was begun; 0 if it was not.
-        phases: what it said that it did, in order; of a job that was killed, the last phase only.
-        log: the end of what the job and its children have written to their output and error
-            output, if it is captured.
+        queued: the time of `submit`.
+        started: the time at which a worker began the job; if it ran several times, the last of
+            them.
+        ended: the time at which the worker ended the job or died.
+        cpu_seconds: CPU time of the job and of those of its children that it waited for. For a
+            killed job: CPU time of the job and of every process that it started.
+        peak_memory: bytes: the most that the job was seen to add to its worker's memory. A child's
+            peak counts instead if it exceeds that of its worker and of all earlier children.
+        worker_pid: pid of the worker; 0 if no worker began the job.
+        attempts: the number of times that a worker began the job.
+        phases: the phases that the job reported, in order; for a killed job, only the last one.
+        log: the end of what the job and its children wrote to their output and error output; "" if
+            the pool does not capture it.
     """
 
     __slots__ = ("_clock", "_usage", "log", "queued")
@@ -49,7 +50,8 @@ class JobRecord:
         self.queued = 0.0
         self.log = ""
         self._usage = NO_USAGE
-        self._clock = 0.0  # what `time.monotonic()` lacks to `time.time()`
+        self._clock = 0.0
+        """Seconds to add to `time.monotonic()` for `time.time()`."""
 
     @property
     def started(self) -> float | None:
@@ -78,7 +80,7 @@ class JobRecord:
     @property
     def phases(self) -> tuple[Phase, ...]:
         usage = self._usage
-        # What a thread of an earlier job has reported since is none of this one's.
+        # A thread that an earlier job left running may report phases, too: they are dropped.
         known = [each for each in phases_of_text(usage.phases) if each[1] >= usage.started]
         ends = [since for _, since in [*known, ("", usage.ended)][1:]]
         return tuple(
@@ -88,12 +90,12 @@ class JobRecord:
 
     @property
     def wall_seconds(self) -> float:
-        """For how long it ran, in seconds; 0 if it did not."""
+        """The job's duration in its worker, in seconds; 0 if no worker began it."""
         return self._usage.ended - self._usage.started
 
     @property
     def queue_seconds(self) -> float:
-        """For how long it waited, in seconds; 0 if it was not begun."""
+        """The time from `submit` until a worker began the job, in seconds; 0 if none did."""
         return 0.0 if self.started is None else max(0.0, self.started - self.queued)
 
     def __repr__(self) -> str:

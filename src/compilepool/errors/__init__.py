@@ -1,8 +1,10 @@
-"""What can go wrong: every error that the pool itself raises or sets on a future.
+"""Every error that the pool itself raises or sets on a future.
 
-All derive from `CompilePoolError`. An exception that a job raised is none of them: it arrives as
-itself, with `RemoteTraceback` as its cause. Every message starts with one sentence that says what
-happened, to which job, and what to do next; detail stands below it. All of them pickle.
+All of them derive from `CompilePoolError`, except `RemoteTraceback`. An exception that a job raises
+is none of them: the future raises it unchanged, with a `RemoteTraceback` as its `__cause__`.
+
+Every message starts with one sentence that says what happened, to which job, and what to do next.
+Details follow below it. All errors can be pickled.
 """
 
 from __future__ import annotations
@@ -50,11 +52,11 @@ for _error in (
     SupervisorDied,
     UnsupportedPlatform,
 ):
-    _error.__module__ = __name__  # what tracebacks show, and pickles refer to
+    _error.__module__ = __name__  # the public module, for tracebacks and pickles
 
 
 def __getattr__(name: str) -> object:
-    """`WorkerCrashed` loads when somebody needs it: its base class takes long to import."""
+    """Load `WorkerCrashed` when it is first used: its base class takes long to import."""
     if name != "WorkerCrashed":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from compilepool.errors.crashed import WorkerCrashed

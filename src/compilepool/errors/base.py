@@ -1,4 +1,4 @@
-"""The errors of the pool, all but `WorkerCrashed`."""
+"""Every error of the pool except `WorkerCrashed`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ class CompilePoolError(Exception):
 
 
 class _OverLimit(CompilePoolError):
-    """A job went over a limit of its own, and was ended with all that it had started.
+    """A job exceeded one of its limits. The pool killed it and every process that it had started.
 
     Attributes:
         job: the job's name.
-        limit: what it went over.
-        phase: what the job had said that it does, by `report_phase`; empty if nothing.
-        python_traceback: of all Python threads of its worker, just before.
-        native_traceback: of all threads of its worker, the main one first; empty if they could not
-            be had, or were not asked for.
+        limit: the limit that the job exceeded.
+        phase: the last phase that the job passed to `report_phase`; "" if it reported none.
+        python_traceback: the stacks of all Python threads of the worker just before its end.
+        native_traceback: the native stacks of all threads of the worker, the main thread first; ""
+            if they could not be read or were not asked for.
         log: the end of the job's output.
-        missing: what could not be found out, why, and what would allow it.
+        missing: a sentence for each fact that could not be found out, with the reason and what
+            would allow it.
     """
 
     def __init__(
@@ -49,12 +50,21 @@ class _OverLimit(CompilePoolError):
 
 
 class JobTimeout(_OverLimit, TimeoutError):
-    """The job ran for longer than its timeout, and was ended with all that it had started.
+    """The job ran longer than its timeout. The pool killed it and every process it had started.
 
     Attributes:
+        job: the job's name.
         limit: the timeout, in seconds.
-        children: the processes that it had started then (`compilepool.wire.native_report`'s
-            `ChildProcess`: pid, parent_pid, command, age_s, state, cpu_s), parents first.
+        phase: the last phase that the job passed to `report_phase`; "" if it reported none.
+        python_traceback: the stacks of all Python threads of the worker just before its end.
+        native_traceback: the native stacks of all threads of the worker, the main thread first; ""
+            if they could not be read.
+        log: the end of the job's output.
+        children: the processes that the job had started and that were alive at the timeout, parents
+            first. Each is a `compilepool.wire.native_report.ChildProcess` with the fields pid,
+            parent_pid, command, age_s, state and cpu_s.
+        missing: a sentence for each fact that could not be found out, with the reason and what
+            would allow it.
     """
 
     def __init__(self, message: str, *, children: tuple[Any, ...] = (), **known: Any) -> None:
@@ -63,13 +73,20 @@ class JobTimeout(_OverLimit, TimeoutError):
 
 
 class MemoryLimitExceeded(_OverLimit, MemoryError):
-    """The job took more memory than its limit, and was ended with all that it had started.
+    """The job exceeded its memory limit. The pool killed it and every process it had started.
 
     Attributes:
-        limit: its memory limit, in bytes.
-        peak: the bytes that it took.
-        processes: who took it (`compilepool.wire.failure`'s `ProcessMemory`: pid, name, bytes), the
-            largest first.
+        job: the job's name.
+        limit: the memory limit, in bytes.
+        peak: the memory that the job was found to take, in bytes.
+        processes: the processes that took the memory, the largest first. Each is a
+            `compilepool.wire.failure.ProcessMemory` with the fields pid, name and bytes.
+        phase: the last phase that the job passed to `report_phase`; "" if it reported none.
+        python_traceback: the stacks of all Python threads of the worker just before its end.
+        native_traceback: "": native stacks are not read in this case.
+        log: the end of the job's output.
+        missing: a sentence for each fact that could not be found out, with the reason and what
+            would allow it.
     """
 
     def __init__(
@@ -81,18 +98,22 @@ class MemoryLimitExceeded(_OverLimit, MemoryError):
 
 
 class SupervisorDied(CompilePoolError):
-    """The supervisor died under this job, was replaced, and the next one died under it as well."""
+    """The supervisor died while it had this job, and so did the supervisor that replaced it.
+
+    With `resubmit=False`, a job fails with this error when the supervisor dies for the first time.
+    """
 
 
 class PreloadFailed(CompilePoolError):
-    """A `preload` module could not be imported, so no worker can be started.
+    """A `preload` module could not be imported, so no worker can start.
 
     Attributes:
-        module: the name of the module, or "" if the process died outside of an import.
-        python_traceback: the traceback of the import error, or faulthandler's if it crashed.
-        native_traceback: the native stacks of all threads if it crashed, that of the crash first;
-            empty if they could not be had.
-        missing: what could not be found out, why, and what would allow it.
+        module: the name of the module; "" if the process died outside of an import.
+        python_traceback: the traceback of the import error; faulthandler's if the import crashed.
+        native_traceback: the native stacks of all threads if the import crashed, the crashing
+            thread first; "" if they could not be read.
+        missing: a sentence for each fact that could not be found out, with the reason and what
+            would allow it.
     """
 
     def __init__(
@@ -115,26 +136,28 @@ class PreloadFailed(CompilePoolError):
 
 
 class SerializationError(CompilePoolError):
-    """A job, its result or its exception could not be pickled or unpickled."""
+    """A call, a job's result or its exception could not be pickled or unpickled."""
 
 
 class PoolClosed(CompilePoolError, RuntimeError):
-    """The pool was shut down, or belongs to another process (a copy made by `os.fork`)."""
+    """The pool was shut down, or it belongs to another process (this one is a forked copy)."""
 
 
 class NestedPoolError(CompilePoolError, RuntimeError):
-    """A pool was made inside a worker of a pool."""
+    """A worker of a pool tried to make a pool."""
 
 
 class UnsupportedPlatform(CompilePoolError, RuntimeError):
-    """This machine lacks something that the pool cannot do without."""
+    """This machine lacks something that the pool cannot work without."""
 
 
 class RemoteTraceback(Exception):
-    """The traceback of a job's exception as text; set as the `__cause__` of that exception.
+    """The traceback of an exception that a job raised, as text.
+
+    It is the `__cause__` of that exception in this process.
 
     Attributes:
-        text: the traceback.
+        text: the traceback in the worker, as `traceback.format_exception` formats it.
         log: the end of the job's output.
     """
 
@@ -150,7 +173,7 @@ class RemoteTraceback(Exception):
 def rebuild(
     cls: type[CompilePoolError], message: str, state: dict[str, object]
 ) -> CompilePoolError:
-    """An error that was pickled."""
+    """Make an error from its pickled parts: class, message and attributes."""
     error = cls(message)
     error.__dict__.update(state)
     return error

@@ -1,7 +1,8 @@
-"""`WorkerCrashed` of `errors`, apart from the others.
+"""`WorkerCrashed`, apart from the other errors because its base class is slow to import.
 
-It is a `BrokenProcessPool`, so that programs written for stock pools understand it: that comes with
-all of `multiprocessing`, a tenth of the time from nothing to the first result.
+It is a `BrokenProcessPool`, so that programs written for `ProcessPoolExecutor` handle it. That
+class comes with all of `multiprocessing`, whose import takes a tenth of the time from nothing to
+the first result.
 """
 
 from __future__ import annotations
@@ -16,26 +17,30 @@ from compilepool.errors.base import rebuild
 class WorkerCrashed(CompilePoolError, BrokenProcessPool):
     """The worker process died while it ran this job. Only this job is lost: the pool works on.
 
-    Or there was no worker that could run it: five in a row died while starting. Or its fork server
-    died under it twice. The message says which. It fits a screen and can be shown by a terminal;
-    the attributes have all of it, and what the job has written or chosen as it came.
+    The pool raises this error in two other cases: five workers in a row died while starting, so no
+    worker could run the job; or the job's fork server died, twice. The message says which case it
+    is.
+
+    The message fits a screen and is safe to print on a terminal. The attributes hold everything
+    that is known. Text that the job wrote or chose is not escaped in them.
 
     Attributes:
         job: the job's name.
-        signal: the number of the signal that killed the worker (a `signal.Signals` where Python
-            has a name for it), or None if the worker exited.
-        exitcode: the exit code, or None if a signal killed the worker.
-        python_traceback: what faulthandler wrote as the process died: the stacks of all Python
-            threads, that of the crash first; empty if it wrote nothing (SIGKILL, `os._exit`).
-        native_traceback: the native stacks of all threads, that of the crash first; empty if they
-            could not be had, or the process was gone.
+        signal: the number of the signal that killed the worker, a `signal.Signals` where Python has
+            a name for it; None if the worker exited.
+        exitcode: the worker's exit code; None if a signal killed it.
+        python_traceback: faulthandler's output: the stacks of all Python threads, the crashing
+            thread first; "" if it wrote nothing (SIGKILL, `os._exit`).
+        native_traceback: the native stacks of all threads, the crashing thread first; "" if they
+            could not be read or the process was gone.
         log: the end of the job's output.
-        phase: what the job had said that it does, by `report_phase`; empty if nothing.
-        folder: the crash folder, for `compilepool replay`; empty if none was kept.
-        missing: what could not be found out, why, and what would allow it.
+        phase: the last phase that the job passed to `report_phase`; "" if it reported none.
+        folder: the path of the crash folder, for `compilepool replay`; "" if none was kept.
+        missing: a sentence for each fact that could not be found out, with the reason and what
+            would allow it.
     """
 
-    __module__ = "compilepool.errors"  # where everybody finds it
+    __module__ = "compilepool.errors"  # the public module, for tracebacks and pickles
 
     def __init__(
         self,
@@ -69,5 +74,5 @@ class WorkerCrashed(CompilePoolError, BrokenProcessPool):
 def _named_signal(number: int | None) -> int | None:
     try:
         return None if number is None else _signal.Signals(number)
-    except ValueError:  # a real-time signal
+    except ValueError:  # a real-time signal, which has no name
         return number

@@ -1,1 +1,1 @@
-"""compilepool within other projects. Each is imported only when it is asked for."""
+"""compilepool inside other projects. Each integration is imported only when it is asked for."""

@@ -1,1 +1,1 @@
-"""How a pool is doing, for its user: counted, logged, traced, and shown. In the user's process."""
+"""Observes the jobs of a pool in the user's process: counts, log, trace and progress display."""

@@ -1,4 +1,4 @@
-"""Counts jobs, and keeps quantiles of their durations in little memory."""
+"""Counts jobs, and keeps quantiles of their durations in bounded memory."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 _SHORTEST_S = 1e-6
 _PER_DOUBLING = 16
-_BUCKETS = 45 * _PER_DOUBLING  # up to a year
+_BUCKETS = 45 * _PER_DOUBLING  # 45 doublings of a microsecond are more than a year
 
 
 class Quantiles(NamedTuple):
-    """How long something took, in seconds; all 0 if it never happened.
+    """Quantiles of durations, in seconds; all 0 if there was no duration.
 
     Attributes:
-        p50: half of the times it took no longer than this, which is exact to 5 %.
-        p95: 95 % of the times it took no longer than this, likewise.
-        max: the longest time.
+        p50: the median, exact to 5 %.
+        p95: the 95th percentile, exact to 5 %.
+        max: the longest duration, exact.
     """
 
     p50: float = 0.0
@@ -31,7 +31,7 @@ class Quantiles(NamedTuple):
 
 
 class Histogram:
-    """Counts durations in buckets, each some 4 % wide."""
+    """Counts durations in buckets, each about 4 % wide."""
 
     def __init__(self) -> None:
         self._counts = [0] * _BUCKETS
@@ -39,7 +39,7 @@ class Histogram:
         self.count = 0
 
     def add(self, seconds: float) -> None:
-        """Count one. What is less than a microsecond, or negative, counts as that."""
+        """Count a duration. The first bucket takes everything below a microsecond."""
         index = 0
         if seconds > _SHORTEST_S:
             index = int(min(math.log2(seconds / _SHORTEST_S) * _PER_DOUBLING, _BUCKETS - 1))
@@ -48,7 +48,7 @@ class Histogram:
         self._max = max(self._max, seconds)
 
     def quantiles(self) -> Quantiles:
-        """Of all that were counted."""
+        """Compute the quantiles of all durations so far."""
         return Quantiles(self._quantile(0.5), self._quantile(0.95), self._max)
 
     def _quantile(self, share: float) -> float:
@@ -63,43 +63,54 @@ class Histogram:
 
 
 class Counters:
-    """The counts of one pool. An `Observer`."""
+    """The counts of one pool. An `Observer`.
+
+    Attributes:
+        lock: guards all counts.
+        submitted_count: the number of submitted jobs.
+        done: the number of jobs that returned a result.
+        cancelled: the number of jobs that were cancelled.
+        failed: the number of failed jobs by the name of the exception's type.
+        retried: how often a job began again.
+        queue_times: the times from submission to start.
+        run_times: the times from start to end.
+        first_result_at: the time of the first result, by `time.monotonic()`; None before it.
+        started_at: the start of the pool's first process, by `time.monotonic()`; None before it.
+    """
 
     def __init__(self) -> None:
-        # Reentrant: a signal handler may submit, too.
+        # Reentrant, because a signal handler may submit a job while this thread holds the lock.
         self.lock = threading.RLock()
         self.submitted_count = 0
         self.done = 0
         self.cancelled = 0
         self.failed: dict[str, int] = {}
-        """By the name of the exception's type."""
         self.retried = 0
         self.queue_times = Histogram()
         self.run_times = Histogram()
         self.first_result_at: float | None = None
         self.started_at: float | None = None
-        """When the first of its processes was started, by `time.monotonic()`."""
 
     def pool_starts(self) -> None:
-        """Its first process is about to be started, unless there was one before."""
+        """Note the time: a process of the pool is about to start. Only the first call counts."""
         if self.started_at is None:
             self.started_at = time.monotonic()
 
     @property
     def unfinished(self) -> int:
-        """How many jobs have not ended."""
+        """The number of jobs that have not ended."""
         with self.lock:
             ended = self.done + self.cancelled + sum(self.failed.values())
         return self.submitted_count - ended
 
     def submitted(self, id: int, name: str) -> None:
-        """As `Observer.submitted`."""
-        self.submitted_count += 1  # under the lock of the pool's jobs
+        """Implements `Observer.submitted`."""
+        self.submitted_count += 1  # the caller holds the lock of the pool's jobs
 
     def ended(
         self, id: int, name: str, record: JobRecord, error: BaseException | None, *, cancelled: bool
     ) -> None:
-        """As `Observer.ended`."""
+        """Implements `Observer.ended`."""
         with self.lock:
             if cancelled:
                 self.cancelled += 1
@@ -116,5 +127,5 @@ class Counters:
                 self.run_times.add(record.wall_seconds)
 
     def abandon(self) -> None:
-        """As `Observer.abandon`."""
+        """Implements `Observer.abandon`: another thread may have held the lock during the fork."""
         self.lock = threading.RLock()

@@ -1,4 +1,4 @@
-"""Logs the ends of jobs."""
+"""Logs how jobs end."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ _log = logging.getLogger(__name__)
 
 
 class JobLog:
-    """The log of one pool's jobs: failures at INFO, for their futures tell, all else at DEBUG."""
+    """Logs the end of each job of one pool. An `Observer`.
+
+    Failures are logged at INFO, since the future raises them anyway; all other ends at DEBUG.
+    """
 
     def submitted(self, id: int, name: str) -> None:
-        """As `Observer.submitted`."""
+        """Implements `Observer.submitted`: submissions are not logged."""
 
     def ended(
         self, id: int, name: str, record: JobRecord, error: BaseException | None, *, cancelled: bool
     ) -> None:
-        """As `Observer.ended`."""
+        """Implements `Observer.ended`."""
         level = logging.DEBUG if error is None else logging.INFO
         if not _log.isEnabledFor(level):
             return
@@ -35,4 +38,4 @@ class JobLog:
         _log.log(level, "job %r %s", name, end)
 
     def abandon(self) -> None:
-        """As `Observer.abandon`."""
+        """Implements `Observer.abandon`: there is nothing to drop."""

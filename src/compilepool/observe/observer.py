@@ -1,4 +1,4 @@
-"""Who is told what happens to jobs, and how a pool is at one moment."""
+"""Interfaces: an `Observer` hears of each job of a pool, a `Consumer` gets samples of the pool."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 class RunningJob(NamedTuple):
-    """A job that runs.
+    """A job that a worker runs at the moment.
 
     Attributes:
-        id: its number, unique within the pool.
-        name: its name.
-        seconds: for how long it has run.
-        phase: what it calls what it does; empty if nothing.
+        id: the job's number, unique within the pool.
+        name: the job's name.
+        seconds: the time since the job's start.
+        phase: the last phase that the job passed to `report_phase`; "" if it reported none.
     """
 
     id: int
@@ -28,14 +28,14 @@ class RunningJob(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """A pool.
+    """The state of a pool at one moment.
 
     Attributes:
-        time: when it was looked at, by `time.monotonic()`.
-        unfinished: how many jobs have not ended.
-        queued: how many of them wait.
-        running: those that run, the oldest first.
-        memory: tells what its processes take; slow.
+        time: the moment, by `time.monotonic()`.
+        unfinished: the number of jobs that have not ended.
+        queued: the number of jobs that wait for a worker.
+        running: the jobs that workers run, the oldest first.
+        memory: a function that reads the memory of the pool's processes; slow.
     """
 
     time: float
@@ -46,36 +46,45 @@ class Sample(NamedTuple):
 
 
 class Observer(Protocol):
-    """Is told of all jobs of one pool, by any thread. Must neither raise nor wait."""
+    """Hears of every job of one pool, on any thread. Its methods must neither raise nor wait."""
 
     def submitted(self, id: int, name: str) -> None:
-        """There is a new job."""
+        """A job was submitted.
+
+        Args:
+            id: the job's number, unique within the pool.
+            name: the job's name.
+        """
 
     def ended(
         self, id: int, name: str, record: JobRecord, error: BaseException | None, *, cancelled: bool
     ) -> None:
-        """A job has ended; whoever waits for it is told next.
+        """A job has ended. Whoever waits for its future is woken after this call.
 
         Args:
-            id: its number, unique within the pool.
-            name: its name.
-            record: what is known of it.
-            error: the exception that its future gets; None if it has a result, or was cancelled.
-            cancelled: whether it was cancelled.
+            id: the job's number, unique within the pool.
+            name: the job's name.
+            record: the job's record.
+            error: the exception that the future raises; None if the job returned or was cancelled.
+            cancelled: whether the job was cancelled.
         """
 
     def abandon(self) -> None:
-        """This is a child that the user has forked: let go of everything, and disturb nothing."""
+        """This process is a fork of the pool's owner. Drop everything, and leave the owner's files
+        alone.
+        """
 
 
 class Consumer(Protocol):
-    """Who is told how things are. Only ever called by one thread at a time."""
+    """Gets samples of a pool. Only one thread at a time calls it."""
 
-    def sample(self, look: Sample) -> None:
-        """How things are. The last look before a rest finds no unfinished job."""
+    def sample(self, sample: Sample) -> None:
+        """Take in a sample. The last sample before a pause has no unfinished job."""
 
     def close(self) -> None:
         """The pool has ended. May be called twice."""
 
     def abandon(self) -> None:
-        """As `Observer.abandon`."""
+        """This process is a fork of the pool's owner. Drop everything, and leave the owner's files
+        alone.
+        """

@@ -1,4 +1,4 @@
-"""Shows a pool's jobs while they run."""
+"""`PoolProgress`: shows the jobs of a pool while they run."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from compilepool.observe.observer import Sample
 
 _SHOWN_AFTER_S = 0.15
+"""The time that a pool must be busy before its progress appears, in seconds."""
 
 
 class PoolProgress:
-    """The display of one pool. An `Observer` and a `Consumer`.
+    """The progress display of one pool. An `Observer` and a `Consumer`.
 
     Args:
-        progress: where it is drawn; None: on the terminal of error output, if that is one.
+        progress: the display to draw in; None: error output, if it is a terminal.
     """
 
     def __init__(self, progress: Progress | None) -> None:
@@ -33,7 +34,7 @@ class PoolProgress:
         self._busy_since = 0.0
 
     def submitted(self, id: int, name: str) -> None:
-        """As `Observer.submitted`."""
+        """Implements `Observer.submitted`."""
         with self._lock:
             if self._submitted == self._ended:
                 self._busy_since = time.monotonic()
@@ -42,26 +43,29 @@ class PoolProgress:
     def ended(
         self, id: int, name: str, record: JobRecord, error: BaseException | None, *, cancelled: bool
     ) -> None:
-        """As `Observer.ended`."""
+        """Implements `Observer.ended`."""
         with self._lock:
             self._ended += 1
         if error is not None and not isinstance(error, PoolClosed):
             self._board.note_failure(name, error)
 
-    def sample(self, look: Sample) -> None:
-        """As `Consumer.sample`."""
+    def sample(self, sample: Sample) -> None:
+        """Implements `Consumer.sample`."""
         with self._lock:
             ended, submitted = self._ended, self._submitted
             busy_s = time.monotonic() - self._busy_since
         if ended == submitted:
             self._board.close(is_final=False)
-        elif self._board.is_open or busy_s >= _SHOWN_AFTER_S:  # short jobs are not worth it
-            self._board.show(ended, submitted, look.running)
+        elif self._board.is_open or busy_s >= _SHOWN_AFTER_S:
+            self._board.show(ended, submitted, sample.running)
 
     def close(self) -> None:
-        """As `Consumer.close`."""
+        """Implements `Consumer.close`."""
         self._board.close()
 
     def abandon(self) -> None:
-        """As `Observer.abandon`: the board knows by itself."""
+        """Implements `Observer.abandon`: another thread may have held the lock during the fork.
+
+        The board knows by itself which process it belongs to.
+        """
         self._lock = threading.RLock()

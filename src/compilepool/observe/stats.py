@@ -1,4 +1,4 @@
-"""What `CompilePool.stats` returns."""
+"""`PoolStats`, the result of `CompilePool.stats`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from compilepool.text import size_text
 
 
 class Restarts(NamedTuple):
-    """How many processes have died, by themselves or killed, and were replaced if needed.
+    """The number of processes that died, by themselves or killed, and were replaced if needed.
 
     Attributes:
-        supervisor: supervisors.
-        fork_server: fork servers, since the supervisor that there is now was started.
-        worker: workers, likewise; those that were ended in order do not count.
+        supervisor: supervisors that died since the pool was made.
+        fork_server: fork servers that died since the current supervisor started.
+        worker: workers that died since the current supervisor started. Workers that the pool ended
+            in order do not count.
     """
 
     supervisor: int = 0
@@ -26,15 +27,15 @@ class Restarts(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """Bytes of memory, as PSS: what several processes share counts for each with its part.
+    """Memory in bytes, as PSS: a page that several processes share counts for each with its part.
 
-    See proc(5), `smaps`.
+    The source is `smaps_rollup` (proc(5)).
 
     Attributes:
-        supervisor: of the supervisor.
-        fork_server: of the fork server.
-        workers: of all workers.
-        jobs: of all processes that jobs have started.
+        supervisor: the supervisor's memory.
+        fork_server: the fork server's memory.
+        workers: the memory of all workers.
+        jobs: the memory of all processes that jobs have started.
     """
 
     supervisor: int = 0
@@ -44,35 +45,37 @@ class Memory(NamedTuple):
 
     @property
     def total(self) -> int:
-        """Of all of them."""
+        """The memory of all processes of the pool."""
         return sum(self)
 
 
 @dataclasses.dataclass(frozen=True)
 class PoolStats:
-    """A pool at one moment, and what it has done until then. `str()` is a report of all of it.
+    """The state of a pool at one moment, and what it has counted so far. `str()` reports it all.
 
     Attributes:
-        submitted: jobs that were submitted.
-        running: those that run.
-        queued: those that wait.
-        done: those that have returned a result.
-        failed: those that have not, by the name of the exception's type.
-        cancelled: those that were cancelled.
-        retried: how often a job was begun again.
-        queue_seconds: how long jobs have waited.
-        run_seconds: how long they ran.
-        max_queued: the most jobs that have waited at once.
-        workers: how many there are, by state: "starting", "idle", "busy", "leaving".
-        recycled: how many workers were replaced after `max_jobs_per_worker`, or for their memory.
-        restarts: how many processes have died.
-        memory: what all processes take now.
-        first_result_seconds: from the start of the pool's first process to the first result; None
-            if there was none yet.
-        is_quiesced: whether the pool sleeps: of its processes there are the supervisor, and with
-            `keep_warm` the fork server.
-        quiesced_seconds: for how long it has in all.
-        snapshot_seconds: how old the preload is that workers start with; None if there is none.
+        submitted: the number of jobs that were submitted.
+        running: the number of jobs that workers run now.
+        queued: the number of jobs that wait for a worker now.
+        done: the number of jobs that returned a result.
+        failed: the number of jobs that failed, by the name of the exception's type.
+        cancelled: the number of jobs that were cancelled.
+        retried: how often a job began again.
+        queue_seconds: the times from submission to start.
+        run_seconds: the times from start to end.
+        max_queued: the largest number of jobs that have waited at the same time.
+        workers: the number of workers by state: "starting", "idle", "busy" and "leaving".
+        recycled: the number of workers replaced after `max_jobs_per_worker` or because of their
+            memory.
+        restarts: the number of processes that died.
+        memory: the memory of all processes now.
+        first_result_seconds: the time from the start of the pool's first process to the first
+            result; None before it.
+        is_quiesced: whether the pool sleeps: its only process is the supervisor, or, with
+            `keep_warm`, supervisor and fork server.
+        quiesced_seconds: the total time that the pool has slept.
+        snapshot_seconds: the age of the preload that workers are forked from; None if there is
+            none.
     """
 
     submitted: int
@@ -96,7 +99,7 @@ class PoolStats:
 
     @property
     def summary(self) -> str:
-        """The jobs in one line."""
+        """The counts of jobs in one line."""
         counts = [f"{self.submitted} jobs", f"{self.done} done"]
         counts += [f"{count} {kind}" for kind, count in sorted(self.failed.items())]
         for name in ("cancelled", "running", "queued", "retried"):
@@ -144,12 +147,12 @@ def _sizes(memory: Memory) -> str:
 
 
 def memory_of_pool(supervisor: int, fork_server: int, workers: Iterable[int]) -> Memory:
-    """What they take, and all that is below workers. Slow: the kernel looks at each page.
+    """Read the memory of a pool's processes. Slow: the kernel visits each page of each process.
 
     Args:
-        supervisor: its pid; 0 if there is none. So with the others.
-        fork_server: its pid.
-        workers: their pids.
+        supervisor: the supervisor's pid; 0 if there is none.
+        fork_server: the fork server's pid; 0 if there is none.
+        workers: the workers' pids. A 0 is ignored.
     """
     pids = [pid for pid in workers if pid]
     own = {supervisor, fork_server, *pids}
@@ -168,4 +171,4 @@ def _pss(pid: int) -> int:
     try:
         return smaps_rollup(pid)["Pss"]
     except (OSError, ValueError, KeyError):
-        return 0  # it has ended meanwhile
+        return 0  # the process has ended

@@ -1,4 +1,4 @@
-"""What is drawn on the terminal: one display for the whole process, on its error output."""
+"""The progress display on error output. There is one for the whole process."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from rich.text import Text
 
 from compilepool.light_typing import Any
 
-_PER_SECOND = 8
+_REFRESHES_PER_SECOND = 8
 
 
 class _OfTotal(ProgressColumn):
-    """A column that only tasks have of which one knows how much there is to do."""
+    """A column that is empty for tasks without a total, which stand for running jobs."""
 
     def __init__(self, column: ProgressColumn) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class _OfTotal(ProgressColumn):
 
 
 class _Count(ProgressColumn):
-    """How much is done of how much; of a job that runs, for how long it does."""
+    """A column with the number of jobs done of all jobs; for a running job, with its duration."""
 
     def render(self, task: Task) -> Text:
         if task.total is None:
@@ -47,7 +47,7 @@ class _Count(ProgressColumn):
 
 
 class Terminal:
-    """The display of this process. It is there while somebody uses it, and then leaves no trace."""
+    """The progress display of this process. It exists while it is used, and leaves no trace."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -56,11 +56,15 @@ class Terminal:
         self._ends_with_process = False
 
     def open(self) -> Progress | None:
-        """Draw, until `close`. None if error output is no terminal: then nothing is drawn."""
+        """Open the display, unless it is open. Each call needs a call of `close`.
+
+        Returns:
+            The display; None if error output is no terminal, when nothing is drawn.
+        """
         with self._lock:
             if self._progress is None:
                 console = Console(stderr=True)
-                # Not what rich calls a terminal: that may be a file that is to be coloured.
+                # Not `console.is_terminal`, which is also true for a file with FORCE_COLOR.
                 if not _is_terminal(sys.stderr) or console.is_dumb_terminal:
                     return None
                 self._end_with_process()
@@ -71,9 +75,9 @@ class Terminal:
                     _Count(),
                     _OfTotal(TimeRemainingColumn(elapsed_when_finished=True)),
                     console=console,
-                    refresh_per_second=_PER_SECOND,
+                    refresh_per_second=_REFRESHES_PER_SECOND,
                     transient=True,
-                    # What is printed meanwhile goes above it, unless it goes elsewhere.
+                    # Prints to the same terminal go above the display.
                     redirect_stdout=_is_terminal(sys.stdout),
                 )
                 self._progress.start()
@@ -81,7 +85,7 @@ class Terminal:
             return self._progress
 
     def close(self) -> None:
-        """One who has opened it does not need it any more."""
+        """End one use of the display. The last user removes it."""
         with self._lock:
             self._users = max(0, self._users - 1)
             if self._users == 0 and self._progress is not None:
@@ -96,14 +100,14 @@ class Terminal:
             let_children_print()
 
     def _stop(self) -> None:
-        """The program ends while it is shown."""
+        """Remove the display at the end of the program."""
         with self._lock:
             progress, self._progress = self._progress, None
         if progress is not None:
             progress.stop()
 
     def _abandon(self) -> None:
-        """In a child that the user has forked: the terminal is the parent's, and all locks are."""
+        """Forget the display in a forked child: terminal and lock are the parent's."""
         self._lock = threading.RLock()
         self._users = 0
         self._progress = None
@@ -111,9 +115,9 @@ class Terminal:
 
 @functools.cache
 def let_children_print() -> None:
-    """In children that the user forks, have what is printed not put above a display: not theirs.
+    """Make forked children print directly, instead of above a display that is not theirs.
 
-    From now on, and once for all displays.
+    The effect is permanent, and covers all displays.
     """
     os.register_at_fork(after_in_child=_print_directly)
 
@@ -128,7 +132,7 @@ def _print_directly() -> None:
 def _is_terminal(file: Any) -> bool:
     try:
         return bool(file.isatty())
-    except (AttributeError, ValueError, OSError):  # there is none, or it is closed
+    except (AttributeError, ValueError, OSError):  # the stream is None or closed
         return False
 
 

@@ -1,6 +1,6 @@
-"""Writes what a pool does as a Chrome trace, which Perfetto and chrome://tracing open.
+"""Writes the jobs of a pool to a trace file, which Perfetto and chrome://tracing open.
 
-The format: "Trace Event Format", a JSON array of events with times in microseconds.
+The format is the "Trace Event Format" of Chrome: a JSON array of events, times in microseconds.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ _log = logging.getLogger(__name__)
 
 _END = b"\n]"
 _MEMORY_EVERY_S = 0.5
-_MAX_ERROR = 500
+_MAX_ERROR = 500  # characters
 
 
 class TraceFile:
-    """A JSON array in a file, that is whole after every event, however this process ends.
+    """A file with a JSON array that is complete after every event, even if this process is killed.
 
-    But for the moment of a write: the kernel may end a process between two pages of it. So writes
-    are small.
+    The exception is a kill in the middle of a write: the kernel may end the process between two
+    pages of it. Therefore writes are small.
 
     Args:
-        path: the file, which is replaced.
+        path: the path of the file. An existing file is replaced.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
 
     def __init__(self, path: str) -> None:
-        # Not blocking: a FIFO that nobody reads would be waited for.
+        # O_NONBLOCK, because opening a FIFO without a reader would wait for one.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
         self._fd = os.open(path, flags, 0o666)
         self._path = path
         self._is_empty = True
-        self._at = 1
+        self._end_offset = 1
         try:
             os.pwrite(self._fd, b"[" + _END, 0)
         except OSError:
@@ -55,37 +55,44 @@ class TraceFile:
             raise
 
     def write(self, events: list[dict[str, Any]]) -> None:
-        """Put events, one at least, at the end of the array. Raises OSError."""
+        """Append events to the array.
+
+        Args:
+            events: at least one event.
+
+        Raises:
+            OSError: the events cannot be written. The array ends before them.
+        """
         text = b",\n".join(json.dumps(event).encode() for event in events)
         text = (b"\n" if self._is_empty else b",\n") + text
         try:
-            # In one go, over the end of the array, so that there always is one.
-            if os.pwrite(self._fd, text + _END, self._at) < len(text + _END):
+            # One write replaces the end of the array, so that the file always has one.
+            if os.pwrite(self._fd, text + _END, self._end_offset) < len(text + _END):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
         except OSError:
-            with contextlib.suppress(OSError):  # what was there before is all there is
-                os.ftruncate(self._fd, self._at)
-                os.pwrite(self._fd, _END, self._at)
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self._end_offset)
+                os.pwrite(self._fd, _END, self._end_offset)
             raise
-        self._at += len(text)
+        self._end_offset += len(text)
         self._is_empty = False
 
     def close(self) -> None:
-        """Write no more."""
+        """Close the file."""
         os.close(self._fd)
 
 
 class Trace:
-    """The trace of one pool. An `Observer`, which also takes samples.
+    """The trace of one pool. An `Observer` and a `Consumer`.
 
-    Each worker has a track, with its jobs as slices, and within them their phases. If the file
-    cannot be written any more, that is logged, and the pool goes on without.
+    Each worker has a track. Jobs are slices on it, and phases are slices within jobs. If the file
+    cannot be written any more, a warning is logged, and the pool goes on without a trace.
 
     Args:
-        path: the file.
+        path: the path of the file.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
 
     def __init__(self, path: str) -> None:
@@ -93,17 +100,17 @@ class Trace:
         self._file: TraceFile | None = TraceFile(path)
         self._pid = os.getpid()
         self._tracks: set[int] = set()
-        self._memory_at = 0.0
+        self._memory_traced_at = 0.0
         name = {"name": "compilepool"}
         self._write([{"ph": "M", "name": "process_name", "pid": self._pid, "args": name}])
 
     def submitted(self, id: int, name: str) -> None:
-        """As `Observer.submitted`."""
+        """Implements `Observer.submitted`: a job is traced when it ends."""
 
     def ended(
         self, id: int, name: str, record: JobRecord, error: BaseException | None, *, cancelled: bool
     ) -> None:
-        """As `Observer.ended`."""
+        """Implements `Observer.ended`."""
         usage = record._usage
         if not usage.started:
             return
@@ -131,25 +138,25 @@ class Trace:
             events.append({"ph": "i", "s": "t", "name": what, "ts": _us(end), **track})
         self._write(events)
 
-    def sample(self, look: Sample) -> None:
-        """How things are just now."""
-        counts = {"queued": look.queued, "running": len(look.running)}
-        events = [self._counter("jobs", look.time, counts)]
-        if look.time >= self._memory_at + _MEMORY_EVERY_S or not look.unfinished:
-            self._memory_at = look.time
-            memory = {name: size / (1 << 20) for name, size in look.memory()._asdict().items()}
-            events.append(self._counter("memory (PSS, MiB)", look.time, memory))
+    def sample(self, sample: Sample) -> None:
+        """Implements `Consumer.sample`."""
+        counts = {"queued": sample.queued, "running": len(sample.running)}
+        events = [self._counter("jobs", sample.time, counts)]
+        if sample.time >= self._memory_traced_at + _MEMORY_EVERY_S or not sample.unfinished:
+            self._memory_traced_at = sample.time
+            memory = {name: size / (1 << 20) for name, size in sample.memory()._asdict().items()}
+            events.append(self._counter("memory (PSS, MiB)", sample.time, memory))
         self._write(events)
 
     def close(self) -> None:
-        """The pool has ended."""
+        """Implements `Consumer.close`."""
         with self._lock:
             file, self._file = self._file, None
         if file is not None:
             file.close()
 
     def abandon(self) -> None:
-        """As `Observer.abandon`: the file is the parent's."""
+        """Implements `Observer.abandon`: closes the descriptor. The file itself is the parent's."""
         self._lock = threading.RLock()
         self.close()
 
@@ -171,7 +178,7 @@ class Trace:
             try:
                 self._file.write(events)
             except (OSError, ValueError) as error:
-                _log.warning("the trace ends here, for it cannot be written: %s", error)
+                _log.warning("the trace ends here, because it cannot be written: %s", error)
                 self.close()
 
 
@@ -195,5 +202,9 @@ def _slice(
 
 
 def _us(seconds: float) -> int:
-    """Nanoseconds make slices touch that do not overlap; what is rounded alike, stays in order."""
+    """Convert seconds to whole microseconds.
+
+    Fractions would let slices of a track overlap by nanoseconds. Rounding all times down keeps
+    their order.
+    """
     return int(seconds * 1e6)

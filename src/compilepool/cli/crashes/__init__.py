@@ -1,1 +1,1 @@
-"""`compilepool crashes` and `compilepool replay`."""
+"""The commands `compilepool crashes` and `compilepool replay`."""

@@ -23,9 +23,9 @@ def list_crashes(*, as_json: bool) -> None:
     """Print what is in the default crash root, the newest first.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the crash root cannot be read.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of jobs are in any alphabet
+    if isinstance(sys.stdout, io.TextIOWrapper):  # its encoding may lack letters of a job's name
         sys.stdout.reconfigure(errors="replace")
     root = default_root()
     rows = [_row(folder) for folder in _folders(root) if folder.exists()]

@@ -1,4 +1,4 @@
-"""`compilepool replay`: runs a job that crashed again, and says whether it crashes the same way."""
+"""`compilepool replay`: runs a crashed job again, and says whether it crashes the same way."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from compilepool.text import printable
 
 
 def replay_crash(name: str, *, gdb: bool) -> bool:
-    """Run the job of a crash folder again, and print what comes of it.
+    """Run the job of a crash folder again, and print how it ends.
 
     Args:
         name: the path of the folder, or its name in the default crash root.
         gdb: run it in gdb, which this process becomes.
 
     Returns:
-        Whether it has crashed the same way again.
+        Whether the job crashed the same way.
 
     Raises:
         ValueError: the folder cannot be replayed.
@@ -77,7 +77,7 @@ def _introduction(crash: KeptCrash) -> Iterator[str]:
 
 
 def _text(error: BaseException) -> str:
-    """All that is known of the error."""
+    """Return everything that is known of the error."""
     parts = [report_text(error)] if isinstance(error, CompilePoolError) else []
     if isinstance(error.__cause__, RemoteTraceback):
         parts.append(error.__cause__.text)
@@ -92,5 +92,5 @@ def _compare(crash: KeptCrash, error: BaseException | None) -> tuple[bool, str]:
             return True, f"it ended with {now} again"
         return False, f"it ended with {now}, and not with {crash.ending}"
     if error is None:
-        return False, "it has returned"
-    return False, f"it has raised {type(error).__name__}"
+        return False, "it returned"
+    return False, f"it raised {type(error).__name__}"

@@ -1,1 +1,5 @@
-"""`compilepool demo`: compiles real kernels among bad jobs, and shows what becomes of them."""
+"""`compilepool demo`: compiles real Triton kernels, with bad jobs among them.
+
+`command` runs the demo and `report` prints its results. `jobs` submits the jobs: the kernels of
+`kernels` in the variants of `variants`, compiled by `compilation`, and the bad jobs of `faults`.
+"""

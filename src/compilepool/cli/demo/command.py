@@ -1,4 +1,4 @@
-"""`compilepool demo`: compiles kernels among bad jobs, shows it, and keeps what was compiled."""
+"""The command: compiles kernels among bad jobs, writes the cubins, and prints the results."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ def run_demo(output: Path, workers: int) -> bool:
     """Run the demo. Triton must be installed.
 
     Args:
-        output: the folder for the cubins; created if needed. The trace goes beside it.
-        workers: how many jobs run at once.
+        output: the folder for the cubins, which is made if needed. The trace file is written beside
+            it.
+        workers: the number of jobs that run at once.
 
     Returns:
-        Whether every kernel was compiled, and each bad job failed as it should.
+        Whether every kernel was compiled and every bad job failed in its expected way.
 
     Raises:
-        OSError: the output cannot be written.
-        CompilePoolError: the pool could not work at all.
+        OSError: a file cannot be written.
+        CompilePoolError: the pool cannot work at all.
     """
     console = make_console()
     jobs = all_jobs()
     output.mkdir(parents=True, exist_ok=True)
     for job in jobs:
-        _cubin_path(output, job).unlink(missing_ok=True)  # none of an earlier run stays
+        # A cubin of an earlier run must not pass for one of this run.
+        _cubin_path(output, job).unlink(missing_ok=True)
     kernels = sum(job.is_kernel for job in jobs)
     console.print(f"{kernels} Triton kernels for an H100, and {len(jobs) - kernels} bad jobs:")
     results: dict[DemoJob, Result] = {}

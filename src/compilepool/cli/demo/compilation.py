@@ -1,4 +1,4 @@
-"""The job of `compilepool demo`: compiles one variant of a kernel, in a worker."""
+"""Compiles one variant of a kernel, in a worker."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from compilepool import report_phase
 from compilepool.cli.demo.variants import Variant
 
 PRELOAD = ("triton", "compilepool.cli.demo.kernels")
-"""What `compile_variant` imports; it comes free in a worker that was forked after it."""
+"""The modules that `compile_variant` imports. A worker forked after their import has them."""
 
 H100 = 90
-"""The compute capability, times ten."""
+"""The compute capability of the H100, 9.0, times ten."""
 
 
 @dataclasses.dataclass(frozen=True)
 class CompiledVariant:
-    """What a worker sends back: Triton's own `CompiledKernel` cannot be pickled.
+    """The result that a worker sends back. Triton's own `CompiledKernel` cannot be pickled.
 
     Attributes:
         cubin: the machine code, an ELF file.
-        seconds: how long the compilation took.
+        seconds: the duration of the compilation.
     """
 
     cubin: bytes
@@ -32,13 +32,13 @@ class CompiledVariant:
 
 
 def compile_variant(variant: Variant) -> CompiledVariant:
-    """Compile for an H100. Needs no GPU.
+    """Compile a variant for an H100. Needs no GPU.
 
     Args:
-        variant: what to compile.
+        variant: the variant.
 
     Returns:
-        The machine code.
+        The machine code and the duration.
 
     Raises:
         ImportError: triton is not installed.
@@ -47,12 +47,12 @@ def compile_variant(variant: Variant) -> CompiledVariant:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from compilepool.cli.demo import kernels as demo_kernels
+    from compilepool.cli.demo import kernels
 
     triton.knobs.runtime.add_stages_inspection_hook = _report_stages
-    kernel = getattr(demo_kernels, variant.kernel)
-    # Without this promise about pointers and sizes there are no wide or asynchronous loads; at a
-    # launch, Triton would see it from the arguments' values.
+    kernel = getattr(kernels, variant.kernel)
+    # Triton emits wide and asynchronous loads only if pointers and sizes are divisible by 16. At a
+    # launch, it would see that from the arguments' values.
     aligned = {
         (kernel.arg_names.index(name),): [["tt.divisibility", 16]]
         for name, type_ in variant.arguments.items()
@@ -75,10 +75,10 @@ def compile_variant(variant: Variant) -> CompiledVariant:
 
 
 def _report_stages(*arguments: Any) -> tuple[str, str] | None:
-    """Have each of Triton's stages (ttir, ttgir, llir, ptx, cubin) report itself as a phase.
+    """Make each of Triton's stages (ttir, ttgir, llir, ptx, cubin) report itself as a phase.
 
-    Triton calls this hook without arguments for what it adds to the cache's key, and with the
-    backend and its stages before it compiles; see `triton/backends/nvidia/compiler.py`.
+    Triton calls this hook in two ways: without arguments, for a string to add to the cache key, and
+    with the backend and its stages, before it compiles (`triton/backends/nvidia/compiler.py`).
     """
     if not arguments:
         return "compilepool-demo", "compilepool-demo"

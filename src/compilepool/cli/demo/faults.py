@@ -1,4 +1,4 @@
-"""The bad jobs of `compilepool demo`: each fails in its own way, and must fail alone."""
+"""The bad jobs: each fails in its own way, and must not disturb any other job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NoReturn
 
 
 def segfault() -> NoReturn:
-    """Crash as a faulty compiler pass does."""
+    """Crash as a faulty compiler pass does: read address 0."""
     ctypes.string_at(0)
     raise AssertionError("address 0 could be read")
 
@@ -29,7 +29,7 @@ module {
 
 
 def abort_in_llvm() -> NoReturn:
-    """Have Triton's LLVM select instructions for what its target does not have: it aborts."""
+    """Make Triton's LLVM abort: an intrinsic of AMD GPUs cannot be selected for an NVIDIA GPU."""
     from triton._C.libtriton import ir, llvm, nvidia
 
     context = ir.context()
@@ -47,7 +47,7 @@ def abort_in_llvm() -> NoReturn:
 
 
 def raise_error() -> NoReturn:
-    """Fail as a compiler does that rejects its input.
+    """Fail as a compiler that rejects its input.
 
     Raises:
         ValueError: always.
@@ -56,7 +56,7 @@ def raise_error() -> NoReturn:
 
 
 def exit_abruptly() -> NoReturn:
-    """End the whole process, as a library does that calls `exit` on an error."""
+    """End the whole process, as a library that calls `exit` on an error."""
     os._exit(3)
 
 
@@ -65,9 +65,9 @@ class Fault:
     """A bad job.
 
     Attributes:
-        name: the job's name.
-        run: its function.
-        outcome: what it must end with, in the words of `demo_run.outcome_of`.
+        name: the name of the job.
+        run: the function that the job calls.
+        outcome: the expected outcome, in the words of `compilepool.cli.demo.jobs.outcome_of`.
     """
 
     name: str

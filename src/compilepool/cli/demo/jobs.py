@@ -1,4 +1,4 @@
-"""Runs the jobs of `compilepool demo` in a pool, and says what became of each."""
+"""Runs the jobs of the demo in a pool, and puts the outcome of each into words."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from compilepool.cli.demo.faults import FAULTS
 from compilepool.cli.demo.variants import VARIANTS
 
 COMPILED = "cubin"
-"""The outcome of a kernel that was compiled."""
+"""The outcome of a kernel that compiles."""
 
 _ELF_MAGIC = b"\x7fELF"
 
 
 @dataclasses.dataclass(frozen=True)
 class DemoJob:
-    """What the pool is given to do.
+    """A job of the demo.
 
     Attributes:
-        name: the name of the kernel's variant, or of the bad job.
-        run: its function.
-        expected: the outcome that it should have.
+        name: the name of the kernel's variant or of the bad job.
+        run: the function that the job calls.
+        expected: the expected outcome.
     """
 
     name: str
@@ -39,19 +39,19 @@ class DemoJob:
 
     @property
     def is_kernel(self) -> bool:
-        """Whether it is no bad job."""
+        """Whether the job compiles a kernel; False: it is a bad job."""
         return self.expected == COMPILED
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What became of a job.
+    """The result of a job.
 
     Attributes:
         job: the job.
-        outcome: in a few words.
-        compiled: what it compiled; None if it did not.
-        detail: all that is known of a failure.
+        outcome: the outcome in a few words.
+        compiled: the compiled variant; None if the job failed.
+        detail: everything that is known of a failure.
     """
 
     job: DemoJob
@@ -61,12 +61,12 @@ class Result:
 
     @property
     def is_as_expected(self) -> bool:
-        """Whether the outcome is the one that the job should have."""
+        """Whether the outcome is the expected one."""
         return self.outcome == self.job.expected
 
 
 def all_jobs() -> list[DemoJob]:
-    """Every kernel's variant, with the bad jobs spread among them."""
+    """Make a job for every variant of every kernel, with the bad jobs spread among them."""
     jobs = [DemoJob(each.name, functools.partial(compile_variant, each)) for each in VARIANTS]
     for number, fault in enumerate(FAULTS, 1):
         place = number * len(VARIANTS) // (len(FAULTS) + 1)
@@ -77,20 +77,21 @@ def all_jobs() -> list[DemoJob]:
 def run_jobs(
     jobs: Sequence[DemoJob], workers: int, trace: Path, on_result: Callable[[Result], None]
 ) -> PoolStats:
-    """Run the jobs, each compilation a real one: Triton's cache is empty. Shows progress.
+    """Run the jobs, and show progress. Triton's cache is empty, so every compilation is a real one.
 
     Args:
-        jobs: what to run; their names differ.
-        workers: how many run at once.
-        trace: the file for the trace.
-        on_result: called with each job's result, as it ends. (A generator instead would not let
-            the pool see a Ctrl-C that arrives outside of it.)
+        jobs: jobs with different names.
+        workers: the number of jobs that run at once.
+        trace: the path of the trace file.
+        on_result: a function that is called with each result, as soon as it is there. (Results are
+            not yielded by a generator: a Ctrl-C outside of it would not reach the pool's `with`
+            block.)
 
     Returns:
-        What the pool counted.
+        The statistics of the pool.
 
     Raises:
-        CompilePoolError: the pool could not work at all.
+        CompilePoolError: the pool cannot work at all.
         OSError: the trace cannot be written.
     """
     with (
@@ -107,9 +108,9 @@ def run_jobs(
 
 @contextlib.contextmanager
 def _temporary_triton_files() -> Iterator[None]:
-    """Within it, processes that are started keep Triton's cache in a folder that is then removed.
+    """Within the block, give new processes a temporary folder for Triton's cache and other files.
 
-    And their other temporary files: a ptxas that is killed leaves its input.
+    A ptxas that is killed leaves its input file, which is removed with the folder.
     """
     with (
         _temporary_folder() as root,
@@ -137,7 +138,7 @@ def _environment(**variables: str) -> Iterator[None]:
 def _result(job: DemoJob, future: Future[CompiledVariant]) -> Result:
     error = future.exception()
     if isinstance(error, PreloadFailed):
-        raise error  # nothing can run then: once is enough to say so
+        raise error  # every job fails with it: report it once
     if error is not None:
         remote = f"{error.__cause__ or ''}"
         return Result(job, outcome_of(error), detail=f"{error}{remote}")
@@ -148,7 +149,7 @@ def _result(job: DemoJob, future: Future[CompiledVariant]) -> Result:
 
 
 def outcome_of(error: BaseException) -> str:
-    """A job's failure, in a few words."""
+    """Put the failure of a job into a few words."""
     first_line = str(error).partition("\n")[0]
     if isinstance(error, WorkerCrashed):
         if error.signal is not None:
@@ -161,7 +162,7 @@ def outcome_of(error: BaseException) -> str:
 
 
 def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    # A Ctrl-C just when it is there, and nobody knows of it yet, would leave it.
+    # SIGINT is blocked until the folder has an owner: a Ctrl-C in between would leave it behind.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return tempfile.TemporaryDirectory(prefix="compilepool-demo-", ignore_cleanup_errors=True)

@@ -1,9 +1,10 @@
-"""The kernels that `compilepool demo` compiles. Importing this imports triton.
+"""The Triton kernels that the demo compiles. Importing this module imports triton.
 
-A module of its own, as the pool preloads it, and as Triton reads a kernel's source from its file.
+It is a module of its own because the pool preloads it, and because Triton reads the source of a
+kernel from its file.
 """
 
-# Arguments of kernels are what Triton makes of them, not Python values: they have no types here.
+# Triton gives the arguments of kernels their types: they are no Python values to annotate.
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import triton
 import triton.language as tl
 from triton.runtime.cache import triton_key
 
-# A hash over all of Triton, which is part of every cache key and takes most of a second. Whoever
-# is forked after this import has it.
+# This hash over all of Triton is part of every cache key, takes most of a second, and is cached.
+# A worker that is forked after this import has it already.
 triton_key()
 
 
 @triton.jit
 def vector_add(x, y, out, n, BLOCK: tl.constexpr):
-    """`out = x + y`, BLOCK elements a program."""
+    """Compute `out = x + y`, with BLOCK elements per program."""
     offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     in_range = offsets < n
     total = tl.load(x + offsets, mask=in_range) + tl.load(y + offsets, mask=in_range)
@@ -28,7 +29,7 @@ def vector_add(x, y, out, n, BLOCK: tl.constexpr):
 
 @triton.jit
 def softmax(x, out, row_stride, n_columns, BLOCK: tl.constexpr):
-    """The softmax of each row, one row of at most BLOCK columns a program."""
+    """Compute the softmax of each row, with one row of at most BLOCK columns per program."""
     row_start = tl.program_id(0).to(tl.int64) * row_stride
     columns = tl.arange(0, BLOCK)
     in_row = columns < n_columns
@@ -40,7 +41,7 @@ def softmax(x, out, row_stride, n_columns, BLOCK: tl.constexpr):
 
 @triton.jit
 def layer_norm(x, out, weight, bias, row_stride, n_columns, epsilon, BLOCK: tl.constexpr):
-    """Each row normalized, scaled and shifted, one row of at most BLOCK columns a program."""
+    """Normalize, scale and shift each row, with one row of at most BLOCK columns per program."""
     row_start = tl.program_id(0).to(tl.int64) * row_stride
     columns = tl.arange(0, BLOCK)
     in_row = columns < n_columns
@@ -67,7 +68,7 @@ def matmul(
     BLOCK_K: tl.constexpr,
     GROUP_M: tl.constexpr,
 ):
-    """`c = a @ b`, all row-major and dense, a tile of BLOCK_M x BLOCK_N a program."""
+    """Compute `c = a @ b`, row-major and dense, with a tile of BLOCK_M x BLOCK_N per program."""
     # Programs that run at the same time share rows of a and columns of b, which stay in L2.
     program = tl.program_id(0)
     programs_in_group = GROUP_M * tl.cdiv(N, BLOCK_N)
@@ -79,7 +80,7 @@ def matmul(
     rows = tile_m * BLOCK_M + tl.arange(0, BLOCK_M)
     columns = tile_n * BLOCK_N + tl.arange(0, BLOCK_N)
     inner = tl.arange(0, BLOCK_K)
-    # Wrapped, not masked: what is read twice at the edge is not stored.
+    # Indices wrap around at the edge instead of being masked: the surplus results are not stored.
     a_tile = a + (rows % M)[:, None] * K + inner[None, :]
     b_tile = b + inner[:, None] * N + (columns % N)[None, :]
     accumulator = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
@@ -108,10 +109,10 @@ def attention(
     BLOCK_N: tl.constexpr,
     CAUSAL: tl.constexpr,
 ):
-    """Attention in one pass over the keys, as FlashAttention-2 does it.
+    """Compute attention in one pass over the keys, as FlashAttention-2 does.
 
-    The tensors are dense, [batch * heads, length, HEAD_DIM]. A program has BLOCK_M queries of one
-    head (program_id(1)), and keeps their running maximum and denominator.
+    The tensors are dense, [batch * heads, length, HEAD_DIM]. A program takes BLOCK_M queries of one
+    head, program_id(1), and keeps their running maximum and denominator.
     """
     head_start = tl.program_id(1).to(tl.int64) * length * HEAD_DIM
     queries = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -123,7 +124,7 @@ def attention(
     maximum = tl.full((BLOCK_M,), -float("inf"), dtype=tl.float32)
     denominator = tl.zeros((BLOCK_M,), dtype=tl.float32)
     accumulator = tl.zeros((BLOCK_M, HEAD_DIM), dtype=tl.float32)
-    exponent_scale = scale * 1.4426950408889634  # log2(e): exp2 is the cheaper one
+    exponent_scale = scale * 1.4426950408889634  # log2(e): exp2 is cheaper than exp
     end = length
     if CAUSAL:
         end = min(length, (tl.program_id(0) + 1) * BLOCK_M)

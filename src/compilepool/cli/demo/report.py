@@ -1,4 +1,4 @@
-"""What `compilepool demo` shows."""
+"""Prints the results of the demo."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _WIDTH_OF_FILES = 120
 
 
 def make_console() -> Console:
-    """A console on standard output. What stands between brackets is no markup to it."""
+    """Make a console on standard output that takes text between brackets literally."""
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
-        # A file or a pipe has no width that a table could exceed.
+        # For a file or a pipe, rich assumes 80 columns, which cuts the table.
         console.width = max(console.width, _WIDTH_OF_FILES)
     return console
 
 
 def show_table(console: Console, results: Sequence[Result]) -> None:
-    """One line for each job."""
-    table = Table("kernel", box=None, pad_edge=False)  # so that it has room in 80 columns
+    """Print one line for each job."""
+    table = Table("kernel", box=None, pad_edge=False)  # without lines, it fits 80 columns
     table.add_column("seconds", justify="right")
     table.add_column("bytes", justify="right")
     table.add_column("outcome")
@@ -36,7 +36,7 @@ def show_table(console: Console, results: Sequence[Result]) -> None:
 
 
 def show_unexpected(console: Console, results: Sequence[Result]) -> None:
-    """All that is known of each result that should not have been."""
+    """Print everything that is known of each unexpected result."""
     for result in results:
         if not result.is_as_expected:
             console.print(
@@ -47,7 +47,7 @@ def show_unexpected(console: Console, results: Sequence[Result]) -> None:
 
 
 def show_report(console: Console, results: Sequence[Result]) -> None:
-    """What the pool tells of a crash: of the last one among the bad jobs."""
+    """Print the pool's report of one crash: the last one among the bad jobs."""
     for result in [each for each in results if each.outcome.startswith("crashed")][-1:]:
         console.print(f"\n{result.job.name}:")
         console.print(result.detail, soft_wrap=True)
@@ -55,7 +55,7 @@ def show_report(console: Console, results: Sequence[Result]) -> None:
 
 
 def show_statistics(console: Console, stats: PoolStats, trace: Path) -> None:
-    """What the pool has counted, and where its trace is."""
+    """Print the statistics of the pool, and the path of its trace."""
     console.print(
         f"{stats}\ntrace     {trace} (open it in https://ui.perfetto.dev)\n", soft_wrap=True
     )
@@ -64,7 +64,7 @@ def show_statistics(console: Console, stats: PoolStats, trace: Path) -> None:
 def show_summary(
     console: Console, results: Sequence[Result], *, wall_s: float, workers: int, output: Path
 ) -> None:
-    """The sum of it, and where the files are."""
+    """Print how many kernels were compiled in what time, and the path of the cubins."""
     kernels = [result for result in results if result.job.is_kernel]
     compiled = [result.compiled for result in kernels if result.compiled is not None]
     compiling_s = sum(each.seconds for each in compiled)

@@ -1,4 +1,4 @@
-"""Which variants of which kernels `compilepool demo` compiles. Does not import triton."""
+"""The list of variants that the demo compiles. Does not import triton."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One way to compile a kernel.
+    """A kernel with the types, constants and options to compile it with.
 
     Attributes:
-        name: tells it from all others; the name of its file, too.
-        kernel: the name of the function in `demo_kernels`.
+        name: a unique name, also of the cubin's file.
+        kernel: the name of the function in `compilepool.cli.demo.kernels`.
         arguments: Triton's type of each argument that is known only at run time.
-        constants: the values of the `constexpr` ones.
-        num_warps: how many warps a program has.
-        num_stages: how deep its loops are pipelined.
+        constants: the value of each `constexpr` argument.
+        num_warps: the number of warps of a program.
+        num_stages: the depth of the pipeline of its loops.
     """
 
     name: str

@@ -1,6 +1,7 @@
-"""What this machine allows a pool: every check of `compilepool doctor` really tries it.
+"""The checks of `compilepool doctor`. Each really tries what it reports on.
 
-What a sandbox may answer with a death is tried in a process of its own, by `doctor_probes`.
+A check that a sandbox may answer by killing the process runs in a process of its own; see
+`compilepool.cli.doctor.probes`.
 """
 
 from __future__ import annotations
@@ -20,24 +21,26 @@ from compilepool.linux.cpus import usable_cpus
 from compilepool.text import printable
 
 _TOOL_PATIENCE_S = 0.7
-_AT_ONCE = 4
-_FILES_FOR_THAT = 64
+"""The time that a tool has to print its version, in seconds."""
+_THREADS = 4
+_FILES_FOR_THREADS = 64
+"""The limit of open files from which the checks run in several threads."""
 
 _FILES_OF_ONE_WORKER = 32
-"""Open files that a pool of one worker cannot do without: 24, and some for the program itself."""
+"""Open files that a pool of one worker needs: 24, and some for the program itself."""
 
 _WANTED = 64
 _WANTED_PER_WORKER = 16
-"""Open files, and processes, that a pool should be able to have: some times what most have."""
+"""Open files and processes that a pool should be allowed: several times what most pools use."""
 
 
 class Finding(NamedTuple):
-    """What a check has found.
+    """The result of a check.
 
     Attributes:
-        what: what it has tried.
-        state: whether that works, does so in part, or not.
-        detail: the version, place or value; or why it does not work.
+        what: the thing that was tried.
+        state: "ok": it works; "limited": it works in part; "missing": it does not work.
+        detail: the version, place or value; or the reason why it does not work.
         is_needed: whether no pool can run without it.
     """
 
@@ -48,15 +51,15 @@ class Finding(NamedTuple):
 
 
 def examine() -> list[Finding]:
-    """Try everything. Imports no compiler, and leaves nothing behind."""
+    """Run all checks. Imports no compiler, and leaves nothing behind."""
     if sys.platform != "linux":
         return [Finding("platform", "missing", f"needs Linux, this is {sys.platform}", True)]
     import resource
     from concurrent.futures import ThreadPoolExecutor
 
-    # A low limit of open files must fail no check but its own, as long as a pool could do with it.
+    # A low limit of open files that is enough for a pool must fail no check but its own.
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with ThreadPoolExecutor(_AT_ONCE if soft >= _FILES_FOR_THAT else 1) as threads:
+    with ThreadPoolExecutor(_THREADS if soft >= _FILES_FOR_THREADS else 1) as threads:
         return list(threads.map(_Check.run, _CHECKS))
 
 
@@ -64,7 +67,7 @@ def _ptrace() -> Answer:
     state, detail = probe_sibling("ptrace")
     scope = Path("/proc/sys/kernel/yama/ptrace_scope")
     yama = f"ptrace_scope {scope.read_text().strip()} of Yama" if scope.exists() else "no Yama"
-    # proc(5): 0 disabled, 1 strict, 2 filter; no such line in a kernel without.
+    # proc(5), `Seccomp` of status: 0 disabled, 1 strict, 2 filter; absent without seccomp.
     seccomp = "a seccomp filter" if proc.status_field("Seccomp") == "2" else "no seccomp filter"
     return state, f"{detail}; {yama}, {seccomp}"
 
@@ -108,7 +111,7 @@ def _memory_group() -> Answer:
             if has_limit:
                 return "ok", version
             return "limited", f"{version}, but no memory controller for the groups in there"
-    return "missing", "no cgroups to be seen"
+    return "missing", "no cgroups found"
 
 
 def _oom_counter() -> Answer:
@@ -120,7 +123,7 @@ def _oom_counter() -> Answer:
 
     count = oom_kills(read)
     if count is None:
-        return "missing", "not told by any cgroup, nor by /proc/vmstat"
+        return "missing", "reported neither by a cgroup nor by /proc/vmstat"
     if tried[-1] == "/proc/vmstat":
         return "limited", f"{count} so far, of the whole machine, in {tried[-1]}"
     return "ok", f"{count} so far, in {tried[-1]}"
@@ -132,7 +135,7 @@ def _core_files() -> Answer:
     soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
     pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
     when = "written with native_tracebacks=False only: else a crash is inspected, then killed"
-    # core(5): the limit does not count for a program that core files are handed to.
+    # core(5): the limit does not apply if core files are piped to a program.
     if pattern.startswith("|"):
         return "ok", f"go to {pattern[1:].split()[0]}; {when}"
     if soft != 0:
@@ -143,7 +146,7 @@ def _core_files() -> Answer:
 def _open_files() -> Answer:
     import resource
 
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # which the supervisor raises its own to
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # the supervisor raises its soft limit
     if 0 <= hard < _FILES_OF_ONE_WORKER:
         return "missing", f"{hard}; a pool needs {_FILES_OF_ONE_WORKER} at least"
     return _compared(hard)
@@ -183,7 +186,7 @@ def _package(name: str) -> Answer:
 
 
 def _tool(*names: str) -> Answer:
-    """The first of the programs that is there."""
+    """Ask the first of the programs that is on PATH for its version."""
     for path in map(shutil.which, names):
         if path is not None:
             return _ask_version(path)
@@ -197,7 +200,7 @@ def _ask_version(path: str) -> Answer:
     if exitcode != 0:
         return "limited", f"{path} --version: exit code {exitcode}"
     lines = output.splitlines() or ["tells no version"]
-    # Those of CUDA begin with their names and the copyright.
+    # CUDA's tools print name and copyright first.
     version = next((line for line in lines if ", release " in line), lines[0])
     return "ok", f"{path}, {version}"
 
@@ -208,7 +211,7 @@ def _ptxas() -> Answer:
     triton = util.find_spec("triton")
     folders = (triton.submodule_search_locations if triton else None) or []
     own = [Path(folder, "backends/nvidia/bin/ptxas") for folder in folders]
-    # Triton takes its own, unless TRITON_PTXAS_PATH names another.
+    # Triton uses the ptxas of its own package unless TRITON_PTXAS_PATH names another.
     found = [str(path) for path in own if path.exists()]
     return _ask_version(found[0]) if found else _tool("ptxas")
 
@@ -226,7 +229,7 @@ class _Check(NamedTuple):
     def run(self) -> Finding:
         try:
             state, detail = self.ask()
-        except (OSError, ImportError) as error:  # a library of Python's own may not open, either
+        except (OSError, ImportError) as error:  # ImportError: even a standard module may fail
             state, detail = "missing", str(error)
         return Finding(self.what, state, printable(detail), self.is_needed)
 

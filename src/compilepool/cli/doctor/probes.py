@@ -1,6 +1,6 @@
-"""The checks of `compilepool doctor` that a sandbox may answer with a death.
+"""The probes of `compilepool doctor`: checks that a sandbox may answer by killing the process.
 
-Each is tried by this module's `main`, in a short process of its own.
+`main` runs one probe, in a short-lived process of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from compilepool.linux.spawn import process_command
 
 State: TypeAlias = Literal["ok", "limited", "missing"]
 Answer: TypeAlias = tuple[State, str]
-"""Whether a thing works, does so in part, or not; and its version or place, or why not."""
+"""The state of a thing; and its version or place, or the reason why it does not work."""
 
 _PTRACE_SEIZE = 0x4206  # <linux/ptrace.h>
 _CLONE_NEWUSER = 0x10000000  # <linux/sched.h>
@@ -30,12 +30,16 @@ _PROBE_PATIENCE_S = 5.0
 
 
 def main() -> None:
-    """Try one thing: `entry.py compilepool.cli.doctor.probes PROBE [PID]`."""
+    """Run one probe: `entry.py compilepool.cli.doctor.probes PROBE [PID]`.
+
+    The process prints a detail, and exits with 0 if the thing works.
+    """
     try:
         print(_PROBES[sys.argv[1]](*map(int, sys.argv[2:])))
     except OSError as error:
         sys.exit(error.strerror or str(error))
-    except (requirements.KernelTooOld, AttributeError) as error:  # a Python built for older systems
+    except (requirements.KernelTooOld, AttributeError) as error:
+        # AttributeError: Python was built on a system without the function.
         sys.exit(str(error))
 
 
@@ -59,7 +63,7 @@ def _try_pidfds() -> str:
 
 
 def _be_looked_at() -> str:
-    """Until the end of the input, be what a worker is to the supervisor's inspector."""
+    """Be to a probe what a worker is to the supervisor's inspector, until the input ends."""
     process.allow_ptrace(os.getppid())
     print("ready", flush=True)
     return sys.stdin.read()
@@ -68,7 +72,7 @@ def _be_looked_at() -> str:
 def _try_ptrace(pid: int) -> str:
     ptrace = ctypes.CDLL(None, use_errno=True).ptrace
     ptrace.restype = ctypes.c_long
-    _check(ptrace(_PTRACE_SEIZE, pid, None, None))  # our end lets it go
+    _check(ptrace(_PTRACE_SEIZE, pid, None, None))  # the end of this process detaches it
     return "works"
 
 
@@ -116,35 +120,37 @@ def _probe_command(name: str, *pid: int) -> list[str]:
 
 
 def probe(name: str, *pid: int) -> Answer:
-    """Run a probe.
+    """Run a probe in a process of its own.
 
     Args:
-        name: which of `_PROBES`.
-        pid: the process that it looks at, if it is one that does.
+        name: a key of `_PROBES`.
+        pid: the pid of the process to look at, if the probe looks at one.
 
     Raises:
-        OSError: it could not be started.
+        OSError: the process cannot be started.
     """
     exitcode, output = run_command(_probe_command(name, *pid), _PROBE_PATIENCE_S)
     if exitcode is None:
         return "missing", f"no answer in {_PROBE_PATIENCE_S:g} s"
     if exitcode < 0:
-        return "missing", f"who tries it is killed: {signal.strsignal(-exitcode)}"
+        return "missing", f"the process that tries it is killed: {signal.strsignal(-exitcode)}"
     return "missing" if exitcode else "ok", output.strip().rpartition("\n")[2]
 
 
 def probe_sibling(name: str) -> Answer:
-    """Run a probe that looks at a process: at a sibling, as the inspector is no worker's parent.
+    """Run a probe that looks at a sibling process, as an inspector looks at a worker.
+
+    An inspector is not the parent of the worker, which matters to Yama's ptrace_scope.
 
     Args:
-        name: which of `_PROBES`.
+        name: a key of `_PROBES`.
 
     Raises:
-        OSError: it, or the process that it looks at, could not be started.
+        OSError: one of the two processes cannot be started.
     """
     with subprocess.Popen(
         _probe_command("be looked at"),
-        stdin=subprocess.PIPE,  # closed by our death, too, and ends it
+        stdin=subprocess.PIPE,  # the target ends when this closes, also by this process's death
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     ) as target:
@@ -159,17 +165,17 @@ def probe_sibling(name: str) -> Answer:
 
 
 def run_command(command: list[str], patience_s: float) -> tuple[int | None, str]:
-    """Run a command to its end, which it must reach in time.
+    """Run a command to its end, for a limited time.
 
     Args:
-        command: program and arguments.
-        patience_s: seconds after which it is killed, with all that it has started.
+        command: the program and its arguments.
+        patience_s: the time, in seconds, after which the command and its children are killed.
 
     Returns:
-        Its exit code, None if it was killed; and its output.
+        The exit code, or None if the command was killed; and the output, error output included.
 
     Raises:
-        OSError: it could not be started.
+        OSError: the command cannot be started.
     """
     with subprocess.Popen(
         command,
@@ -183,6 +189,6 @@ def run_command(command: list[str], patience_s: float) -> tuple[int | None, str]
         try:
             output, _ = process.communicate(timeout=patience_s)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: the number is still its own
+            os.killpg(process.pid, signal.SIGKILL)  # not reaped yet, so the pid is not reused
             return None, ""
     return process.returncode, output

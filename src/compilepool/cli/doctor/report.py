@@ -1,4 +1,4 @@
-"""What `compilepool doctor` shows: the findings, and in plain words what each thing costs."""
+"""The report of `compilepool doctor`: the findings, and what each missing thing costs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _NO_PACKAGE = "jobs cannot import it; the pool itself does not need it"
 
 _COSTS = {
     "ptrace": (
-        "in crash reports and pool.dump(), threads that run have no native stacks, but for the"
-        " one that crashed; of those that wait, they may be incomplete"
+        "in crash reports and pool.dump(), running threads have no native stacks, except the one"
+        " that crashed; the stacks of waiting threads may be incomplete"
     ),
     "process memory": "crash reports have no native stacks at all, only Python's",
     "architecture": "no native stacks: they are read on x86-64 only",
@@ -26,25 +26,25 @@ _COSTS = {
         "native stacks end at each thread's innermost function, and it has no name;"
         " pip install pystack, or install elfutils"
     ),
-    "libstdc++": "native stacks have C++ names as the linker has them (mangled)",
+    "libstdc++": "C++ names in native stacks are mangled",
     "gdb": "`compilepool replay --gdb` does not work",
     "PID namespace": (
-        "SIGKILL of supervisor and fork server in the same instant leaves what jobs have started;"
-        " nothing else, as the pool does not use them yet"
+        "nothing yet: the pool uses none, so SIGKILL of supervisor and fork server in the same"
+        " instant leaves what jobs have started"
     ),
-    "memory cgroup": "nothing yet: the pool makes none",
+    "memory cgroup": "nothing yet: the pool uses none",
     "OOM-kill counter": (
         "a kill by the kernel's out-of-memory killer cannot be told for sure from another SIGKILL"
     ),
     "core files": "a crashed worker leaves no core file, not even with native_tracebacks=False",
-    "open files": "with many workers, jobs may fail for want of descriptors",
-    "processes": "with many workers, these or the compilers that they start may fail to start",
+    "open files": "with many workers, jobs may fail because descriptors run out",
+    "processes": "with many workers, some of them or of their compilers may fail to start",
     "CPUs": "compilations take longer",
     "torch": _NO_PACKAGE,
     "triton": _NO_PACKAGE,
     "numba": _NO_PACKAGE,
     "C++ compiler": "TorchInductor cannot compile for the CPU",
-    "C compiler": "Triton cannot build what launches its kernels, unless $CC names a compiler",
+    "C compiler": "Triton cannot build its kernel launchers, unless $CC names a compiler",
     "ptxas": "Triton cannot compile for NVIDIA GPUs",
     "nvcc": "jobs that compile CUDA C++ fail; Triton does not need it",
     "GPU": "compiled kernels cannot be run here; compiling for a named GPU works",
@@ -56,10 +56,10 @@ _STYLES: dict[State, str] = {"ok": "green", "limited": "yellow", "missing": "yel
 
 
 def run_doctor(*, as_json: bool) -> bool:
-    """Examine this machine, and show what was found.
+    """Examine this machine, and print the findings.
 
     Args:
-        as_json: as JSON, for programs and bug reports, instead of a table.
+        as_json: whether to print JSON, for programs and bug reports, instead of a table.
 
     Returns:
         Whether a pool can run here.
@@ -73,14 +73,14 @@ def run_doctor(*, as_json: bool) -> bool:
 
 
 def can_run(findings: Sequence[Finding]) -> bool:
-    """Whether a pool can run with what was found."""
+    """Whether a pool can run on a machine with these findings."""
     return not _obstacles(findings)
 
 
 def show_findings(console: Console, findings: Sequence[Finding]) -> None:
-    """A table with a row for each, and one line that sums them up."""
+    """Print a table with a row for each finding, and a line that sums them up."""
     table = Table("what", "state", box=None, pad_edge=False)
-    table.add_column("detail", overflow="fold")  # paths are to be copied
+    table.add_column("detail", overflow="fold")  # not cut: users copy paths
     table.add_column("what it costs")
     for finding in findings:
         style = "bold red" if _is_obstacle(finding) else _STYLES[finding.state]
@@ -91,7 +91,7 @@ def show_findings(console: Console, findings: Sequence[Finding]) -> None:
 
 
 def findings_as_json(findings: Sequence[Finding]) -> str:
-    """The same for programs, and for bug reports."""
+    """Return the findings as JSON, for programs and bug reports."""
     report = {
         "compilepool": compilepool.__version__,
         "can_run": can_run(findings),
@@ -111,7 +111,7 @@ def findings_as_json(findings: Sequence[Finding]) -> str:
 
 
 def _make_console() -> Console:
-    # The demo's is much the same, but would bring the whole pool, which may not even be importable.
+    # Not the demo's console: it imports the whole pool, which may fail on this machine.
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, _WIDTH_OF_FILES)

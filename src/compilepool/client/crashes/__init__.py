@@ -1,1 +1,1 @@
-"""Crash folders: written when a job crashes, read when it is listed or replayed."""
+"""Crash folders: the client writes one for each crashed job, and the command line reads them."""

@@ -1,8 +1,8 @@
-"""Crash folders: all that it takes to run a job again that has crashed its worker.
+"""Writes crash folders: everything that is needed to run a job again that crashed its worker.
 
-Each is a folder in the crash root, which several processes use at once. There are no locks: a
-folder is written under a hidden name and renamed when it is whole, and renamed again before it is
-deleted. Whoever writes one deletes the oldest.
+Crash folders stand in one folder, the crash root, which several processes use at once, without
+locks. A crash folder is written under a hidden name and renamed when it is complete. It is renamed
+to a hidden name again before it is deleted. Whoever writes a new one deletes the oldest.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from compilepool.wire.pool_config import PoolConfig
 
 MAX_FOLDERS = 32
 MAX_BYTES = 256 * 1024 * 1024
-"""Of all files of all folders together."""
+"""The largest total size of all crash folders, in bytes."""
 MAX_PAYLOAD = 64 * 1024 * 1024
-"""Bytes. A larger payload is left out of its folder."""
+"""The largest payload that is kept, in bytes. A larger one is left out of its folder."""
 
-# The files of a folder.
+# The names of the files in a crash folder.
 TEXT = "report.txt"
 REPORT = "report.json"
 CALL = "call.payload"
@@ -44,7 +44,7 @@ ENVIRON = "environ.json"
 
 _NAME = re.compile(r"\d{8}T\d{6}Z-[\w.-]+-\d+-\d+", re.ASCII)
 _HIDDEN = ".partial-"
-_ABANDONED_S = 3600.0  # a hidden folder this old belongs to a process that was killed
+_ABANDONED_S = 3600.0  # a hidden folder older than this was left by a process that was killed
 _JOB_LENGTH = 40
 _CHUNK = 1 << 20
 
@@ -53,16 +53,16 @@ _numbers = itertools.count(1)
 
 @dataclasses.dataclass(frozen=True)
 class CrashedJob:
-    """A job that has crashed its worker.
+    """A job that crashed its worker.
 
     Attributes:
-        name: the job's.
-        call: the payload of its call.
-        startup: the payload of what its worker started with; None if that was nothing.
+        name: the job's name.
+        call: the payload of the job's call.
+        startup: the payload with which the worker started; None if there was none.
         config: the pool's configuration.
         env: the environment of the pool's processes.
-        report: the facts of the crash, as JSON can hold them.
-        text: the same for people.
+        report: the facts of the crash, as a JSON object.
+        text: the crash report for people.
     """
 
     name: str
@@ -75,9 +75,9 @@ class CrashedJob:
 
 
 def default_root() -> Path:
-    """The crash root: `$COMPILEPOOL_CRASH_DIR`, or a folder in the user's state directory.
+    """Return the crash root: `$COMPILEPOOL_CRASH_DIR`, or a folder in the user's state directory.
 
-    That is `$XDG_STATE_HOME` or `~/.local/state`, as in the XDG Base Directory Specification.
+    The state directory is `$XDG_STATE_HOME` or `~/.local/state` (XDG Base Directory Specification).
 
     Raises:
         OSError: this user has no home directory.
@@ -85,31 +85,32 @@ def default_root() -> Path:
     if chosen := os.environ.get("COMPILEPOOL_CRASH_DIR"):
         return Path(chosen).absolute()
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
-    if not state.is_absolute():  # the specification has a relative path ignored
+    if not state.is_absolute():  # the specification says to ignore a relative path
         try:
             state = Path.home() / ".local" / "state"
         except RuntimeError as error:
             raise OSError(
                 errno.ENOENT, f"no place for crash folders ({error}); set COMPILEPOOL_CRASH_DIR"
             ) from None
-    return (state / "compilepool" / "crashes").absolute()  # $HOME may be anything
+    return (state / "compilepool" / "crashes").absolute()  # $HOME may be relative
 
 
 def keep(job: CrashedJob, root: Path | None = None) -> Path:
-    """Write the crash folder of a job, and delete the oldest ones that exceed the bounds.
+    """Write the crash folder of a job. Delete the oldest folders that exceed the bounds.
 
-    Its payloads are read, not closed; the offsets of their descriptors stay where they are.
+    The function reads the job's payloads and leaves them open, with the offsets of their
+    descriptors unchanged.
 
     Args:
         job: the job.
-        root: the crash root, which is made if needed; None: the default one.
+        root: the crash root, which is made if needed; None: the default root.
 
     Returns:
-        The path of the folder, which can be read by this user only.
+        The path of the folder, which only this user can read.
 
     Raises:
-        OSError: it could not be written; or the root is a symbolic link, or others could write to
-            it. Nothing is left.
+        OSError: the folder cannot be written, the root is a symbolic link, or others could write to
+            the root. Nothing is left behind.
     """
     path = default_root() if root is None else root
     root_fd = _open_root(path)
@@ -124,7 +125,7 @@ def keep(job: CrashedJob, root: Path | None = None) -> Path:
         except BaseException:
             shutil.rmtree(hidden, ignore_errors=True, dir_fd=root_fd)
             raise
-        with contextlib.suppress(OSError):  # the folder itself is good
+        with contextlib.suppress(OSError):  # the new folder is complete: this is no failure
             _prune(root_fd, name)
     finally:
         os.close(root_fd)
@@ -132,7 +133,7 @@ def keep(job: CrashedJob, root: Path | None = None) -> Path:
 
 
 def folder_names(root_fd: int) -> list[str]:
-    """The names of the crash folders in a crash root, the newest first."""
+    """Return the names of the crash folders in a crash root, the newest first."""
     found = []
     for entry in _entries(root_fd):
         if _NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
@@ -150,7 +151,7 @@ def _open_root(path: Path) -> int:
     try:
         root_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
-        if path.is_symlink():  # it could point to elsewhere by now, and we delete there
+        if path.is_symlink():  # the link may change between calls, and folders are deleted there
             raise OSError(
                 errno.ELOOP,
                 "the folder for crashes is a symbolic link; set COMPILEPOOL_CRASH_DIR to where it"
@@ -171,16 +172,16 @@ def _open_root(path: Path) -> int:
 
 
 def _publish(root_fd: int, hidden: str, job: str, now: datetime.datetime) -> str:
-    """Give a folder that is whole its name, which no other has."""
+    """Rename a complete folder to a name that no other folder has. Returns the name."""
     stem = re.sub(r"[^\w.-]", "_", job, flags=re.ASCII)[:_JOB_LENGTH] or "job"
     while True:
         name = f"{now:%Y%m%dT%H%M%SZ}-{stem}-{os.getpid()}-{next(_numbers)}"
         try:
-            # Never onto another: none is empty, rename(2).
+            # This cannot replace another crash folder: none is empty (rename(2)).
             os.rename(hidden, name, src_dir_fd=root_fd, dst_dir_fd=root_fd)
             return name
         except OSError as error:
-            # The same pid: in another container, whose processes use the same root.
+            # The name is taken: a process of another container has the same pid and the same root.
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
 
@@ -208,7 +209,11 @@ def _fill(root_fd: int, hidden: str, job: CrashedJob, now: datetime.datetime) ->
 
 
 def _write_payload(folder_fd: int, file: str, payload: Payload) -> str:
-    """Write a payload as a memfd has it, whatever its form. Returns why it is left out, or ""."""
+    """Write a payload of any form as a memfd holds it.
+
+    Returns:
+        The reason why the payload is left out; "" if it is written.
+    """
     if payload.form is Form.INLINE:
         in_memfd = pack([[payload.body]], inline_limit=-1)
         try:
@@ -223,7 +228,7 @@ def _write_payload(folder_fd: int, file: str, payload: Payload) -> str:
         return ""
     with os.fdopen(_create(folder_fd, file), "wb") as target:
         at = 0
-        # By pread, because all who have the memfd share its offset.
+        # pread, because all holders of the memfd share its offset.
         while chunk := os.pread(payload.fd, min(_CHUNK, size - at), at):
             target.write(chunk)
             at += len(chunk)
@@ -243,7 +248,7 @@ def _create(folder_fd: int, file: str) -> int:
 
 
 def _prune(root_fd: int, new: str) -> None:
-    """Delete the oldest folders that exceed the bounds, and what killed processes have left."""
+    """Delete the oldest folders that exceed the bounds, and those that killed processes left."""
     names = [new, *(name for name in folder_names(root_fd) if name != new)]
     total = 0
     for count, name in enumerate(names, 1):

@@ -30,11 +30,11 @@ class UntrustedFolder(ValueError):
 
 
 class KeptCrash:
-    """A crash folder that was written by this user, or by root. A context manager.
+    """An open crash folder that this user or root has written. A context manager.
 
     Attributes:
-        folder: its path.
-        report: the facts of the crash, and `time`, `versions` and `left_out` as strings.
+        folder: the path of the folder.
+        report: the facts of the crash, with `time`, `versions` and `left_out`, as a JSON object.
         job: the job's name.
         time: when it was kept.
         ending: how its worker ended: "SIGSEGV", "exit code 7".
@@ -65,11 +65,11 @@ class KeptCrash:
         """Open a crash folder.
 
         Args:
-            folder: its path.
+            folder: the path of the folder.
 
         Raises:
-            UntrustedFolder: others could have written to it.
-            ValueError: there is no crash folder, or it is damaged.
+            UntrustedFolder: others could have written to the folder.
+            ValueError: this is no crash folder, it cannot be read, or it is damaged.
         """
         fds: dict[str, int] = {}
         try:
@@ -89,7 +89,11 @@ class KeptCrash:
             raise
 
     def config(self) -> PoolConfig:
-        """The configuration of the pool. Raises `ValueError` if it is missing or damaged."""
+        """Return the pool's configuration.
+
+        Raises:
+            ValueError: it is missing or damaged.
+        """
         try:
             return PoolConfig.of_payload(Payload(Form.INLINE, self._read(CONFIG)))
         except ProtocolError as error:
@@ -98,17 +102,21 @@ class KeptCrash:
             ) from None
 
     def env(self) -> dict[str, str]:
-        """The environment of the pool. Raises `ValueError` if it is missing or damaged."""
+        """Return the environment of the pool's processes.
+
+        Raises:
+            ValueError: it is missing or damaged.
+        """
         env = self._json(ENVIRON)
         if not all(isinstance(value, str) for value in env.values()):
             raise ValueError(f"{self.folder / ENVIRON} has a value that is no string")
         return env
 
     def call(self) -> Payload:
-        """The payload of the job's call, in a memfd that belongs to the caller.
+        """Return the payload of the job's call, in a memfd that the caller owns.
 
         Raises:
-            ValueError: it is missing, damaged, or was left out.
+            ValueError: the payload is missing, damaged or was left out.
         """
         return self._payload(CALL)
 
@@ -118,7 +126,7 @@ class KeptCrash:
         return self._payload(STARTUP) if is_needed else None
 
     def close(self) -> None:
-        """Close its descriptors."""
+        """Close the descriptors of the folder's files."""
         _close(self._fds)
 
     def __enter__(self) -> KeptCrash:
@@ -186,7 +194,7 @@ def _open_trusted(
 
 
 def _why_untrusted(status: os.stat_result, is_folder: bool) -> str:
-    """Why something is not trusted; "" if it is."""
+    """Return the reason why a file or folder is not trusted; "" if it is trusted."""
     is_link = stat.S_ISLNK(status.st_mode)
     if is_folder and not stat.S_ISDIR(status.st_mode):
         return f"is {'a symbolic link' if is_link else 'no folder'}; name the crash folder itself"

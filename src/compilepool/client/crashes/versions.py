@@ -1,4 +1,4 @@
-"""What a job runs on, in versions: to be compared with those of another day."""
+"""Versions of everything that a compilation depends on, to compare a replay with the crash."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _PACKAGES = ("torch", "triton", "numba", "cloudpickle")
 
 
 def versions(path: Sequence[str]) -> dict[str, str]:
-    """The versions of what compilations depend on. Imports nothing of it, and starts no process.
+    """Collect the versions that compilations depend on. Imports no package and starts no process.
 
     Args:
-        path: where packages are looked for, a `sys.path`.
+        path: a `sys.path`, to look for packages.
 
     Returns:
-        Version or name by subject; what is not there is left out.
+        Version or name by subject. Subjects that are not found are left out.
     """
     system = os.uname()
     found = {
@@ -36,7 +36,7 @@ def versions(path: Sequence[str]) -> dict[str, str]:
 
 
 def implementation() -> str:
-    """This interpreter, as exactly as code that was pickled by value needs it."""
+    """Return the interpreter's name and version, as far as code pickled by value depends on it."""
     return f"{sys.implementation.name} {sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -48,10 +48,10 @@ def _libc_version() -> str:
 
 
 def _package_version(package: str, path: Sequence[str]) -> str:
-    from importlib import metadata  # slow, and needed after a crash only
+    from importlib import metadata  # slow to import, and needed only after a crash
 
     try:
         found = next(iter(metadata.distributions(name=package, path=list(path))), None)
         return "" if found is None else str(found.version)
-    except Exception:  # noqa: BLE001 - an installation that is broken raises anything
+    except Exception:  # noqa: BLE001 - a broken installation may raise anything
         return ""

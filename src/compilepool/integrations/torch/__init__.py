@@ -1,10 +1,12 @@
-"""compilepool in PyTorch: `torch.compile` compiles in our workers.
+"""compilepool in PyTorch: `torch.compile` compiles its kernels in a `CompilePool`.
+
+Put this at the top of a program, before `import torch` if possible:
 
     from compilepool.integrations.torch import install
     install()
 
-at the top of a program, before torch is imported if that can be; or, with no change to it,
-`compilepool run -- python train.py`. torch 2.11 or later.
+`compilepool run -- python train.py` does the same without a change to the program. torch must be
+2.11 or later.
 """
 
 from __future__ import annotations
@@ -51,35 +53,36 @@ os.register_at_fork(after_in_child=_installed.after_fork)
 
 
 def install(*, on_crash: OnCrash = "raise", **pool_options: Any) -> None:
-    """Have TorchInductor compile in a `CompilePool`, from now on, and in forked children, too.
+    """Make TorchInductor compile in a `CompilePool`, in this process and in its forked children.
 
     The pool starts now, and imports torch while this process does. It has as many workers as
-    `torch._inductor.config.compile_threads` says, and goes to sleep when Inductor's config says.
-    The pool that Inductor may have started is ended when its jobs have ended. If a pool was
-    installed before, this one takes its place.
+    `torch._inductor.config.compile_threads` says, and quiesces as Inductor's config says. If
+    `compile_threads` is 1, Inductor compiles in this process, whatever `max_workers` is.
 
-    If Inductor's `compile_threads` is 1, it compiles by itself, whatever `max_workers` is.
+    A pool that Inductor has started by itself is shut down when its jobs have ended. A pool of an
+    earlier `install` is replaced.
 
-    A job that fails raises `torch._inductor.exc.InductorError` as before; its text names the kernel
-    and has the pool's report.
+    A kernel that fails raises `torch._inductor.exc.InductorError`, as without compilepool. Its text
+    names the kernel and has the pool's report.
 
     Args:
-        on_crash: what becomes of a kernel whose worker crashed. "raise": it fails. "in_process":
-            it is compiled in this process, where the compiler may crash again.
-        pool_options: the options of `CompilePool`, such as `timeout` and `memory_limit`, which hold
-            for each kernel.
+        on_crash: what to do with a kernel whose worker crashed. "raise": it fails. "in_process":
+            this process compiles it, which may crash this process.
+        pool_options: options of `CompilePool`, such as `timeout` and `memory_limit`, which hold for
+            each kernel.
 
     Raises:
-        TypeError, ValueError, OSError, CompilePoolError: as `CompilePool`.
-        ImportError: there is no torch.
-        UnsupportedTorch: this torch has no place for the pool. (If Inductor is not imported yet,
-            that is a RuntimeWarning, when it is.)
+        TypeError, ValueError, OSError, CompilePoolError: the options are wrong, or the pool cannot
+            start; see `CompilePool`.
+        ImportError: torch is not installed.
+        UnsupportedTorch: this version of torch cannot use another pool. If Inductor is not imported
+            yet, a RuntimeWarning says so when it is.
     """
     _install(on_crash, pool_options, is_early=True)
 
 
 def uninstall() -> None:
-    """Have Inductor use its own pool again. Waits for the jobs that ours has, and ends it."""
+    """Make Inductor use its own pool again. Wait for the jobs of the installed pool, and end it."""
     with _installed.lock:
         installation, _installed.installation = _installed.installation, None
         takeover, _installed.takeover = _installed.takeover, None
@@ -90,7 +93,7 @@ def uninstall() -> None:
 
 
 def current_pool() -> CompilePool | None:
-    """The pool that Inductor compiles in, for `stats` and `dump`; None if there is none now."""
+    """Return the pool in which Inductor compiles, for `stats` and `dump`; None: there is none."""
     installation = _installed.installation
     return None if installation is None else installation.pool
 

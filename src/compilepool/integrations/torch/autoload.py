@@ -1,6 +1,7 @@
-"""What torch calls at the end of its import: its entry point group "torch.backends".
+"""`autoload`, which torch calls at the end of its own import.
 
-See https://docs.pytorch.org/tutorials/unstable/python_extension_autoload.html
+torch calls every entry point of the group "torch.backends"; see
+https://docs.pytorch.org/tutorials/unstable/python_extension_autoload.html.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from compilepool.integrations.torch import ENABLE, OPTIONS, PROGRAM_PID
 
 
 def autoload() -> None:
-    """`install`, if the environment says so; else nothing. What goes wrong is a warning.
+    """Install a pool if the environment asks for it. An error is reported as a warning.
 
-    Programs import torch in processes that compile nothing: launchers, data loaders. There, the
-    pool starts when Inductor asks for it.
+    The pool starts at once in a process that may compile. Launchers and data loaders also import
+    torch and compile nothing: there, the pool starts when Inductor asks for it.
     """
     wanted = os.environ.get(ENABLE, "")
     if wanted in ("", "0"):
@@ -53,12 +54,12 @@ def _options() -> dict[str, Any]:
     if not isinstance(options, dict):
         raise ValueError(f"{OPTIONS} must be a JSON object, not {text!r}")
     if options.get("trace") and os.environ.get(PROGRAM_PID, pid := str(os.getpid())) != pid:
-        options["trace"] = f"{options['trace']}.{pid}"  # the program itself has the other
+        options["trace"] = f"{options['trace']}.{pid}"  # the plain name is the program's
     return options
 
 
 def _may_compile() -> bool:
-    # A child that is being spawned does not know its parent yet when it imports torch.
+    # A child that is being spawned does not know its parent_process() yet when it imports torch.
     is_child = multiprocessing.parent_process() is not None or any(
         word in argument
         for word in ("--multiprocessing-fork", "multiprocessing.forkserver")

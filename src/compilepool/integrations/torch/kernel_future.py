@@ -1,4 +1,4 @@
-"""The future of a job, as Inductor expects it."""
+"""The futures that Inductor gets: of a kernel, and of the first worker."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from torch._inductor.compile_worker.subproc_pool import SubprocException
 from compilepool.client.future import CompileFuture
 from compilepool.errors import PoolClosed, RemoteTraceback, WorkerCrashed
 
-_PREFIX = "_worker_"  # of the functions that Inductor has workers run
+_log = logging.getLogger(__name__)
+
+_PREFIX = "_worker_"  # of the names of the functions that Inductor runs in workers
 
 
 def kernel_name(function: Callable[..., Any], args: Sequence[Any]) -> str | None:
-    """The name of the kernel; None if this job compiles none.
+    """Return the name of the kernel that a job compiles; None if the job compiles none.
 
     Args:
-        function: what the job calls, such as `_worker_compile_triton`, which takes a partial of a
-            function of the kernel's name, or `_worker_compile_pycodecache_kernel`, which takes the
-            name (torch/_inductor/runtime/compile_tasks.py).
-        args: its arguments.
+        function: the function that the job calls. `_worker_compile_triton` takes a partial that has
+            the kernel's name as its first argument; `_worker_compile_pycodecache_kernel` takes the
+            name itself (torch/_inductor/runtime/compile_tasks.py).
+        args: the arguments of the function.
     """
     if not args or not getattr(function, "__name__", "").startswith(_PREFIX):
         return None
@@ -36,17 +38,14 @@ def kernel_name(function: Callable[..., Any], args: Sequence[Any]) -> str | None
     return first if isinstance(first, str) else None
 
 
-_log = logging.getLogger(__name__)
-
-
 class KernelFailed(SubprocException):  # type: ignore[misc] # torch is not typed
-    """A job of Inductor's has failed; the text has the report of the pool.
+    """A job of Inductor's failed. The text has the pool's report.
 
     Attributes:
-        details: the report, or the traceback of the job.
-        name: the kernel.
-        error: what the future of the `CompilePool` has: a `CompilePoolError`, or what the job
-            itself has raised.
+        details: the report, or the traceback of the exception that the job raised.
+        name: the name of the kernel.
+        error: the exception of the `CompileFuture`: a `CompilePoolError`, or the exception that the
+            job raised.
     """
 
     def __init__(self, details: str, name: str, error: BaseException) -> None:
@@ -55,29 +54,29 @@ class KernelFailed(SubprocException):  # type: ignore[misc] # torch is not typed
         self.error = error
 
     def with_name(self, name: str) -> KernelFailed:
-        """The same, of the kernel of this name."""
+        """Return the same error for a kernel of another name (torch calls this)."""
         return KernelFailed(self.details, name, self.error)
 
     def __reduce__(self) -> tuple[object, ...]:
         error = self.error
         try:
             pickle.dumps(error)
-        except Exception:  # noqa: BLE001 - what a job has raised may be anything
+        except Exception:  # noqa: BLE001 - the job's exception may raise anything here
             error = RuntimeError(self.details)
         return KernelFailed, (self.details, self.name, error)
 
 
 class WorkersUnavailable(RuntimeError):
-    """No worker could be started: what Inductor waits for, it can do without."""
+    """No worker could start. Inductor then compiles in its own process."""
 
 
 class KernelFuture(Future[Any]):
-    """Ends as a job ends, but its errors are Inductor's.
+    """The future of a job as Inductor expects it: a failure is a `KernelFailed`.
 
     Args:
-        job: the job's future.
-        run_here: does in this process what the job does; for a job whose worker crashed. None:
-            such a job fails.
+        job: the future of the job.
+        run_here: a function that does the job's work in this process, if the worker crashes; None:
+            a crash fails the job.
     """
 
     def __init__(self, job: CompileFuture[Any], run_here: Callable[[], Any] | None = None) -> None:
@@ -86,57 +85,73 @@ class KernelFuture(Future[Any]):
         self._pid = os.getpid()
         self._run_here = run_here
         self._lock = threading.Lock()
-        self._here: Future[Any] | None = None
+        self._here_future: Future[Any] | None = None
         job.add_done_callback(self._job_ended)
 
     def cancel(self) -> bool:
-        """Cancel the job, also if it runs. Returns whether it is cancelled now."""
+        """Cancel the job, even if it runs. Returns whether it is cancelled."""
         return self._job.cancel()
 
     def running(self) -> bool:
-        """Whether a worker has the job."""
+        """Whether a worker runs the job."""
         return self._job.running()
 
     def result(self, timeout: float | None = None) -> Any:
-        """As any future's; but if the worker has crashed, what `run_here` returns, or raises.
+        """Return the result of the job; after a crash of the worker, that of `run_here`.
 
         Args:
-            timeout: how long to wait for the worker, in seconds; None: until the job has ended.
+            timeout: the longest time to wait for the worker, in seconds; None: until the job has
+                ended.
+
+        Raises:
+            KernelFailed: the job failed.
+            PoolClosed: the pool was shut down before the job ended.
+            TimeoutError: the job has not ended in time.
         """
         if self._pid != os.getpid() and not self.done():
-            return self._job.result(timeout)  # it has ended, since it belongs to another process
+            # A forked child: the job's future has ended here, with an error that says why.
+            return self._job.result(timeout)
         try:
             return super().result(timeout)
         except KernelFailed as failure:
             if self._run_here is None or not isinstance(failure.error, WorkerCrashed):
                 raise
-            return self._result_of_here(self._run_here, failure)
+            return self._result_in_this_process(self._run_here, failure)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """As any future's, of what `result` does."""
+        """Return the exception that `result` raises; None if it returns.
+
+        Args:
+            timeout: the longest time to wait for the worker, in seconds; None: until the job has
+                ended.
+
+        Raises:
+            CancelledError: the job was cancelled.
+            TimeoutError: the job has not ended in time.
+        """
         try:
             self.result(timeout)
         except (CancelledError, TimeoutError):
             raise
-        except BaseException as error:  # noqa: BLE001 - that is what is asked for
+        except BaseException as error:  # noqa: BLE001 - the caller asks for the exception
             return error
         return None
 
-    def _result_of_here(self, run_here: Callable[[], Any], failure: KernelFailed) -> Any:
+    def _result_in_this_process(self, run_here: Callable[[], Any], failure: KernelFailed) -> Any:
         with self._lock:
-            if self._here is None:
+            if self._here_future is None:
                 first_line = str(failure.error).partition("\n")[0]
                 _log.warning("compiling %s in this process: %s", failure.name, first_line)
-                self._here = Future()
+                self._here_future = Future()
                 env = dict(os.environ)
                 try:
-                    # By way of pickle, as from a worker: Inductor expects what that leaves.
-                    self._here.set_result(pickle.loads(pickle.dumps(run_here())))
-                except BaseException as error:  # noqa: BLE001 - it is the outcome
-                    self._here.set_exception(error)
+                    # Pickled and unpickled, as a worker's result: Inductor expects such an object.
+                    self._here_future.set_result(pickle.loads(pickle.dumps(run_here())))
+                except BaseException as error:  # noqa: BLE001 - the future raises it
+                    self._here_future.set_exception(error)
                 finally:
-                    _restore(env)  # the job sets variables as they were when it was submitted
-        return self._here.result()
+                    _restore(env)  # the job itself sets variables as they were at its submission
+        return self._here_future.result()
 
     def _job_ended(self, job: Future[Any]) -> None:
         if job.cancelled():
@@ -148,7 +163,7 @@ class KernelFuture(Future[Any]):
         if error is None:
             self.set_result(job.result())
         elif isinstance(error, PoolClosed):
-            self.set_exception(error)  # nobody's fault: it is no failure of a kernel
+            self.set_exception(error)  # unchanged: the kernel did not fail
         else:
             self.set_exception(KernelFailed(_details(error), self._job.name, error))
 
@@ -160,17 +175,21 @@ def _restore(env: dict[str, str]) -> None:
 
 
 def _details(error: BaseException) -> str:
-    """The traceback in the worker, of what a job has raised; else the report."""
+    """Return the traceback of an exception that the job raised; of a pool's error, its report."""
     cause = error.__cause__
     return cause.text if isinstance(cause, RemoteTraceback) else str(error)
 
 
 def ready_future(first_worker: Future[bool]) -> Future[str]:
-    """What Inductor's question for a worker is answered by, from `Staff.first_worker`.
+    """Make the future that answers Inductor's question whether there is a worker.
+
+    Args:
+        first_worker: the pool's future of its first worker.
 
     Returns:
-        "ready" when there is one, or when it is not to be waited for any more; or
-        `WorkersUnavailable`, which Inductor knows to handle, with why there cannot be any.
+        A future. Its result is "ready" when a worker is there, or when nobody should wait for one
+        any more. Its exception is a `WorkersUnavailable`, which Inductor handles, if no worker can
+        start.
     """
     ready: Future[str] = Future()
 

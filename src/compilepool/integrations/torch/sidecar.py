@@ -1,4 +1,4 @@
-"""The supervisor, as those see it who know `SubprocPool.process`."""
+"""`Sidecar`: the supervisor process, in the form that `SubprocPool.process` has in torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from compilepool.linux import pidfds
 
 
 class Sidecar:
-    """As much of `subprocess.Popen` as makes sense for a process that the pool itself reaps.
+    """The supervisor process, with those parts of `subprocess.Popen` that make sense for it.
+
+    The pool itself waits for the process and reaps it.
 
     Args:
         supervisor: the process.
@@ -22,31 +24,31 @@ class Sidecar:
 
     @property
     def returncode(self) -> int | None:
-        """The exit code, negated signal number if a signal killed it; None if it lives."""
+        """The exit code; the negated number of a signal that killed the process; None: it lives."""
         return self._supervisor.exitcode
 
     def poll(self) -> int | None:
-        """The same."""
+        """Return `returncode`."""
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Wait for its end. Returns the exit code.
+        """Wait for the end of the process, and return its exit code.
 
         Args:
-            timeout: how long, in seconds; None: until it ends.
+            timeout: the longest time to wait, in seconds; None: no limit.
 
         Raises:
-            subprocess.TimeoutExpired: it lives on.
+            subprocess.TimeoutExpired: the process is still alive.
         """
         if not self._supervisor.is_buried.wait(timeout):
             raise subprocess.TimeoutExpired(["compilepool supervisor"], timeout or 0.0)
         return self.returncode
 
     def kill(self) -> None:
-        """Kill it, unless it has ended; all that it has started ends with it."""
+        """Kill the process. Everything that it has started dies with it."""
         self._supervisor.kill()
 
     def terminate(self) -> None:
-        """Send it SIGTERM, unless it has ended."""
+        """Send SIGTERM to the process, unless it has ended."""
         if (pidfd := self._supervisor.pidfd) >= 0:
             pidfds.send_signal(pidfd, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Jobs that take long, in torch's structured trace."""
+"""Reports slow jobs in torch's structured trace."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ from compilepool.wire.pool_view import WorkerView
 _INTERVAL = "TORCHINDUCTOR_COMPILE_WORKER_WATCHDOG_INTERVAL"
 
 _PHASES = {"cache look-up": "querying_cache", "compile": "compiling", "ptxas": "compiling"}
-"""torch's words for what ours say; readers of its trace know them."""
+"""torch's name of each phase that a job reports: readers of the trace know torch's names."""
 
 _log = logging.getLogger(__name__)
 
 
 class StatusReports:
-    """Every so often, an artifact for each job that has taken longer than that.
+    """Writes an artifact for each slow job into torch's structured trace, at regular intervals.
 
-    As the sidecar's watchdog of torch 2.14 and later. There is a thread while there are jobs.
+    A job is slow if it was submitted more than one interval ago. The watchdog in the sidecar of
+    torch 2.14 and later does the same. There is a thread while there are jobs.
 
     Args:
-        pool: the pool of the jobs.
+        pool: the pool that runs the jobs.
         trace: torch's `trace_structured`.
     """
 
@@ -45,7 +46,7 @@ class StatusReports:
         self._has_thread = False
 
     def job_submitted(self, job: CompileFuture[Any]) -> None:
-        """There is one more; called by whoever compiles."""
+        """Watch a job. Its compile id is that of the calling thread."""
         if self._interval_s <= 0:
             return
         compile_id = CompileContext.current_compile_id()
@@ -58,7 +59,7 @@ class StatusReports:
         job.add_done_callback(self._job_ended)
 
     def close(self) -> None:
-        """There are no more jobs."""
+        """Watch no job any more."""
         with self._condition:
             self._jobs.clear()
             self._condition.notify_all()
@@ -80,8 +81,8 @@ class StatusReports:
                 jobs = dict(self._jobs)
             try:
                 self._report(jobs)
-            except Exception:  # noqa: BLE001 - a report is no reason to stop reporting
-                _log.warning("no report of jobs that take long", exc_info=True)
+            except Exception:  # noqa: BLE001 - the next report may succeed
+                _log.warning("slow jobs cannot be reported", exc_info=True)
 
     def _report(self, jobs: dict[CompileFuture[Any], Any]) -> None:
         now = time.time()
@@ -111,9 +112,10 @@ class StatusReports:
 
 
 def _interval_s() -> float:
-    """How often, as torch's config says; 0: never, as where it says nothing.
+    """Return the interval of torch's config, in seconds; 0: no reports, as in a torch without the
+    option.
 
-    The variable has precedence: torch's sidecar reads it when it starts.
+    The environment variable has precedence, because torch's sidecar reads it when it starts.
     """
     configured = getattr(config, "compile_worker_watchdog_interval_seconds", None)
     return 0.0 if configured is None else float(os.environ.get(_INTERVAL, configured))

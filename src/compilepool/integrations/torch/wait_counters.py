@@ -1,4 +1,4 @@
-"""torch's wait counters of a pool, as torch/_inductor/compile_worker/subproc_pool.py has them."""
+"""torch's wait counters of a pool, named as in torch/_inductor/compile_worker/subproc_pool.py."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ _PREFIX = "pytorch.wait_counter.subproc_pool."
 
 
 class WaitCounters:
-    """Count while the pool is there (running), for each job (job), from the first job until it has
-    ended, after the start and after each time that the pool was quiet (first_job), and while it is
-    quiet (quiesced).
+    """The wait counters of one pool.
+
+    - `running` counts while the pool exists.
+    - `job` counts for each job until it has ended.
+    - `first_job` counts for the first job, and for the first job after each `quiesce`.
+    - `quiesced` counts from each `quiesce` to the next job.
     """
 
     def __init__(self) -> None:
@@ -26,7 +29,7 @@ class WaitCounters:
         self._is_closed = False
 
     def job_submitted(self, future: Future[Any]) -> None:
-        """There is a job, which ends when its future does."""
+        """Count a job until its future is done."""
         counters = [_begin("job")]
         with self._lock:
             _end(self._quiesced)
@@ -38,13 +41,13 @@ class WaitCounters:
         future.add_done_callback(_end_all(counters))
 
     def quiesced(self) -> None:
-        """The pool is quiet until the next job."""
+        """Count `quiesced` until the next job."""
         with self._lock:
             if self._quiesced is None and not self._is_closed:
                 self._quiesced = _begin("quiesced")
 
     def closed(self) -> None:
-        """There is no pool any more."""
+        """Stop `running` and `quiesced`: the pool was shut down."""
         with self._lock:
             self._is_closed = True
             _end(self._running)

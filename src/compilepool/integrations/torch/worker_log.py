@@ -1,4 +1,8 @@
-"""Where the output of jobs is shown, if it is: see `worker.output`."""
+"""Writes the output of jobs to the place that Inductor's config names.
+
+`compilepool.integrations.torch.worker.redirection` does the same for all other output of the pool's
+processes.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from compilepool.integrations.torch.worker.redirection import LOG_PATH, SUPPRESS
 
 
 def output_env() -> dict[str, str | None]:
-    """The variables that say so to the processes of a pool, as Inductor's config is now."""
+    """Return the variables that say where output goes, as Inductor's config has it now."""
     path = config.torchinductor_worker_logpath or config.get_worker_log_path()
     return {
         SUPPRESS: str(int(bool(config.worker_suppress_logging))),
@@ -26,14 +30,15 @@ def output_env() -> dict[str, str | None]:
 
 
 class WorkerLog:
-    """Writes the output of each job when it has ended, so that no two jobs' get mixed.
+    """Writes the output of each job when the job has ended, so that outputs of jobs do not mix.
 
     Args:
-        env: the environment that the processes of the pool have.
-        is_new: whether the file is begun anew, as by the reference; else they may be in it already.
+        env: the environment of the pool's processes.
+        is_new: whether to empty the log file, as torch's own pool does; False: processes of the
+            pool may have written to it already.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the log file cannot be written.
     """
 
     def __init__(self, env: dict[str, str | None], *, is_new: bool) -> None:
@@ -49,15 +54,15 @@ class WorkerLog:
             self._write = self._to_file
 
     def job_ended(self, job: Future[Any]) -> None:
-        """To be called when a job's future is done."""
+        """Write the output of a job. A done callback of its future."""
         assert isinstance(job, CompileFuture)
         if text := job.record.log:
-            # A full disk is no reason to fail a job.
+            # A full disk must not fail a job.
             with self._lock, contextlib.suppress(OSError, ValueError):
                 self._write(f"--- {job.name}\n{text.rstrip()}\n")
 
     def close(self) -> None:
-        """There are no more jobs. May be called twice."""
+        """Close the file. May be called twice."""
         with self._lock:
             fd, self._fd = self._fd, -1
             self._write = _nowhere
@@ -73,4 +78,4 @@ def _to_terminal(text: str) -> None:
 
 
 def _nowhere(_text: str) -> None:
-    """For what comes too late."""
+    """Drop the output of a job that ends after `WorkerLog.close`."""

@@ -1,4 +1,4 @@
-"""The modules of `torch._inductor.compile_worker`, with their names, on a compilepool.
+"""The modules of `torch._inductor.compile_worker`, under their names, on a `CompilePool`.
 
-`utils`, `timer`, `tracked_process_pool` and `watchdog` need no torch.
+`utils`, `timer`, `tracked_process_pool` and `watchdog` do not import torch.
 """

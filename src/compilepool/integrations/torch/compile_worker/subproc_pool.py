@@ -1,7 +1,7 @@
-"""`SubprocPool`, as torch/_inductor/compile_worker/subproc_pool.py has it, on a `CompilePool`.
+"""`SubprocPool` of torch/_inductor/compile_worker/subproc_pool.py, on a `CompilePool`.
 
-Its exceptions, its kinds and its pickler are those of the installed torch, as is every other name
-of that module, so that `except` and `isinstance` of torch's own code work.
+The exceptions, the kinds and the pickler are those of the installed torch, and so is every other
+name of that module. `except` and `isinstance` in torch's own code keep working.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ T = TypeVar("T")
 
 
 class SubprocPool:
-    """What `torch._inductor.async_compile` makes to compile in.
+    """The pool in which `torch._inductor.async_compile` compiles.
 
-    Differs from the reference, for the better: a job that crashes its worker fails alone, with a
-    report; when the sidecar dies, the next job starts another.
+    It differs from torch's in two ways. A job that crashes its worker fails alone, with a report.
+    When the sidecar dies, the next job starts another.
 
     Args:
-        nprocs: how many jobs may run at once.
-        pickler: pickles jobs and results; None: pickle, and cloudpickle for what that cannot do.
-        kind: how workers are started.
-        quiesce: whether the workers go when there was no job for
-            `torch._inductor.config.quiesce_async_compile_time` seconds, until there is one.
-        pool: the pool, started before; None: a new one, whose jobs fail when the sidecar dies, as
-            the reference's do.
-        env: the variables that `pool` was started with.
-        on_crash: "in_process": a kernel whose worker crashed is compiled in this process, when its
-            result is asked for.
+        nprocs: the number of jobs that may run at once.
+        pickler: pickles jobs and results; None: pickle, and cloudpickle for what pickle cannot do.
+        kind: the way in which workers start.
+        quiesce: whether the workers end after `torch._inductor.config.quiesce_async_compile_time`
+            seconds without a job, until the next job.
+        pool: a pool that has started already; None: make a new one, whose jobs fail when the
+            sidecar dies, as in torch's.
+        env: the environment with which `pool` was started.
+        on_crash: "in_process": a kernel whose worker crashed is compiled in this process, when
+            somebody asks for its result. "raise": it fails.
     """
 
     def __init__(
@@ -101,11 +101,11 @@ class SubprocPool:
             raise
 
     def submit(self, job_fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run a job.
+        """Run a job in a worker.
 
         Returns:
-            Its future. A failure of any kind is a `SubprocException` there; its attribute `error`
-            is what the `CompilePool` has raised, or the job.
+            The future of the job. Every failure is a `SubprocException`. Its attribute `error` is
+            the exception that the job or the `CompilePool` raised.
 
         Raises:
             RuntimeError: the pool was shut down.
@@ -125,12 +125,12 @@ class SubprocPool:
         job.add_done_callback(self._log.job_ended)
         if self.timer:
             job.add_done_callback(self._job_ended)
-        # Last: who waits for this one shall find everything else done.
+        # Last, so that its callbacks run after all those above.
         is_run_here = name is not None and self._on_crash == "in_process"
         return KernelFuture(job, here if is_run_here else None)
 
     def quiesce(self) -> None:
-        """Let jobs end, and then the workers. The next job, or `wakeup`, brings them back soon."""
+        """Let all jobs end, then end the workers. The next job or `wakeup` starts them again."""
         if self.running:
             self.pool.quiesce(keep_warm=True)
             self._counters.quiesced()
@@ -139,13 +139,13 @@ class SubprocPool:
         """Start the workers."""
         self._ready = ready_future(self.pool._session.staff.first_worker())
         if self.timer:
-            self.timer.record_call()  # they go again if there is no job at all
+            self.timer.record_call()  # so that they quiesce again if no job comes
 
     def shutdown(self, wait: bool = True) -> None:
-        """End everything, jobs included. May be called twice.
+        """End all jobs and all processes. May be called twice.
 
         Args:
-            wait: return only when all processes are gone; it takes a moment, whatever they do.
+            wait: whether to return only when all processes are gone, which takes a moment at most.
         """
         with self._lock:
             if not self.running:
@@ -163,10 +163,10 @@ class SubprocPool:
 
     @property
     def process(self) -> Sidecar:
-        """The sidecar, the supervisor of the pool: another one, if it had died before the last job.
+        """The sidecar: the supervisor of the pool. After its death, the next job starts another.
 
         Raises:
-            PoolClosed: there is none, after `shutdown`.
+            PoolClosed: the pool was shut down and has no sidecar any more.
         """
         supervisor = self.pool._session._supervisor
         if supervisor is not None and (not self._process or self._process.pid != supervisor.pid):
@@ -176,7 +176,9 @@ class SubprocPool:
         return self._process
 
     def _readiness(self) -> Future[Any]:
-        """Inductor asks, by a job that does nothing, whether there is a worker."""
+        """Answer the job by which Inductor asks whether there is a worker. The job itself does
+        nothing.
+        """
         if self._ready is None:
             self.wakeup()
         assert self._ready is not None
@@ -191,21 +193,21 @@ AnyPool: TypeAlias = ProcessPoolExecutor | SubprocPool
 
 
 class TestException(_reference.TestException):  # type: ignore[misc] # torch is not typed
-    """For tests of the pool, which may look for either of the two names."""
+    """Raised by `raise_testexc`. A test may expect it under torch's name or under this one."""
 
-    __test__ = False  # it is no test of pytest's
+    __test__ = False  # pytest would collect it as a test
 
     def __str__(self) -> str:
         return f"in place of {_reference.__name__}.TestException"
 
 
 def raise_testexc() -> Never:
-    """For tests of the pool: a job that raises."""
+    """Raise a `TestException`: a job for tests of the pool."""
     raise TestException
 
 
 def _trace(*args: Any, **of: Any) -> None:
-    trace_structured(*args, **of)  # looked up when it is needed: tests replace it here
+    trace_structured(*args, **of)  # looked up at each call, because torch's tests replace it
 
 
 def _is_readiness_check(function: Callable[..., object]) -> bool:

@@ -1,4 +1,4 @@
-"""`Timer`, for those who come from `torch._inductor.compile_worker.timer`. Pools need none."""
+"""`Timer` of `torch._inductor.compile_worker.timer`. Only this integration uses it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 
 class Timer:
-    """Calls when nothing was recorded for a while. Until then its thread sleeps, and never polls.
+    """Calls a function when nothing was recorded for a while. Its thread sleeps and never polls.
 
     Args:
-        duration: for how long, in seconds.
-        call: what is called, in the timer's thread; again only after another `record_call`. If it
-            takes longer than `duration`, that may be before it has returned.
+        duration: the time without a `record_call`, in seconds.
+        call: the function. The timer's thread calls it, once until the next `record_call`. If the
+            function takes longer than `duration`, a second call may begin before the first returns.
     """
 
     def __init__(self, duration: float, call: Callable[[], None]) -> None:
@@ -25,18 +25,18 @@ class Timer:
         self._has_quit = False
 
     def record_call(self) -> None:
-        """Something has happened: the time counts anew. After `quit`, nothing is done."""
+        """Start the time anew. After `quit`, this does nothing."""
         with self._condition:
             if self._has_quit:
                 return
-            # Later than the thread expects: it looks again when it wakes up, so it need not now.
+            # The thread need not be woken: it reads the new time when it wakes at the old one.
             self._due = time.monotonic() + self.duration
             if not self._has_thread:
                 self._has_thread = True
                 threading.Thread(target=self._run, name="compilepool timer", daemon=True).start()
 
     def quit(self) -> None:
-        """Never call any more. The thread ends, at once unless it is calling."""
+        """End the timer. Its thread ends at once, unless it is in a call."""
         with self._condition:
             self._has_quit = True
             self._condition.notify_all()
@@ -52,4 +52,4 @@ class Timer:
             self._due = None
             if self._has_quit:
                 return
-        self.call()  # not under the lock: it may take long, or record a call
+        self.call()  # without the lock: it may take long, or call `record_call`

@@ -1,4 +1,4 @@
-"""`TrackedProcessPoolExecutor`, as torch/_inductor/compile_worker/tracked_process_pool.py has."""
+"""`TrackedProcessPoolExecutor` of torch/_inductor/compile_worker/tracked_process_pool.py."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass
 class _QueueStats:
-    """Of all pools of this process. Guarded by `_queue_stats_lock`.
+    """Statistics of the queues of all pools of this process. `_queue_stats_lock` guards them.
 
     Attributes:
-        pending: when each job was submitted that has not ended, by the id of its future.
-        waits: of each job that was begun and has ended, from when to when it waited.
-        enqueue_count: how many were submitted.
-        pool_count: how many pools there were.
+        pending: the submission time of each unfinished job, by the id of its future.
+        waits: the submission and the start of each job that began and has ended.
+        enqueue_count: the number of jobs that were submitted.
+        pool_count: the number of pools that were made.
     """
 
     pending: dict[int, float] = dataclasses.field(default_factory=dict)
@@ -39,17 +39,17 @@ class _QueueStats:
 
     @property
     def dequeue_count(self) -> int:
-        """How many were begun, and have ended."""
+        """The number of jobs that began and have ended."""
         return len(self.waits)
 
     @property
     def timing(self) -> list[float]:
-        """For how long each of those had waited, in seconds."""
+        """The time from submission to start of each of these jobs, in seconds."""
         return [max(0.0, end - start) for start, end in self.waits]
 
     @property
     def max_queue_depth(self) -> int:
-        """The most jobs that waited at once, of those that were begun and have ended."""
+        """The largest number of these jobs that waited at the same time."""
         waits = [(start, end) for start, end in self.waits if start < end]
         steps = [(start, 1) for start, _ in waits] + [(end, -1) for _, end in waits]
         depth = most = 0
@@ -64,13 +64,13 @@ _queue_stats_lock = threading.Lock()
 
 
 class TrackedProcessPoolExecutor(CompilePool):
-    """A `CompilePool` whose queue is counted, for the report at exit.
+    """A `CompilePool` that counts its queue, for the report at exit.
 
     Args:
-        max_workers: how many jobs may run at once; None: the number of usable CPUs.
-        mp_context: of `multiprocessing`. With "spawn" workers are new interpreters; otherwise they
-            are forked, from the pool's own fork server.
-        initializer: called in each worker before its first job.
+        max_workers: the number of jobs that may run at once; None: the number of usable CPUs.
+        mp_context: a context of `multiprocessing`. With "spawn", workers are new interpreters. With
+            any other, they are forked from the pool's fork server.
+        initializer: a function that each worker calls before its first job.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class TrackedProcessPoolExecutor(CompilePool):
             _queue_stats.pool_count += 1
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> CompileFuture[T]:
-        """As `CompilePool.submit`."""
+        """Implements `Executor.submit`; see `CompilePool.submit`."""
         future = super().submit(fn, *args, **kwargs)
         with _queue_stats_lock:
             _queue_stats.enqueue_count += 1

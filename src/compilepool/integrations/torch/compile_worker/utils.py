@@ -1,4 +1,4 @@
-"""Who this process is, as torch/_inductor/compile_worker/utils.py tells it."""
+"""The functions of torch/_inductor/compile_worker/utils.py, which tell what a process is."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["_async_compile_initializer", "has_parent_changed", "in_toplevel_proc
 
 
 def _async_compile_initializer(orig_ppid: int, close_fds: Sequence[int] = ()) -> None:
-    """Make this process a worker of any process pool: see `compilepool.worker_initializer`.
+    """Make this process a worker of any process pool; see `compilepool.worker_initializer`.
 
     Args:
-        orig_ppid: pid of the process that owns the pool.
-        close_fds: descriptors that this process has inherited and must not keep.
+        orig_ppid: the pid of the process that owns the pool.
+        close_fds: inherited descriptors that this process must not keep.
     """
     for fd in close_fds:
         with contextlib.suppress(OSError):

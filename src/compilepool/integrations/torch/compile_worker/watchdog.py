@@ -1,4 +1,4 @@
-"""`report_phase`, as torch/_inductor/compile_worker/watchdog.py has it from torch 2.14 on."""
+"""`report_phase` of torch/_inductor/compile_worker/watchdog.py, which torch has from 2.14 on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import compilepool
 
 
 class Phase(IntEnum):
-    """What a worker does. The numbers are torch's."""
+    """The phases of a worker, with torch's numbers."""
 
     RUNNING = 0
     QUERYING_CACHE = 1
@@ -19,10 +19,10 @@ _NAMES = {"querying_cache": "cache look-up", "compiling": "compile"}
 
 
 def report_phase(phase: IntEnum) -> None:
-    """Say, inside a job, what it does from now on; outside of one, nothing happens.
+    """Report the phase of the running job from now on. Outside of a job, this does nothing.
 
     Args:
-        phase: a `Phase`, or one of torch's.
+        phase: a `Phase` of this module or of torch's.
     """
     name = phase.name.lower()
     compilepool.report_phase(_NAMES.get(name, name.replace("_", " ")))

@@ -1,4 +1,7 @@
-"""Where Inductor gets its pool, and how that is changed: by what it has, not by its version."""
+"""Patches Inductor's `AsyncCompile`, so that it uses another pool.
+
+The patch checks which attributes this torch has, not its version.
+"""
 
 from __future__ import annotations
 
@@ -18,37 +21,41 @@ from compilepool.integrations.torch.takeover.when_imported import WhenImported
 ASYNC_COMPILE = "torch._inductor.async_compile"
 
 _RETIRE_S = 60.0
+"""The longest time to wait for the jobs of a pool that Inductor started, in seconds."""
 _GRACE_S = 1.0
+"""The time before such a pool is shut down, in seconds: a thread may be about to submit a job."""
 
 _log = logging.getLogger(__name__)
 
 
 class UnsupportedTorch(RuntimeError):
-    """This torch has no place for another pool."""
+    """This version of torch lacks the attributes by which another pool can be put in place."""
 
 
 class PoolSource(Protocol):
-    """Where the pool comes from."""
+    """The owner of the pool that Inductor uses."""
 
     def process_pool(self) -> Any:
-        """The pool; the same one until it has been shut down."""
+        """Return the pool, the same one until Inductor has shut it down."""
 
     def forget_pool(self) -> None:
-        """Inductor has shut the pool down."""
+        """Forget the pool, because Inductor has shut it down."""
 
     def end(self) -> None:
-        """Nobody wants it any more."""
+        """End the pool, because nobody can use it."""
 
 
 class Takeover:
-    """Has Inductor use another pool, until `undo`: at once, or as soon as it is imported.
+    """Makes Inductor use the pool of a source, until `undo`.
+
+    The patch is applied at once if Inductor is imported, and otherwise right after its import.
 
     Args:
-        source: where the pool comes from. May be set anew.
+        source: the owner of the pool. The attribute may be set to another source later.
 
     Raises:
-        UnsupportedTorch: it is imported, and has no place for the pool. (If it is imported later,
-            that is a RuntimeWarning.)
+        UnsupportedTorch: Inductor is imported and lacks the places for the patch. If it is imported
+            later, this is a RuntimeWarning.
     """
 
     def __init__(self, source: PoolSource) -> None:
@@ -59,12 +66,12 @@ class Takeover:
             hook = WhenImported(ASYNC_COMPILE, self._imported)
             self._undo = hook.cancel
         else:
-            if getattr(module.__spec__, "_initializing", False):  # another thread imports it
+            if getattr(module.__spec__, "_initializing", False):  # another thread imports it now
                 module = importlib.import_module(ASYNC_COMPILE)
             self._undo = take_over(module, self._process_pool, self._forget_pool)
 
     def undo(self) -> None:
-        """Inductor makes its own pool again, when it next needs one."""
+        """Remove the patch: Inductor makes a pool of its own when it next needs one."""
         undo, self._undo = self._undo, _do_nothing
         undo()
 
@@ -86,18 +93,18 @@ class Takeover:
 def take_over(
     async_compile: Any, process_pool: Callable[[], Any], forget_pool: Callable[[], None]
 ) -> Callable[[], None]:
-    """Have the class `AsyncCompile` of a module use another pool.
+    """Patch the class `AsyncCompile` of a module, so that it uses another pool.
 
     Args:
-        async_compile: torch/_inductor/async_compile.py, imported.
-        process_pool: what it calls for the pool.
-        forget_pool: what it calls when it has shut the pool down, or was forked.
+        async_compile: the module torch/_inductor/async_compile.py.
+        process_pool: a function that returns the pool.
+        forget_pool: a function that is called after Inductor has shut the pool down or was forked.
 
     Returns:
-        Undoes that.
+        A function that removes the patch.
 
     Raises:
-        UnsupportedTorch: it has no such places.
+        UnsupportedTorch: the module lacks the places for the patch.
     """
     _check(async_compile)
     try:
@@ -113,17 +120,18 @@ def take_over(
         async_compile.SubprocPool = its_class
 
     pools = list(async_compile._pool_set)
-    async_compile.after_fork()  # "Reset pools to initial state without shutting them down"
+    # Its docstring: "Reset pools to initial state without shutting them down".
+    async_compile.after_fork()
     inductor.process_pool = staticmethod(_ProcessPool(process_pool, forget_pool))
-    async_compile.SubprocPool = SubprocPool  # AsyncCompile.wakeup wants an instance of it
+    async_compile.SubprocPool = SubprocPool  # AsyncCompile.wakeup checks isinstance of it
     if pools:
-        # Not here: they may take seconds to start, and end only then.
+        # In a thread: such a pool may take seconds to start, and ends only after that.
         threading.Thread(target=_retire, args=(pools,), name="compilepool", daemon=True).start()
     return undo
 
 
 class _ProcessPool:
-    """In place of `AsyncCompile.process_pool`, which is an `lru_cache`."""
+    """Replaces `AsyncCompile.process_pool`, an `lru_cache` with a method `cache_clear`."""
 
     def __init__(self, get: Callable[[], Any], forget: Callable[[], None]) -> None:
         self._get = get
@@ -157,18 +165,21 @@ def _unsupported(why: str) -> str:
 
 
 def _retire(pools: list[Any]) -> None:
-    """End pools that Inductor has started, when their jobs have ended."""
-    time.sleep(_GRACE_S)  # somebody may just be about to submit a job
+    """Shut down pools that Inductor has started, after their jobs have ended."""
+    time.sleep(_GRACE_S)
     for pool in pools:
         try:
             wait(_pending(pool), _RETIRE_S)
             pool.shutdown()
-        except Exception:  # noqa: BLE001 - another's pool
+        except Exception:  # noqa: BLE001 - torch's code may raise anything
             _log.warning("cannot shut down Inductor's own pool", exc_info=True)
 
 
 def _pending(pool: Any) -> list[Future[Any]]:
-    """The futures of a `SubprocPool` of torch that are not done: by 2.15's name, then 2.13's."""
+    """Return the unfinished futures of torch's `SubprocPool`.
+
+    torch 2.15 keeps them in `pending_jobs`, torch 2.13 in `pending_futures`.
+    """
     jobs = getattr(pool, "pending_jobs", None)
     if jobs is not None:
         return [job.future for job in list(jobs.values())]
@@ -176,4 +187,4 @@ def _pending(pool: Any) -> list[Future[Any]]:
 
 
 def _do_nothing() -> None:
-    """There is nothing to undo."""
+    """Undo nothing, because nothing is patched."""

@@ -1,4 +1,4 @@
-"""The pool of Inductor in this process, from `install` to `uninstall`."""
+"""`Installation`: the owner of Inductor's pool in this process, from `install` to `uninstall`."""
 
 from __future__ import annotations
 
@@ -15,57 +15,62 @@ from compilepool.integrations.torch.takeover.pool_for_torch import EnvAtStart, O
 if TYPE_CHECKING:
     from compilepool.integrations.torch.compile_worker.subproc_pool import SubprocPool
 
-_MAX_THREADS = 32  # as Inductor (`decide_compile_threads`)
+_MAX_THREADS = 32  # Inductor's default: torch/_inductor/config.py, `decide_compile_threads`
 _UNUSED_S = 600.0
-"""After so many seconds a pool that Inductor has not asked for sleeps: nobody compiles here."""
+"""The time after which a pool that Inductor has not asked for quiesces, in seconds.
+
+A program may import torch and never compile.
+"""
 
 
 class Installation:
-    """Makes the pool, and another one when Inductor has shut it down.
+    """Makes the pool, and a new one after Inductor has shut it down. A `PoolSource`.
 
     Args:
-        on_crash: see `install`.
-        pool_options: likewise.
-        is_early: whether the pool starts now, rather than when Inductor asks for it.
+        on_crash: what to do with a kernel whose worker crashed; see `install`.
+        pool_options: options of `CompilePool`; see `install`.
+        is_early: whether the pool starts now; False: when Inductor asks for it.
 
     Raises:
-        What `CompilePool` raises; ValueError: `on_crash` is wrong; ImportError: there is no torch.
+        ValueError: `on_crash` is wrong.
+        ImportError: torch is not installed.
+        TypeError, ValueError, OSError, CompilePoolError: `CompilePool` raises it.
     """
 
     def __init__(self, on_crash: str, pool_options: dict[str, Any], *, is_early: bool) -> None:
         if on_crash not in ("raise", "in_process"):
             raise ValueError(f"on_crash must be 'raise' or 'in_process', not {on_crash!r}")
         if importlib.util.find_spec("torch") is None:
-            raise ImportError("compilepool is to compile for torch, and there is none: install it")
+            raise ImportError("compilepool has nothing to compile for: torch is not installed")
         self._on_crash: OnCrash = cast(OnCrash, on_crash)
         self._options = pool_options
         self._lock = threading.RLock()
-        self._early: CompilePool | None = None
+        self._early_pool: CompilePool | None = None
         self._early_env: EnvAtStart | None = None
-        self._unused: Timer | None = None
-        self._pool: SubprocPool | None = None
+        self._unused_timer: Timer | None = None
+        self._subproc_pool: SubprocPool | None = None
         if is_early and _compile_threads() > 1:
             self._early_env = EnvAtStart()
-            self._early = self._make_pool()
-            self._early.warm_up()
-            self._unused = Timer(_UNUSED_S, self._early.quiesce)
-            self._unused.record_call()
+            self._early_pool = self._make_pool()
+            self._early_pool.warm_up()
+            self._unused_timer = Timer(_UNUSED_S, self._early_pool.quiesce)
+            self._unused_timer.record_call()
         else:
-            # So that wrong options are told now. Without a trace: it would be begun.
+            # This pool is never used: making it checks the options. Its trace would create a file.
             self._make_pool(trace=None)
 
     @property
     def pool(self) -> CompilePool | None:
-        """The pool that compiles; None if there is none now."""
-        if self._pool is not None and self._pool.running:
-            return self._pool.pool
-        return self._early
+        """The pool in which Inductor compiles; None if there is none now."""
+        if self._subproc_pool is not None and self._subproc_pool.running:
+            return self._subproc_pool.pool
+        return self._early_pool
 
     def end(self) -> None:
-        """End the pool when its jobs have ended."""
+        """End the pool after its jobs have ended."""
         with self._lock:
-            pool, self._pool = self._pool, None
-            early = self._take_early()
+            pool, self._subproc_pool = self._subproc_pool, None
+            early = self._take_early_pool()
         if early is not None:
             early.kill_workers()
         if pool is not None:
@@ -73,24 +78,24 @@ class Installation:
             pool.shutdown()
 
     def after_fork(self) -> None:
-        """In a child that was forked: the pool is the parent's, and so is whoever has the lock."""
+        """In a forked child: forget the pool, which is the parent's, and renew the lock."""
         self._lock = threading.RLock()
-        self._early = self._pool = self._unused = None
+        self._early_pool = self._subproc_pool = self._unused_timer = None
 
-    # What Inductor calls
+    # Inductor calls these, through the patch.
 
     def process_pool(self) -> SubprocPool:
-        """The pool: in place of `AsyncCompile.process_pool`."""
+        """Return the pool, and start it if needed. Replaces `AsyncCompile.process_pool`."""
         with self._lock:
-            if self._pool is None or not self._pool.running:
-                self._pool = self._start()
-            return self._pool
+            if self._subproc_pool is None or not self._subproc_pool.running:
+                self._subproc_pool = self._start()
+            return self._subproc_pool
 
     def forget_pool(self) -> None:
-        """Inductor has shut the pool down: the next one is another."""
-        self._pool = None
+        """Forget the pool, because Inductor has shut it down. The next one is new."""
+        self._subproc_pool = None
 
-    # Under the lock
+    # The caller holds the lock, except in `__init__`.
 
     def _start(self) -> SubprocPool:
         import torch._inductor.async_compile
@@ -98,7 +103,7 @@ class Installation:
 
         from compilepool.integrations.torch.compile_worker.subproc_pool import SubprocPool
 
-        pool, env = self._take_early(), self._early_env
+        pool, env = self._take_early_pool(), self._early_env
         is_usable = pool and self._is_of_right_size(pool) and env and not env.is_outdated
         if pool is not None and not is_usable:
             pool.kill_workers()
@@ -116,10 +121,10 @@ class Installation:
         torch._inductor.async_compile._pool_set.add(subproc_pool)
         return subproc_pool
 
-    def _take_early(self) -> CompilePool | None:
-        if self._unused is not None:
-            self._unused.quit()
-        pool, self._early = self._early, None
+    def _take_early_pool(self) -> CompilePool | None:
+        if self._unused_timer is not None:
+            self._unused_timer.quit()
+        pool, self._early_pool = self._early_pool, None
         return pool
 
     def _make_pool(self, **different: Any) -> CompilePool:
@@ -139,18 +144,24 @@ class Installation:
 
 
 def _compile_threads() -> int:
-    """How many workers Inductor wants, also before it is imported; 1: it compiles by itself."""
+    """Return the number of workers that Inductor wants; 1: it compiles in its own process.
+
+    This works before Inductor is imported: then the number comes from the environment and the CPUs.
+    """
     config = sys.modules.get("torch._inductor.config")
     if config is not None and getattr(config, "compile_threads", None):
         return max(1, int(config.compile_threads))
     text = os.environ.get("TORCHINDUCTOR_COMPILE_THREADS", "")
     if text:
         return max(1, int(text)) if text.isdecimal() else 1
-    return min(_MAX_THREADS, len(os.sched_getaffinity(0)))  # as `torch._utils.cpu_count`
+    return min(_MAX_THREADS, len(os.sched_getaffinity(0)))  # as `torch._utils.cpu_count` counts
 
 
 def _start_method() -> str:
-    """torch knows "subprocess", "fork" and "spawn", of which only the last is of the workers."""
+    """Return the pool's start method for Inductor's `worker_start_method`.
+
+    Inductor knows "subprocess", "fork" and "spawn". Only "spawn" is about the workers themselves.
+    """
     config = sys.modules.get("torch._inductor.config")
     wanted = os.environ.get("TORCHINDUCTOR_WORKER_START", "")
     wanted = getattr(config, "worker_start_method", wanted)

@@ -1,4 +1,4 @@
-"""A `CompilePool` whose processes are made for Inductor's jobs. Needs no torch in this process."""
+"""Makes a `CompilePool` whose processes are fit for Inductor's jobs. Does not import torch."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from compilepool.client.pool import CompilePool
 from compilepool.integrations.torch import ENABLE
 
 OnCrash: TypeAlias = Literal["raise", "in_process"]
-"""What becomes of a kernel whose worker crashed: see `install`."""
+"""The values of `on_crash`, which says what to do with a kernel whose worker crashed."""
 
 PRELOAD = "compilepool.integrations.torch.worker.preload"
 
 _NOT_IN_WORKERS: dict[str, str | None] = {"TORCH_WARM_POOL": "0", ENABLE: None}
-"""No process of a pool, and nothing that jobs start, starts a pool: Inductor's own or ours."""
+"""Variables that keep the pool's processes, and all that jobs start, from starting a pool."""
 
 _READ_ONCE = "TORCHINDUCTOR_"
+"""The prefix of the variables that Inductor's config reads when it is imported."""
 _SENT_WITH_EACH_KERNEL = ("TORCHINDUCTOR_CACHE_DIR",)
+"""The variables with that prefix that Inductor passes to the worker with each kernel."""
 
 
 def make_pool(
@@ -29,17 +31,17 @@ def make_pool(
     env: Mapping[str, str | None] | None = None,
     **options: Any,
 ) -> CompilePool:
-    """A pool, not started yet.
+    """Make a pool, without starting it.
 
     Args:
-        max_workers: how many jobs may run at once.
-        start_method: as `CompilePool` has it.
-        preload: what is preloaded beside torch and Triton.
-        env: as `CompilePool` has it.
+        max_workers: the number of jobs that may run at once.
+        start_method: `CompilePool`'s.
+        preload: modules to preload in addition to torch and Triton.
+        env: `CompilePool`'s.
         options: the other options of `CompilePool`.
 
     Raises:
-        What `CompilePool` raises.
+        TypeError, ValueError, OSError, CompilePoolError: `CompilePool` raises it.
     """
     env = {**(env or {}), **_NOT_IN_WORKERS}
     return CompilePool(
@@ -52,16 +54,16 @@ def make_pool(
 
 
 class EnvAtStart:
-    """The environment as it was when a pool started, to tell its jobs what has changed since.
+    """A copy of the environment at the start of a pool. It tells what has changed since.
 
-    Programs set variables while they run, and expect that the next kernel is compiled accordingly.
+    Programs set variables while they run, and expect them to apply to the next kernel.
     """
 
     def __init__(self) -> None:
         self._then = dict(os.environ)
 
     def changes(self) -> dict[str, str | None]:
-        """What is different now; None: unset."""
+        """Return the variables that differ now; None: the variable is unset."""
         now = dict(os.environ)
         if now == self._then:
             return {}
@@ -74,7 +76,7 @@ class EnvAtStart:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether Inductor's config would be another if it were read now."""
+        """Whether Inductor's config would differ if Inductor read the environment now."""
         return any(
             name.startswith(_READ_ONCE) and name not in _SENT_WITH_EACH_KERNEL
             for name in self.changes()

@@ -1,4 +1,4 @@
-"""Calls back when a module has been imported, which may be long from now, or never."""
+"""`WhenImported`: calls a function after the import of a module, which may never happen."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import Any
 
 
 class WhenImported(importlib.abc.MetaPathFinder):
-    """Until it has been imported, or `cancel`.
+    """Waits for the import of a module, then calls a function with it, once.
 
     Args:
-        name: the full name of the module, not imported yet.
-        call: what is called with it, in the thread that imports it, before anybody else has it.
+        name: the full name of the module, which is not imported yet.
+        call: the function. The thread that imports the module calls it, before any other thread
+            gets the module.
     """
 
     def __init__(self, name: str, call: Callable[[ModuleType], None]) -> None:
@@ -24,15 +25,15 @@ class WhenImported(importlib.abc.MetaPathFinder):
         sys.meta_path.insert(0, self)
 
     def cancel(self) -> None:
-        """Do not call, also if the module is being imported just now."""
+        """Do not call, even if the module is being imported now."""
         self._call = None
-        # Not in place: another thread may be at it.
+        # A new list: another thread may iterate over the old one.
         sys.meta_path = [finder for finder in sys.meta_path if finder is not self]
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """The spec of the module, with a loader that calls; None for any other."""
+        """Return the module's spec, with a loader that calls the function; None: another module."""
         if fullname != self._name or self not in sys.meta_path:
             return None
         for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
@@ -54,7 +55,7 @@ class WhenImported(importlib.abc.MetaPathFinder):
 
 
 class _CallingLoader(importlib.abc.Loader):
-    """A loader that calls when it has loaded a module; otherwise as `loader`, in everything."""
+    """Calls a function after it has loaded a module; otherwise it acts as the loader it wraps."""
 
     def __init__(self, loader: Any, call: Callable[[ModuleType], None]) -> None:
         self._loader = loader
@@ -64,13 +65,13 @@ class _CallingLoader(importlib.abc.Loader):
         return getattr(self._loader, name)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        """As `loader` does."""
+        """Implements `Loader.create_module`."""
         module: ModuleType | None = self._loader.create_module(spec)
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """As `loader` does, and call."""
-        # Everybody shall find the loader there that they would find without us.
+        """Implements `Loader.exec_module`, and calls the function."""
+        # The module must show its real loader, to its own code, too.
         module.__loader__ = self._loader
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader

@@ -1,1 +1,1 @@
-"""What runs in the fork server and the workers of a pool for PyTorch."""
+"""The code that runs in the fork server and in the workers of a pool for PyTorch."""

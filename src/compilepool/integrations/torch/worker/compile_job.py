@@ -1,4 +1,4 @@
-"""The job that compiles a kernel, as a worker runs it, and opens no GPU."""
+"""The job that compiles a kernel in a worker, without opening a GPU."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from compilepool.integrations.torch.worker.hooks import CACHE_LOOKUP
 
 @contextlib.contextmanager
 def cuda_said_to_be(is_available: bool) -> Iterator[None]:
-    """Within it, `torch.cuda.is_available` says so, and does not look.
+    """Within the block, `torch.cuda.is_available` returns a given answer and does not look.
 
-    Some modules ask when they are imported (`runtime/benchmarking.py`, in torch 2.11), and some
-    heuristics for each kernel (`_persistent_reduction_configs`).
+    Some modules ask at their import (`runtime/benchmarking.py` of torch 2.11). Some heuristics ask
+    for each kernel (`_persistent_reduction_configs`).
+
+    Args:
+        is_available: the answer.
     """
     import torch
 
@@ -29,9 +32,9 @@ def cuda_said_to_be(is_available: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_triton_driver() -> Iterator[None]:
-    """Within it, the source of a kernel does not start Triton's driver, as it wants to.
+    """Within the block, loading the source of a kernel does not start Triton's driver.
 
-    From 2.14 on, torch prevents that by itself (`triton_helpers.skip_gpu_driver_setup`).
+    torch 2.14 and later prevents the start by itself (`triton_helpers.skip_gpu_driver_setup`).
     """
     from torch._inductor.runtime import triton_helpers
 
@@ -44,20 +47,20 @@ def no_triton_driver() -> Iterator[None]:
 
 
 def _do_nothing() -> None:
-    """In place of a driver."""
+    """Replaces `triton_helpers.set_driver_to_gpu`."""
 
 
 def compile_kernel(is_cuda_available: bool, load_kernel: Callable[[], Any], *args: Any) -> Any:
-    """Compile a Triton kernel, and open no GPU, unless the kernel asks Triton which one there is.
+    """Compile a Triton kernel. No GPU is opened unless the kernel itself asks Triton for one.
 
     Args:
-        is_cuda_available: what `torch.cuda.is_available` says in the process that wants the kernel.
+        is_cuda_available: the answer of `torch.cuda.is_available` in the client.
         load_kernel: the first argument of `_worker_compile_triton`
             (torch/_inductor/runtime/compile_tasks.py).
-        args: the others.
+        args: the other arguments of it.
 
     Returns:
-        What that returns.
+        The result of `_worker_compile_triton`.
     """
     from torch._inductor.runtime.compile_tasks import _worker_compile_triton
 

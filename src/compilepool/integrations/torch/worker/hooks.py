@@ -1,4 +1,4 @@
-"""What is changed of torch and Triton in a worker: who it is, and that it tells its phases."""
+"""Patches torch and Triton in a worker: torch learns that it is one, and both report phases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COMPILE = "compile"
 
 
 def be_a_worker() -> None:
-    """Have torch know that this process is a worker, or will be forked into some."""
+    """Tell torch that this process is a worker, or that workers will be forked from it."""
     from torch._inductor.compile_worker import utils
 
     utils._IN_TOPLEVEL_PROCESS = False
@@ -27,9 +27,10 @@ def be_a_worker() -> None:
 
 
 def find_triton_key() -> Callable[[], object]:
-    """What computes the hash of Triton itself, which every compilation needs, and keeps it.
+    """Return Triton's function that hashes Triton itself. It caches the hash.
 
-    Where it is, depends on the version of Triton (torch/_inductor/runtime/triton_compat.py).
+    Every compilation needs the hash. The module of the function depends on the version of Triton
+    (torch/_inductor/runtime/triton_compat.py).
     """
     for name in ("triton.runtime.cache", "triton.compiler.compiler"):
         with contextlib.suppress(ImportError):
@@ -40,7 +41,7 @@ def find_triton_key() -> Callable[[], object]:
 
 
 def _nothing() -> None:
-    """There is no Triton."""
+    """Replaces the function where Triton is not installed."""
 
 
 def _set_ptxas_path() -> None:
@@ -50,7 +51,7 @@ def _set_ptxas_path() -> None:
 
 
 def _report_phases_of_torch() -> None:
-    """torch from 2.14 on tells phases, to a watchdog of its own."""
+    """Redirect torch's reports of phases, which go to its own watchdog in torch 2.14 and later."""
     try:
         from torch._inductor.compile_worker import watchdog
     except ImportError:
@@ -61,14 +62,14 @@ def _report_phases_of_torch() -> None:
 
 
 def _report_phases_of_triton() -> None:
-    """Triton calls these methods of a backend's class: nothing of it is in its cache keys."""
+    """Let Triton report phases, by methods of a backend's class that no cache key depends on."""
     try:
         from triton.backends import backends
     except ImportError:
         return
     for backend in backends.values():
         compiler = backend.compiler
-        _report(compiler, "add_stages", COMPILE)  # it was not in Triton's cache
+        _report(compiler, "add_stages", COMPILE)  # called if the kernel is not in Triton's cache
         _report(compiler, "make_cubin", "ptxas", then=COMPILE)
         _report(compiler, "make_hsaco", "lld", then=COMPILE)
 

@@ -1,8 +1,8 @@
-"""The preload module of a pool for PyTorch: what a kernel needs, loaded once, in the fork server.
+"""The preload module of a pool for PyTorch: the fork server loads once what each kernel needs.
 
-As the reference does (torch/_inductor/compile_worker/__main__.py), but for what opens a GPU there:
-it looks at the devices before it forks (`caching_device_properties`). Kernels bring what they need
-to know of the device in their source, so here nobody looks, in the workers neither.
+torch's own sidecar does the same (torch/_inductor/compile_worker/__main__.py), with one exception:
+it opens a GPU to read the properties of the devices before it forks (`caching_device_properties`).
+No process of a `CompilePool` does, because the source of a kernel has the properties that it needs.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from compilepool.linux.spawn import is_pool_process
 
 
 def _load() -> None:
-    from compilepool.integrations.torch.worker import compile_job as gpu
-    from compilepool.integrations.torch.worker import hooks
+    from compilepool.integrations.torch.worker import compile_job, hooks
 
-    # It hashes Triton's library, of 500 MB, mostly without the GIL.
+    # In a thread, since it hashes Triton's library of 500 MB, mostly without the GIL.
     triton_key = threading.Thread(target=hooks.find_triton_key())
     triton_key.start()
-    with gpu.cuda_said_to_be(False):  # nothing that a worker does goes by that
+    with compile_job.cuda_said_to_be(False):  # no worker relies on this answer
         import torch._inductor.codecache
         import torch._inductor.runtime.benchmarking
         import torch._inductor.runtime.compile_tasks
@@ -28,9 +27,9 @@ def _load() -> None:
 
     torch._inductor.codecache.torch_key()
     hooks.be_a_worker()
-    triton_key.join()  # a process that has threads cannot be forked
+    triton_key.join()  # a process with several threads must not fork
 
 
-if is_pool_process():  # else nobody wants what this does
-    redirect_output()  # before torch, which has things to say when it is imported
+if is_pool_process():  # elsewhere, importing this module has no effect
+    redirect_output()  # first, because torch prints at its import
     _load()

@@ -1,4 +1,4 @@
-"""Where the output goes of processes that run PyTorch, but for that of jobs, which is captured."""
+"""Redirects the output of processes that run PyTorch. The output of jobs is captured instead."""
 
 from __future__ import annotations
 
@@ -7,18 +7,24 @@ from collections.abc import Mapping
 
 SUPPRESS = "TORCHINDUCTOR_WORKER_SUPPRESS_LOGGING"
 LOG_PATH = "TORCHINDUCTOR_WORKER_LOGPATH"
-"""Inductor's own variables (torch/_inductor/config.py). The client sets them as its config says."""
+"""Inductor's own variables (torch/_inductor/config.py). The client sets them by its config."""
 
 
 def output_path(env: Mapping[str, str]) -> str:
-    """The file that gets it, as `SubprocPool` of torch has it; empty: the program's own output."""
+    """Return the file that gets the output; "": the program's own output gets it.
+
+    torch's `SubprocPool` chooses by the same rules.
+
+    Args:
+        env: the environment of the process.
+    """
     if env.get(SUPPRESS, "1") == "1":
         return os.devnull
     return env.get(LOG_PATH, "")
 
 
 def redirect_output() -> None:
-    """Have the output and error output of this process go there."""
+    """Send the output and error output of this process to `output_path`."""
     path = output_path(os.environ)
     if not path:
         return
