@@ -1,4 +1,4 @@
-"""`compilepool replay`: runs a job that crashed again, and says whether it crashes the same way."""
+"""`compilepool replay`: runs a crashed job again, and says whether it crashes the same way."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from compilepool.text import printable
 
 
 def replay_crash(name: str, *, gdb: bool) -> bool:
-    """Run the job of a crash folder again, and print what comes of it.
+    """Run the job of a crash folder again, and print how it ends.
 
     Args:
         name: the path of the folder, or its name in the default crash root.
-        gdb: run it in gdb, which this process becomes.
+        gdb: become gdb, which runs the job.
 
     Returns:
         Whether it has crashed the same way again.
 
     Raises:
         ValueError: the folder cannot be replayed.
-        OSError: no gdb.
+        OSError: gdb is not installed, or cannot be run.
         CompilePoolError: the pool could not be started.
     """
     with KeptCrash.open(_find(name)) as crash:
@@ -85,7 +85,7 @@ def _text(error: BaseException) -> str:
 
 
 def _compare(crash: KeptCrash, error: BaseException | None) -> tuple[bool, str]:
-    """Whether a replay has ended as the crash did, and how it has ended."""
+    """Whether a replay has ended as the crash did, and a sentence that says so."""
     if isinstance(error, WorkerCrashed):
         now = ending(error.signal, error.exitcode)
         if now == crash.ending:
