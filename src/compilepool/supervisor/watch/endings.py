@@ -29,10 +29,7 @@ GRACE_S = 0.1
 
 _SHORTEST_LOOK_S = 0.3
 _LONGEST_LOOK_S = 2.0
-_PYTHON_STACK_S = {
-    Cause.TIMEOUT: 0.1,
-    Cause.MEMORY: 0.03,
-}  # a job over its memory limit goes on taking more
+_PYTHON_STACK_S = {Cause.TIMEOUT: 0.1, Cause.MEMORY: 0.03}  # meanwhile it takes more memory
 _QUIET_S = 0.005
 _NO_PYTHON_STACK = (
     f"Python stack: signal {int(DUMP_SIGNAL)} asks for it, and was not answered: the job has"
