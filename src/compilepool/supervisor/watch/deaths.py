@@ -48,7 +48,7 @@ class Deaths:
         self._evidence.pop(link, None)
 
     def note_long_job(self) -> None:
-        """A job turns out to be long. What the kernel kills for memory from now on may be this job."""
+        """A job turns out to be long: what the kernel kills for memory from now on may be it."""
         self._oom_watch.look()
 
     def of_worker(
