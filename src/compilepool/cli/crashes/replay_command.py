@@ -10,8 +10,8 @@ from compilepool.client.crashes.crash_folder import default_root
 from compilepool.client.crashes.kept_crash import KeptCrash
 from compilepool.client.crashes.versions import versions
 from compilepool.client.replay import debug, replay
-from compilepool.client.reports.endings import ending
 from compilepool.client.reports.errors import report_text
+from compilepool.client.reports.process_end import name_of_end
 from compilepool.errors import CompilePoolError, RemoteTraceback, WorkerCrashed
 from compilepool.text import printable
 
@@ -87,7 +87,7 @@ def _text(error: BaseException) -> str:
 def _compare(crash: KeptCrash, error: BaseException | None) -> tuple[bool, str]:
     """Whether a replay has ended as the crash did, and a sentence that says so."""
     if isinstance(error, WorkerCrashed):
-        now = ending(error.signal, error.exitcode)
+        now = name_of_end(error.signal, error.exitcode)
         if now == crash.ending:
             return True, f"it ended with {now} again"
         return False, f"it ended with {now}, and not with {crash.ending}"

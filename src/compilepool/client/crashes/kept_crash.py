@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from compilepool.client.crashes.crash_folder import CALL, CONFIG, ENVIRON, REPORT, STARTUP, TEXT
-from compilepool.client.reports.endings import ending
+from compilepool.client.reports.process_end import name_of_end
 from compilepool.light_typing import Any
 from compilepool.text import printable
 from compilepool.wire.messages import Form, Kind, ProtocolError
@@ -52,7 +52,7 @@ class KeptCrash:
             self.time = datetime.datetime.fromisoformat(self.report["time"])
         except (KeyError, TypeError, ValueError):
             raise ValueError(f"{folder / REPORT} has no job or no time") from None
-        self.ending = ending(self.report.get("signal"), self.report.get("exitcode"))
+        self.ending = name_of_end(self.report.get("signal"), self.report.get("exitcode"))
         self.place = printable(str(self.report.get("where") or ""))
 
     @property

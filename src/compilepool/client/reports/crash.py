@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import signal
 
-from compilepool.client.reports.endings import died, signal_name
 from compilepool.client.reports.layout import Part, cut, labelled, screen, sentence, wrap
 from compilepool.client.reports.limit import limit_text
 from compilepool.client.reports.parts import (
@@ -19,6 +18,7 @@ from compilepool.client.reports.parts import (
     quoted,
 )
 from compilepool.client.reports.place import Place, crash_place
+from compilepool.client.reports.process_end import died, signal_name
 from compilepool.text import size_text
 from compilepool.wire.failure import Cause, Failure
 from compilepool.wire.native_report import NativeReport, ThreadStack

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from compilepool.client.reports.crash import failure_text
-from compilepool.client.reports.endings import died
 from compilepool.client.reports.place import crash_place
+from compilepool.client.reports.process_end import died
 from compilepool.errors import (
     CompilePoolError,
     JobTimeout,
