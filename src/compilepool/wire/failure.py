@@ -1,4 +1,4 @@
-"""Why a job ended without a result of its own: found by the supervisor, worded by the client."""
+"""Why a job ended without a result. The supervisor finds it out, the client puts it into words."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from compilepool.wire.payloads import Payload, Unpacked, lacks_descriptor, of_me
 from compilepool.wire.usage import NO_USAGE, Usage
 
 KILLED_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
-"""Exit codes of a process that neither its job nor the pool has ended, as far as one can tell."""
+"""Exit codes of a process that somebody else has probably killed: not its job, and not the pool."""
 
 
 class Cause(StrEnum):
     """What went wrong."""
 
     CRASH = "crash"  # the worker died while it ran the job
-    TIMEOUT = "timeout"  # the job ran for longer than it may
-    MEMORY = "memory"  # the job took more memory than it may
-    START = "start"  # workers die while they start, again and again
-    FORK_SERVER = "fork server"  # the fork server died under the job, again
+    TIMEOUT = "timeout"  # the job ran longer than its timeout
+    MEMORY = "memory"  # the job took more memory than its limit
+    START = "start"  # workers could not be started, or died while starting, several times in a row
+    FORK_SERVER = "fork server"  # the fork server died under the job for the second time
     PRELOAD = "preload"  # a preload module raised or crashed
 
 
 class ProcessMemory(NamedTuple):
-    """A process, and the memory that it takes.
+    """A process of a job, and the memory that it takes.
 
     Attributes:
-        pid: its pid.
-        name: the program's, as `ps` shows it.
-        bytes: of memory, without what it shares with those that are not the job's.
+        pid: the process id.
+        name: the name of the program, as `ps` shows it.
+        bytes: the memory, without what the process shares with processes that are not the job's.
     """
 
     pid: int
@@ -46,23 +46,23 @@ class ProcessMemory(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """One failure.
+    """Why a job ended without a result, or why there is no worker.
 
     Attributes:
         cause: what went wrong.
-        exitcode: of the process that died; negated signal number if a signal killed it; None if
-            it could not be started, did not die, or nobody knows.
-        module: the preload module, for PRELOAD.
-        text: a Python traceback, or what the kernel said.
-        native: JSON lines of a `NativeReport`; empty if nobody has looked.
-        phase: what the job had called what it did.
-        phase_s: for how long the phase, or the job if there is none, had lasted, in seconds.
+        exitcode: the exit code of the process that died, or the negated signal number; None if it
+            could not be started, did not die, or nobody knows.
+        module: the module that the process was preloading; empty if none.
+        text: a Python traceback, or the reason in words.
+        native: JSON lines of a `NativeReport`; empty if nobody has looked into the process.
+        phase: the phase that the job was in, see `report_phase`; empty if it has named none.
+        phase_s: how long the phase, or the job if it has named none, had lasted, in seconds.
         peak_bytes: the most memory that the process, or one of its children that had ended, had
             resident, getrusage(2); 0 if unknown.
-        is_out_of_memory: whether the kernel has killed somebody for memory just then; None if it
-            does not tell.
-        limit: the limit that the job went over, in seconds or bytes.
-        processes: for MEMORY, the worker and what is below it, the largest first.
+        is_out_of_memory: for a process that SIGKILL has ended: whether the kernel's out-of-memory
+            killer struck at that time. None if that is unknown.
+        limit: for TIMEOUT and MEMORY, the limit that the job went over, in seconds or bytes.
+        processes: for MEMORY, the worker and the processes below it, the largest first.
         usage: what the job has used.
     """
 
@@ -81,7 +81,7 @@ class Failure(NamedTuple):
 
     @property
     def is_from_outside(self) -> bool:
-        """Whether the worker was killed by neither the job nor the pool, as far as one can tell."""
+        """Whether somebody other than the job and the pool has probably killed the worker."""
         return self.cause is Cause.CRASH and self.exitcode in KILLED_FROM_OUTSIDE and not self.text
 
     def payload(self) -> Payload:
@@ -92,9 +92,9 @@ class Failure(NamedTuple):
 
     @classmethod
     def of_message(cls, message: Message) -> Failure:
-        """The failure that a FAILED message tells of; its descriptor is closed.
+        """The failure in a FAILED message, whose descriptor is closed.
 
-        If the descriptor got lost on its way, because too many files are open, so is the report.
+        If too many files are open, the descriptor gets lost on its way, and with it the report.
 
         Raises:
             ProtocolError: there is no failure in the message.

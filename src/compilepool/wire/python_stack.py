@@ -65,7 +65,7 @@ class PythonThread(NamedTuple):
     """The stack of one Python thread.
 
     Attributes:
-        is_current: whether this is the thread that crashed, or that has written the stacks.
+        is_current: whether this thread has crashed, or has written the stacks.
         frames: the calls, most recent first.
     """
 
@@ -84,7 +84,7 @@ def is_crash(text: str) -> bool:
 
 
 def fatal_signal(data: bytes | bytearray) -> signal.Signals | None:
-    """The signal that a process says it has crashed of; None if it has not said so (yet)."""
+    """The signal that has crashed a process, as it says; None if it has not said so yet."""
     found = _SIGNAL.search(data)
     return _SIGNALS[found[1]] if found else None
 
@@ -120,7 +120,7 @@ def last_crash(text: str) -> str:
 
 
 def threads_of(text: str) -> list[PythonThread]:
-    """The threads in a text, in its order; what is not part of a thread is passed over."""
+    """The threads in a text, in the order of the text. All else in the text is skipped."""
     blocks = [block.strip("\n").split("\n") for block in text.split("\n\n")]
     return [
         PythonThread(head.startswith(_CURRENT), [_frame(line.strip()) for line in lines])
@@ -130,7 +130,7 @@ def threads_of(text: str) -> list[PythonThread]:
 
 
 def crashed_thread(text: str) -> PythonThread | None:
-    """The thread that a crash is best told by: the current one, or else the first.
+    """The thread that says most about a crash: the current one, or else the first.
 
     Returns:
         None if the text is no report of a crash, or has no thread.

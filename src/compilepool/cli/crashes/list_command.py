@@ -1,4 +1,4 @@
-"""`compilepool crashes`: lists the jobs whose crashes were kept."""
+"""`compilepool crashes`: lists the crash folders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from compilepool.text import printable
 
 
 def list_crashes(*, as_json: bool) -> None:
-    """Print what is in the default crash root, the newest first.
+    """Print the crash folders in the default crash root, the newest first.
 
     Raises:
         OSError: the crash root cannot be read.
@@ -51,7 +51,7 @@ def _folders(root: Path) -> Iterator[Path]:
 
 
 def _row(folder: Path) -> dict[str, Any]:
-    """What is shown of a folder."""
+    """What is shown about a folder."""
     try:
         with KeptCrash.open(folder) as crash:
             return {
@@ -70,7 +70,7 @@ def _row(folder: Path) -> dict[str, Any]:
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    """Two lines each: a table that has the paths as a column would need too wide a terminal."""
+    """Print two lines for each: a table with a column of paths would be too wide for a terminal."""
     console = Console(highlight=False)
     for row in rows:
         if "error" in row:

@@ -10,8 +10,8 @@ from compilepool.client.crashes.crash_folder import default_root
 from compilepool.client.crashes.kept_crash import KeptCrash
 from compilepool.client.crashes.versions import versions
 from compilepool.client.replay import debug, replay
-from compilepool.client.reports.endings import ending
 from compilepool.client.reports.errors import report_text
+from compilepool.client.reports.process_end import name_of_end
 from compilepool.errors import CompilePoolError, RemoteTraceback, WorkerCrashed
 from compilepool.text import printable
 
@@ -21,14 +21,14 @@ def replay_crash(name: str, *, gdb: bool) -> bool:
 
     Args:
         name: the path of the folder, or its name in the default crash root.
-        gdb: run it in gdb, which this process becomes.
+        gdb: become gdb, which runs the job.
 
     Returns:
         Whether the job crashed the same way.
 
     Raises:
         ValueError: the folder cannot be replayed.
-        OSError: no gdb.
+        OSError: gdb is not installed, or cannot be run.
         CompilePoolError: the pool could not be started.
     """
     with KeptCrash.open(_find(name)) as crash:
@@ -85,9 +85,9 @@ def _text(error: BaseException) -> str:
 
 
 def _compare(crash: KeptCrash, error: BaseException | None) -> tuple[bool, str]:
-    """Whether a replay has ended as the crash did, and how it has ended."""
+    """Whether a replay has ended as the crash did, and a sentence that says so."""
     if isinstance(error, WorkerCrashed):
-        now = ending(error.signal, error.exitcode)
+        now = name_of_end(error.signal, error.exitcode)
         if now == crash.ending:
             return True, f"it ended with {now} again"
         return False, f"it ended with {now}, and not with {crash.ending}"

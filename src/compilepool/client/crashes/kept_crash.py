@@ -1,7 +1,7 @@
-"""Reads crash folders, and only those that nobody else could have written.
+"""Reads crash folders, but only those that nobody else can have written.
 
-A folder that is replayed says what code is run. So everything is checked on descriptors that are
-then read from: what is checked cannot be exchanged before it is read.
+A replay runs the code that a folder names. So everything is checked on descriptors that are then
+read from: nobody can exchange a file between the check and the read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from compilepool.client.crashes.crash_folder import CALL, CONFIG, ENVIRON, REPORT, STARTUP, TEXT
-from compilepool.client.reports.endings import ending
+from compilepool.client.reports.process_end import name_of_end
 from compilepool.light_typing import Any
 from compilepool.text import printable
 from compilepool.wire.messages import Form, Kind, ProtocolError
@@ -26,7 +26,7 @@ _FILES = (TEXT, REPORT, CALL, STARTUP, CONFIG, ENVIRON)
 
 
 class UntrustedFolder(ValueError):
-    """Somebody else could have written a crash folder, and so have code run by its replay."""
+    """Somebody else can have written a crash folder, and so choose the code that a replay runs."""
 
 
 class KeptCrash:
@@ -52,7 +52,7 @@ class KeptCrash:
             self.time = datetime.datetime.fromisoformat(self.report["time"])
         except (KeyError, TypeError, ValueError):
             raise ValueError(f"{folder / REPORT} has no job or no time") from None
-        self.ending = ending(self.report.get("signal"), self.report.get("exitcode"))
+        self.ending = name_of_end(self.report.get("signal"), self.report.get("exitcode"))
         self.place = printable(str(self.report.get("where") or ""))
 
     @property
@@ -121,7 +121,14 @@ class KeptCrash:
         return self._payload(CALL)
 
     def startup(self) -> Payload | None:
-        """The payload of what the worker started with, likewise; None if that was nothing."""
+        """The payload of what the worker started with, in a memfd that belongs to the caller.
+
+        Returns:
+            None if the worker started with nothing.
+
+        Raises:
+            ValueError: it is missing, damaged, or was left out.
+        """
         is_needed = STARTUP in self._fds or STARTUP in self._left_out()
         return self._payload(STARTUP) if is_needed else None
 
@@ -146,7 +153,7 @@ class KeptCrash:
         spilled = Payload(Form.MEMFD, self._read(file))
         try:
             with Unpacked(spilled):
-                pass  # only to see that it can be
+                pass  # only to see whether it can be unpacked
         except ProtocolError as error:
             raise ValueError(f"{self.folder / file} is damaged: {error}") from None
         (fd,) = spilled.message(Kind.JOB).fds
@@ -177,13 +184,13 @@ class KeptCrash:
 def _open_trusted(
     name: str | Path, path: Path, *, folder_fd: int | None = None, is_folder: bool = False
 ) -> int:
-    """Open what only this user or root could have written, and nothing else.
+    """Open a file or folder that only this user or root can have written.
 
     Raises:
-        UntrustedFolder: it is anything else.
-        OSError: it is not there, or must not be read.
+        UntrustedFolder: somebody else can have written it, or it is neither.
+        OSError: it does not exist, or must not be read.
     """
-    # With O_PATH, not even a device or a FIFO is opened before it is known to be none, open(2).
+    # O_PATH opens nothing yet, open(2). To open a device or a FIFO could already do harm.
     place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)
     try:
         if why := _why_untrusted(os.fstat(place), is_folder):

@@ -1,1 +1,1 @@
-"""A failure put into words, and into the exception that its job's future gets."""
+"""Puts a failure into words, and into the exception that the job's future gets."""

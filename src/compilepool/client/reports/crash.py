@@ -1,11 +1,10 @@
-"""Words for a process that died: what the error of its job says, on one screen."""
+"""The message of an error whose process died, on one screen."""
 
 from __future__ import annotations
 
 import shlex
 import signal
 
-from compilepool.client.reports.endings import died, signal_name
 from compilepool.client.reports.layout import Part, cut, labelled, screen, sentence, wrap
 from compilepool.client.reports.limit import limit_text
 from compilepool.client.reports.parts import (
@@ -19,6 +18,7 @@ from compilepool.client.reports.parts import (
     quoted,
 )
 from compilepool.client.reports.place import Place, crash_place
+from compilepool.client.reports.process_end import died, signal_name
 from compilepool.text import size_text
 from compilepool.wire.failure import Cause, Failure
 from compilepool.wire.native_report import NativeReport, ThreadStack
@@ -33,18 +33,18 @@ _HAS_ADDRESS = (-signal.SIGSEGV, -signal.SIGBUS)
 def failure_text(
     failure: Failure, job: str, log: str, *, folder: str = "", unkept: str = ""
 ) -> str:
-    """What the error of a job says that ended without an outcome of its own.
+    """The message of the error of a job that ended without a result or an exception of its own.
 
     Args:
         failure: what the supervisor has found.
         job: the job's name.
         log: the end of its output.
-        folder: its crash folder; empty if there is none.
-        unkept: why there is none, if that is worth saying.
+        folder: the path of its crash folder; empty if there is none.
+        unkept: why there is no crash folder; empty if there is one, or if none was wanted.
 
     Returns:
-        At most 24 lines, of at most 120 columns but for the path of the folder: a sentence that
-        says what happened, then the top of each part of the report.
+        At most 24 lines of at most 120 columns (the path of the folder may be longer): a sentence
+        that says what happened, then the top of each part of the report.
     """
     if failure.cause in (Cause.TIMEOUT, Cause.MEMORY):
         return limit_text(failure, job, log)
@@ -127,7 +127,7 @@ _HEADLINES = {
 
 
 def _ending(failure: Failure, report: NativeReport, how: str = "") -> list[str]:
-    """How the process ended, in pieces of a sentence; `how` are other words than `died` has."""
+    """How the process ended, in pieces of a sentence; `how` replaces the words of `died`."""
     how = how or died(failure.exitcode)
     if reason := _reason(failure):
         return [f"{how}: {reason}"]
@@ -139,13 +139,13 @@ def _ending(failure: Failure, report: NativeReport, how: str = "") -> list[str]:
 
 
 def _reason(failure: Failure) -> str:
-    """What the supervisor knows of the reason, if that is in a line; a traceback is not."""
+    """The reason that the supervisor knows, in one line; empty if it has a traceback or nothing."""
     text = failure.text.strip()
     return "" if is_crash(text) or "\n" in text else cut(text, _REASON_COLUMNS)
 
 
 def _has_crashed(failure: Failure, report: NativeReport) -> bool:
-    """Whether a fatal signal has caught it, as far as it could still say so."""
+    """Whether the process died of a fatal signal of its own, and something tells of it."""
     is_signal = failure.exitcode is not None and failure.exitcode < 0
     is_told = is_crash(failure.text) or report.crash is not None
     return is_signal and is_told and failure.exitcode != -signal.SIGKILL
@@ -160,7 +160,7 @@ def _crashed(failure: Failure, report: NativeReport) -> str:
 
 
 def _killed(failure: Failure) -> list[str]:
-    """By SIGKILL, which the pool has not sent."""
+    """How a process ended that SIGKILL has killed, which the pool has not sent."""
     how = died(failure.exitcode)
     peak = f"it or a child of it had {size_text(failure.peak_bytes)} at its peak"
     if failure.is_out_of_memory:
@@ -189,9 +189,9 @@ def _crashed_thread(report: NativeReport) -> ThreadStack | None:
 
 
 def _python(text: str) -> Part:
-    """The frames of the thread that crashed, if Python knew it; else of the first one.
+    """The frames of the thread that crashed, or of the first thread if the other is not Python's.
 
-    Or the end of the traceback, if that is what there is.
+    If the text is no report of a crash, the end of the traceback in it.
     """
     if not is_crash(text):
         lines = text.rstrip().split("\n")

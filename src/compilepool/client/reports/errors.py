@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from compilepool.client.reports.crash import failure_text
-from compilepool.client.reports.endings import died
 from compilepool.client.reports.place import crash_place
+from compilepool.client.reports.process_end import died
 from compilepool.errors import (
     CompilePoolError,
     JobTimeout,
@@ -29,13 +29,13 @@ and with the text that tells people the same; it returns the path of the folder.
 def error_of(
     failure: Failure, job: str, log: str = "", keep: Keep | None = None
 ) -> CompilePoolError:
-    """The error for a job that ended without an outcome of its own.
+    """The error of a job that ended without a result or an exception of its own.
 
     Args:
         failure: what the supervisor has found.
         job: the job's name.
         log: the end of its output.
-        keep: makes its crash folder, which the error then names; None if there shall be none. If it
+        keep: makes the crash folder, which the error then names; None if none is wanted. If `keep`
             raises, the error says why there is no folder.
     """
     error = _error(failure, job, log)
@@ -113,7 +113,7 @@ def place_of(failure: Failure) -> str:
 
 
 def report_text(error: CompilePoolError) -> str:
-    """All that is known of a crash, as text that a terminal may be shown."""
+    """All that is known about a crash, as text that is safe to print on a terminal."""
     parts = [str(error)]
     for title in ("native_traceback", "python_traceback", "log"):
         if text := getattr(error, title, "").rstrip():
@@ -124,12 +124,12 @@ def report_text(error: CompilePoolError) -> str:
 
 
 def ended_with_pool(job: str) -> PoolClosed:
-    """The error for a job whose pool was terminated."""
+    """The error of a job whose pool was terminated."""
     return PoolClosed(f"job {job!r} was ended with its pool, before it had a result")
 
 
 def supervisor_died(job: str, exitcode: int | None, *, was_resubmitted: bool) -> SupervisorDied:
-    """The error for a job under which one supervisor too many has died."""
+    """The error of a job that has lost its supervisor more often than it may."""
     after = ", after the one before had died, too" if was_resubmitted else ""
     return SupervisorDied(
         f"the supervisor {died(exitcode)} under job {job!r}{after};"

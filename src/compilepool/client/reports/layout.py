@@ -27,10 +27,9 @@ class Part:
     Attributes:
         label: at most eight letters.
         lines: all that could be shown.
-        most: the lines of them that are shown at most.
-        is_end_shown: whether the last ones are shown, not the first ones.
-        remark: what to say, in a line of its own, if so many of the lines are not shown; "" to say
-            nothing.
+        most: how many of the lines are shown at most.
+        is_end_shown: whether the last lines are shown, instead of the first.
+        remark: returns an extra line for a number of lines that are not shown; "" for none.
     """
 
     label: str
@@ -40,7 +39,7 @@ class Part:
     remark: Callable[[int], str] = lambda _hidden: ""
 
     def rows(self) -> list[str]:
-        """What is shown."""
+        """The lines of the message that show this part."""
         hidden = max(len(self.lines) - self.most, 0)
         shown = self.lines[hidden:] if self.is_end_shown else self.lines[: self.most]
         remark = self.remark(hidden)
@@ -49,12 +48,12 @@ class Part:
 
 
 def screen(headline: Sequence[str], parts: Sequence[Part], end: Sequence[str]) -> str:
-    """A message of at most `LINES` lines: the longest parts are shortened until it fits.
+    """A message of at most `LINES` lines. The longest parts are shortened until it fits.
 
     Args:
-        headline: its first lines.
-        parts: what can be shortened. Their `most` is changed.
-        end: its last lines.
+        headline: the first lines.
+        parts: the parts in the middle. Their `most` is changed.
+        end: the last lines.
     """
     room = LINES - len(headline) - len(end)
     while sum(len(part.rows()) for part in parts) > room:
@@ -72,12 +71,12 @@ def labelled(label: str, lines: Sequence[str]) -> list[str]:
 
 
 def sentence(pieces: Sequence[str], last: Sequence[str] = ()) -> list[str]:
-    """The lines of a sentence, which is broken between its pieces where that is enough.
+    """The lines of a sentence, which is broken between its pieces if possible.
 
     Args:
-        pieces: with their punctuation.
-        last: the last piece, then shorter words for it, of which the first that still fits on the
-            line is taken. If none does, it gets a line of its own.
+        pieces: the pieces of the sentence, with their punctuation.
+        last: versions of the last piece, the longest first. The first one that fits on the line is
+            taken. If none fits, the longest one gets a line of its own.
     """
     lines = [""]
     for piece in pieces:
@@ -89,7 +88,7 @@ def sentence(pieces: Sequence[str], last: Sequence[str] = ()) -> list[str]:
 
 
 def wrap(text: str, *, columns: int = PART_COLUMNS, most: int = 3) -> list[str]:
-    """Text in at most so many lines."""
+    """Text in lines of at most `columns` columns, of which at most `most` are returned."""
     return textwrap.wrap(
         text,
         columns,
@@ -101,12 +100,12 @@ def wrap(text: str, *, columns: int = PART_COLUMNS, most: int = 3) -> list[str]:
 
 
 def cut(line: str, columns: int) -> str:
-    """A line without what is too much at its end."""
+    """A line of at most `columns` columns, cut at its end."""
     return line if len(line) <= columns else f"{line[: columns - 1]}…"
 
 
 def cut_left(line: str, columns: int) -> str:
-    """A line without what is too much at its start."""
+    """A line of at most `columns` columns, cut at its start."""
     return line if len(line) <= columns else f"…{line[1 - columns :]}"
 
 

@@ -1,4 +1,4 @@
-"""Words for a job that went over a limit, on one screen."""
+"""The message of an error whose job went over a limit, on one screen."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from compilepool.wire.native_report import NativeReport
 
 
 def limit_text(failure: Failure, job: str, log: str) -> str:
-    """What the error of a job says that went over its timeout or its memory limit.
+    """The message of the error of a job that went over its timeout or its memory limit.
 
     Args:
         failure: what the supervisor has found.

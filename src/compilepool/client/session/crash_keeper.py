@@ -1,4 +1,4 @@
-"""Makes a crash folder of each job that has crashed, and then ends its future."""
+"""Makes the crash folder of each job that has crashed, and then ends the job's future."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class Background:
-    """Runs tasks one after the other, in a daemon thread that lives while there are any."""
+    """Runs tasks one after the other, in a daemon thread that lives while there are tasks."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # reentrant: a finalizer that runs within it may wait
@@ -32,7 +32,7 @@ class Background:
         self._thread: threading.Thread | None = None
 
     def run(self, task: Callable[[], None]) -> None:
-        """Run a task soon; in this thread where no other can be started."""
+        """Run a task soon, or at once in this thread if no other can be started."""
         with self._lock:
             self._tasks.append(task)
             if self._thread is not None:
@@ -46,11 +46,11 @@ class Background:
         self._work()
 
     def is_here(self) -> bool:
-        """Whether a task is what calls this."""
+        """Whether the caller is a task."""
         return self._thread is threading.current_thread()
 
     def wait(self, timeout_s: float) -> None:
-        """Wait until there are no tasks. Called by a task, it does not wait."""
+        """Wait until there are no tasks. A task that calls this does not wait."""
         with self._lock:
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -65,7 +65,7 @@ class Background:
                 task = self._tasks.popleft()
             try:
                 task()
-            except BaseException:  # noqa: BLE001 - the other tasks are none of its business
+            except BaseException:  # noqa: BLE001 - the other tasks must run
                 _log.exception("a task in the background failed")
 
 
@@ -76,12 +76,12 @@ class CrashKeeper:
     """Keeps the crashed jobs of one pool, one after the other, in a thread of its own.
 
     Args:
-        snapshot: what the pool's processes are made like.
-        startup: what its workers start with; None if nothing. It may be closed when this is made.
-        end: called with each job and its error, when it has a folder.
+        snapshot: how the pool's processes are started.
+        startup: what its workers start with; None if nothing. The caller may close it afterwards.
+        end: called with each job, its failure and its error, once it has a folder.
 
     Raises:
-        OSError: too many open files.
+        OSError: too many files are open.
     """
 
     def __init__(
@@ -102,11 +102,11 @@ class CrashKeeper:
         self._is_closed = False
 
     def keep(self, job: Call, failure: Failure) -> None:
-        """Make a crash folder soon, which takes as long as the disk, and then end the job's future.
+        """Make the crash folder soon, however slow the disk is, and then end the job's future.
 
         Args:
-            job: who calls this has taken it from the table; its payload is closed in the end.
-            failure: how it crashed.
+            job: the job, which the caller has taken from the table. Its payload is closed.
+            failure: why it crashed.
         """
         with self._lock:
             waiting_fds = sum(other.payload.fd >= 0 for other in self._jobs)
@@ -119,21 +119,21 @@ class CrashKeeper:
         self._background.run(functools.partial(self._keep_and_end, job, failure))
 
     def close(self) -> None:
-        """There will be no more crashes. What is being kept is kept."""
+        """There will be no more crashes. The folders that were asked for are still made."""
         with self._lock:
             self._is_closed = True
             self._close_if_done()
 
     def wait(self, timeout_s: float) -> None:
-        """Wait until all that has crashed is kept. Called by a future's callback, it does not."""
+        """Wait until all folders are made. A future's callback that calls this does not wait."""
         self._background.wait(timeout_s)
 
     def is_here(self) -> bool:
-        """Whether it runs the callback of a future, which calls this."""
+        """Whether the caller is the callback of a future, run by this keeper."""
         return self._background.is_here()
 
     def abandon(self) -> None:
-        """In a child forked by the user: close all descriptors. Its locks may be held for ever."""
+        """Close all descriptors, in a child that the user has forked: locks may be held there."""
         self._lock = threading.RLock()
         jobs, self._jobs = self._jobs, set()
         for job in jobs:
@@ -156,7 +156,7 @@ class CrashKeeper:
         return str(keep(CrashedJob(job.name, job.payload, self._startup, config, env, facts, text)))
 
     def _env(self, job: Call) -> dict[str, str]:
-        """The environment that it ran in."""
+        """The environment that the job ran in."""
         env = self._snapshot.env | {name: value or "" for name, value in job.terms.env}
         unset = {name for name, value in job.terms.env if value is None}
         return {name: value for name, value in env.items() if name not in unset}

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def of_failure(
     failure: Failure, job: str, log: str = "", keep: Keep | None = None
 ) -> CompilePoolError:
-    """The error of a job that ended without an outcome of its own.
+    """The error of a job that ended without a result or an exception of its own.
 
-    It never raises, because the job must end. The arguments are those of `reports.errors.error_of`.
+    This never raises, because the job must end. For the arguments, see `reports.errors.error_of`.
     """
     try:
         from compilepool.client.reports import errors
@@ -39,8 +39,8 @@ def _without_report(job: str, reason: BaseException) -> CompilePoolError:
     try:
         from compilepool.errors import WorkerCrashed
     except (ImportError, OSError, RuntimeError):
-        # No descriptor to read it by; or the interpreter shuts down, and multiprocessing, which
-        # comes with it, cannot be imported then.
+        # Too many files are open to import it; or the interpreter shuts down, and multiprocessing,
+        # which it needs, cannot be imported any more.
         return CompilePoolError(text)
     return WorkerCrashed(text, job=job)
 

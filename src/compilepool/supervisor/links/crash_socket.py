@@ -10,8 +10,8 @@ from compilepool.wire.python_stack import crash_begins, crash_text, fatal_signal
 
 _READ_SIZE = 64 * 1024
 _LIMIT = 4 * 1024 * 1024
-"""Bytes of one text. faulthandler stops at 100 threads of 100 frames; the crashed one may be the
-last of them."""
+"""Bytes of one text. faulthandler writes at most 100 threads of 100 frames, and the thread that
+crashed may be the last of them."""
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred, unix(7)
 
@@ -39,7 +39,7 @@ class CrashSocket:
         return self._ours.fileno()
 
     def belongs_to(self, pid: int) -> None:
-        """The worker exists, and has its end. (It may have crashed already.)"""
+        """Note that the worker exists and has its end. It may already have crashed."""
         self._pid = pid
         self._theirs.close()
 

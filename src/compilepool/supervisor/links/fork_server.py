@@ -1,4 +1,4 @@
-"""The supervisor's end of a fork server: talks to it, and buries it."""
+"""The supervisor's end of a fork server: talks to it, and reaps it."""
 
 from __future__ import annotations
 
@@ -15,17 +15,22 @@ from compilepool.wire.messages import Kind, Message
 from compilepool.wire.pool_config import PoolConfig
 from compilepool.wire.python_stack import last_crash
 
-_LIMIT = 32 * 1024
+_LIMIT = 32 * 1024  # bytes of the crash file that are read
+_KILL_S = 5.0  # what SIGKILL takes at most, except in uninterruptible sleep
 
 
 class CrashFile:
-    """A memfd that outlives the process that writes to it; takes it over."""
+    """The memfd that faulthandler in a fork server writes to. It outlives the process.
+
+    Args:
+        fd: the descriptor of the memfd, which this object closes.
+    """
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
 
     def text(self) -> str:
-        """What faulthandler has written for the last crash; empty if there was none."""
+        """What faulthandler has written about the last crash; empty if there was none."""
         start = max(0, os.fstat(self.fd).st_size - _LIMIT)
         return last_crash(os.pread(self.fd, _LIMIT, start).decode(errors="replace"))
 
@@ -33,17 +38,14 @@ class CrashFile:
         os.close(self.fd)
 
 
-_KILL_S = 5.0  # longer only in uninterruptible sleep
-
-
 class ForkServerLink:
     """One fork server process.
 
     Args:
         loop: the event loop.
-        config: the pool's configuration, as the fork server shall have it.
-        process: its process, which waits for that.
-        on_messages: called with it when it has sent something, or is gone.
+        config: the pool's configuration, which is sent to the fork server.
+        process: its process, which waits for the configuration.
+        on_messages: called with this link when the fork server has sent something, or is dead.
     """
 
     def __init__(
@@ -57,15 +59,15 @@ class ForkServerLink:
         self._is_buried = False
         self.is_ready = False
         self.is_leaving = False
-        """Whether it is to end when its workers have."""
+        """Whether it ends when its last worker has ended."""
         self.is_ending = False
-        """Whether it was told to."""
+        """Whether it was told to end, or is killed."""
         self.workers: set[int] = set()
-        """The workers that it has, or was asked for."""
+        """The numbers of the workers that it has, or was asked for."""
         self.ready_at = 0.0
-        """When it had done the preload, by `time.monotonic()`."""
+        """When it had finished the preload, by `time.monotonic()`."""
         self.importing = ""
-        """The module that it preloads just now."""
+        """The module that it preloads just now; empty if none."""
         self._crash_file = CrashFile(process.crash_fd)
         self.channel = Channel(process.socket)
         self.pid = process.pid
@@ -89,7 +91,7 @@ class ForkServerLink:
         return pidfds.wait_dead(self.pidfd, 0)
 
     def end_input(self) -> None:
-        """Have it exit, with all that is below it, as soon as it has nothing to do."""
+        """Have it exit, with all processes below it, as soon as it has nothing to do."""
         self.is_ending = True
         self.channel.shutdown_output()
 
@@ -100,7 +102,7 @@ class ForkServerLink:
             pidfds.send_signal(self.pidfd, signal.SIGKILL)
 
     def finish(self, patience_s: float) -> None:
-        """Have it exit, with all that is below it, and wait for that, for so long."""
+        """Have it exit, with all processes below it, and wait for that at most `patience_s`."""
         self._loop.forget(self.channel.fileno())
         self.channel.shutdown_output()
         pidfds.wait_dead(self.pidfd, patience_s)
@@ -108,15 +110,15 @@ class ForkServerLink:
     def bury(
         self, keep: Iterable[int] = (), patience_s: float = 0.0
     ) -> tuple[int | None, str, list[int]]:
-        """Kill it if it lives, reap it, and kill what is left below it.
+        """Kill it if it lives, reap it, and kill the processes that are left below it.
 
         Args:
-            keep: pids of other children of this process.
-            patience_s: how long it may take to end by itself first.
+            keep: the pids of other children of this process, which stay alive.
+            patience_s: how long it may take to end by itself first, in seconds.
 
         Returns:
-            Its exit code (negated signal number; None if unknown), faulthandler's text, and the
-            pids of those that cannot be killed.
+            Its exit code (or the negated signal number; None if unknown), faulthandler's report of
+            its crash, and the pids of the processes that cannot be killed.
         """
         self._is_buried = self.is_ending = True
         self._loop.forget(self.channel.fileno())
@@ -138,6 +140,6 @@ class ForkServerLink:
         try:
             self._outbox.flush()
         except ConnectionError:
-            return  # it is dead, which its pidfd tells
+            return  # it is dead, as its pidfd will tell
         if not self._is_buried:
             self._loop.watch_writable(self.channel.fileno(), self._write if self._outbox else None)

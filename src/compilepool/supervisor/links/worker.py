@@ -29,7 +29,7 @@ class WorkerLink:
     Args:
         number: the worker's number.
         output_loop: where the output of its jobs is read; None if it is not captured.
-        log: called with all that its jobs write.
+        log: called with all output of its jobs.
 
     Raises:
         OSError: too many files are open.

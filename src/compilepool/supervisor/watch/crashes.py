@@ -1,4 +1,4 @@
-"""Hears of crashes, and has workers looked into: those that crash, and those that run."""
+"""Notices that workers crash, and looks into workers: those that have crashed, and others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CrashWatch:
     Args:
         loop: the event loop.
         config: the pool's configuration.
-        deaths: is told what is found out.
+        deaths: gets the crashes as evidence.
         on_crash: called with the number of a worker that has crashed, before it is looked into.
     """
 
@@ -44,17 +44,18 @@ class CrashWatch:
         self._inspections = Inspections(loop, config.libdw)
 
     def inspector_pids(self) -> list[int]:
-        """Of those that look into workers just now."""
+        """The pids of the inspectors that run."""
         return self._inspections.pids()
 
     def read(self, link: WorkerLink) -> None:
-        """Something was written to its crash socket, or its process is known only now."""
+        """Read the worker's crash socket, and act on what it says."""
         if not link.crash_socket.read():
             self._loop.forget(link.crash_socket.fileno())
-            # Its end closes this as well, a moment before it can be seen to be dead.
+            # A worker that dies closes the socket, too, a moment before its death can be seen.
             self._loop.call_at(time.monotonic() + _DYING_S, lambda: self._has_gone_deaf(link))
         for pid in link.crash_socket.crashed_others():
-            # C code has forked it, and nobody looks into it: it would park for seconds.
+            # C code in the job has forked this process. It would park for seconds for an inspector
+            # that does not come.
             if link.has_started:
                 pidfds.kill_below(pid, link.pid, link.pidfd)
         if link.crash_socket.signal is not None and self._config.native_tracebacks:
@@ -64,7 +65,7 @@ class CrashWatch:
                 self._look_at_crash(link, known.crash)
 
     def _look_at_crash(self, link: WorkerLink, crash: Crash) -> None:
-        """It has parked, or is about to: find out all, then kill it."""
+        """Look into a worker that has parked, or is about to, and then kill it."""
         self._on_crash(link.number)
 
         def done(native: str) -> None:
@@ -77,9 +78,10 @@ class CrashWatch:
         self._inspections.start(link, "crash", done)
 
     def suspect(self, link: WorkerLink) -> None:
-        """Its output tells of a crash. It may be that of a process that the job has started.
+        """Find out whether a worker has crashed, because its output tells of a crash.
 
-        Or its own: before Python itself aborts (Py_FatalError), it disables faulthandler.
+        When Python itself aborts (Py_FatalError), it first disables faulthandler, so the crash
+        socket gets nothing. But the words may also come from a process that the job has started.
         """
         known = self._deaths.evidence(link)
         if known.crash is not None or known.is_suspected or not self._config.native_tracebacks:
@@ -99,7 +101,7 @@ class CrashWatch:
 
     def _has_gone_deaf(self, link: WorkerLink) -> None:
         if not link.is_closed and not pidfds.wait_dead(link.pidfd, 0):
-            # If it crashed, nobody would know. It could not even send a result.
+            # Nobody would hear of its crash, and it cannot send a result.
             link.trouble = "it was killed because its job has closed the pool's descriptors"
             link.kill()
 
@@ -128,21 +130,21 @@ class CrashWatch:
         )
 
     def ask_for_python_stack(self, link: WorkerLink) -> None:
-        """Have the worker write it: `python_stack` tells what has come of it."""
+        """Have the worker write its Python stack; `python_stack` returns what has come."""
         self.read(link)
         link.crash_socket.forget_dump()
-        if proc.catches(link.pid, DUMP_SIGNAL):  # else it could kill it
+        if proc.catches(link.pid, DUMP_SIGNAL):  # else the signal could kill it
             pidfds.send_signal(link.pidfd, DUMP_SIGNAL)
 
     def python_stack(self, link: WorkerLink) -> str:
-        """What has come of it by now."""
+        """What has come of the Python stack until now."""
         self.read(link)
         return link.crash_socket.dump()
 
     def look_at_native(
         self, link: WorkerLink, on_done: Callable[[str], None], patience_s: float
     ) -> None:
-        """Find out the native stacks of a worker, which may be stopped, and what is below it.
+        """Find out the native stacks of a worker, which may be stopped, and the processes below it.
 
         Args:
             link: the worker.
@@ -152,8 +154,7 @@ class CrashWatch:
         self._inspections.start(link, "native", on_done, patience_s)
 
     def take_snapshot(self, link: WorkerLink, on_done: Callable[[JobSnapshot], None]) -> None:
-        """Find out what a worker, which runs a job, does just now; `on_done` is called once."""
-
+        """Find out what a worker does that runs a job; `on_done` is called once."""
         self.read(link)
         if self._deaths.evidence(link).crash is not None:
             native = missing("stacks: it has crashed; the error of its job has them")
@@ -174,7 +175,7 @@ class CrashWatch:
         deadline: float,
         on_done: Callable[[JobSnapshot], None],
     ) -> None:
-        """Wait until the Python stack, that it was asked for, is there and gets no longer."""
+        """Wait until the Python stack that was asked for has come and does not grow any more."""
         if not link.is_closed:
             self.read(link)
         text = link.crash_socket.dump()

@@ -1,4 +1,8 @@
-"""Says why a process died, or could not be started. Nothing else makes a `Failure`."""
+"""Says why a job has failed, or why there is no worker. Nothing else makes a `Failure`.
+
+While a worker lives, `CrashWatch` and `LimitWatch` collect evidence of why it will die. When it is
+dead, `Deaths.of_worker` weighs that against what the fork server says, which has reaped the worker.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ _CRASHED = tuple(
 
 
 class Deaths:
-    """The deaths of one pool's workers.
+    """Knows why the workers of one pool die.
 
     Args:
         config: the pool's configuration.
@@ -36,15 +40,15 @@ class Deaths:
         self._oom_watch = OomWatch()
 
     def evidence(self, link: WorkerLink) -> Evidence:
-        """What is known about the end of a worker, which is not closed."""
+        """What is known about the end of a worker, whose link is not closed."""
         return self._evidence[link]
 
     def forget(self, link: WorkerLink) -> None:
-        """The worker is dead, and closed."""
+        """The worker is dead, and its link is closed."""
         self._evidence.pop(link, None)
 
     def note_long_job(self) -> None:
-        """A job turns out to be long: if it is killed for memory, that will have been news."""
+        """A job turns out to be long: what the kernel kills for memory from now on may be it."""
         self._oom_watch.look()
 
     def of_worker(
@@ -53,10 +57,10 @@ class Deaths:
         """Why a worker is dead.
 
         Args:
-            link: the worker; all that it has sent was heard, and it is not closed.
-            exitcode: of its process.
-            told: what else its WORKER_EXITED message says: "error", "cpu_s", "peak_bytes".
-            attempts: how often the job was begun that it has begun last.
+            link: the worker's link. All that the worker has sent was handled.
+            exitcode: the worker's exit code, or the negated signal number; None if nobody knows.
+            told: what else the WORKER_EXITED message says: "error", "cpu_s", "peak_bytes".
+            attempts: how often the job was begun that the worker has begun last.
         """
         link.crash_socket.read()
         evidence = self.evidence(link)
@@ -65,7 +69,7 @@ class Deaths:
             return _over_limit(evidence.verdict, usage)
         crash = evidence.crash or Crash(link.crash_socket.signal)
         if crash.signal is not None:
-            exitcode = -crash.signal  # an inspector had a look, and then it was killed
+            exitcode = -crash.signal  # SIGKILL has ended it, but only after the crash
         text = (
             link.trouble or str(told.get("error") or "") or crash.text or link.crash_socket.crash()
         )
@@ -85,7 +89,7 @@ class Deaths:
         )
 
     def _why_no_stacks(self, exitcode: int | None, text: str) -> str:
-        """The report of a worker into which nobody has looked, although it has crashed."""
+        """What is missing in the report of a worker that has crashed unseen; else empty."""
         if not self._config.native_tracebacks or exitcode not in _CRASHED:
             return ""
         reason = "the process was dead before anybody looked at it"
@@ -95,7 +99,7 @@ class Deaths:
 
 
 def not_started(error: OSError) -> Failure:
-    """Why there is no process: the kernel did not start it."""
+    """Why there is no worker: a process could not be started."""
     return Failure(Cause.START, text=str(error))
 
 
@@ -103,7 +107,7 @@ def of_fork_server(exitcode: int | None, importing: str, text: str) -> Failure:
     """Why the jobs of a fork server's workers are lost.
 
     Args:
-        exitcode: of the fork server; None if nobody knows.
+        exitcode: the fork server's exit code, or the negated signal number; None if nobody knows.
         importing: the module that it was preloading; empty if none.
         text: what faulthandler has written about its crash.
     """
@@ -111,24 +115,24 @@ def of_fork_server(exitcode: int | None, importing: str, text: str) -> Failure:
 
 
 def preload_raised(module: str, text: str) -> Failure:
-    """Why no worker can be started: a module could not be imported.
+    """Why there is no worker: a preload module could not be imported.
 
     Args:
-        module: its name.
+        module: the name of the module.
         text: the traceback.
     """
     return Failure(Cause.PRELOAD, module=module, text=text)
 
 
 def of_preload(why: Failure, module: str) -> Failure | None:
-    """Why no worker can be started, if a process died while it was preloading.
+    """Why there is no worker: the process that imports the preload modules died.
 
     Args:
-        why: the process is dead.
-        module: that it was preloading; empty if it had not got so far.
+        why: why it died.
+        module: the module that it was importing; empty if it had not begun to.
 
     Returns:
-        None if somebody else has killed it: the next one may do better.
+        None if somebody else has killed it. Then the next process may do better.
     """
     if why.exitcode in KILLED_FROM_OUTSIDE:
         return None
@@ -136,8 +140,12 @@ def of_preload(why: Failure, module: str) -> Failure | None:
 
 
 def without_worker(why: Failure) -> Failure:
-    """Why somebody who waits for a worker gets none, if the last one died of `why`."""
-    is_of_job = why.cause in (Cause.CRASH, Cause.FORK_SERVER)  # of the one that it ran
+    """Why there is no worker for those who wait for one.
+
+    Args:
+        why: why the last worker died, for the job that it ran.
+    """
+    is_of_job = why.cause in (Cause.CRASH, Cause.FORK_SERVER)
     return why._replace(cause=Cause.START) if is_of_job else why
 
 
@@ -157,14 +165,14 @@ def _over_limit(verdict: Verdict, usage: Usage) -> Failure:
 
 
 def _usage(link: WorkerLink, told: Mapping[str, Any], attempts: int) -> Usage:
-    """What the job has used that the worker has begun last: the worker cannot tell any more."""
+    """What the job has used that the worker has begun last."""
     status = link.status
     if not status.job:
         return NO_USAGE
     cpu_s = told.get("cpu_s")
     spent_s = cpu_s - status.before.cpu_s if isinstance(cpu_s, int | float) else 0.0
     peak = link.memory_seen(status.job)
-    # What a child of an earlier job had would tell nothing of this one.
+    # Unless it has grown, the peak of the children is that of an earlier job's child.
     if (of_children := _integer(told.get("peak_bytes"))) > status.before.children_peak:
         peak = max(peak, of_children - status.before.resident)
     phases = phases_text([(status.phase, status.phase_since)]) if status.phase else ""

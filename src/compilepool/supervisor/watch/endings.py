@@ -1,9 +1,9 @@
-"""Ends workers for the sake of the job that they run: over a limit, or cancelled.
+"""Ends the workers whose job must end: it is over a limit, or cancelled.
 
-A job that is over a limit is looked into first: it writes its Python stack, and is stopped. If that
-is its timeout, its native stacks and its children are looked at. All processes below the stopped
-worker get SIGTERM and a moment: a compiler removes its temporary files. Then the worker is killed,
-and when it is dead, the fork server kills what it leaves.
+A worker whose job is over a limit is looked into first: it writes its Python stack, and is stopped.
+If the limit is the timeout, an inspector reads its native stacks and lists its children. Then all
+processes below the stopped worker get SIGTERM and a moment, so that a compiler can remove its
+temporary files. Then the worker is killed. When it is dead, the fork server kills what it leaves.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from compilepool.supervisor.watch.inspections import missing
 from compilepool.wire.failure import Cause
 
 GRACE_S = 0.1
-"""How long the processes that a job has started may take to end by themselves."""
+"""How long the processes that a job has started may take to end after SIGTERM."""
 
 _SHORTEST_LOOK_S = 0.3
 _LONGEST_LOOK_S = 2.0
-_PYTHON_STACK_S = {Cause.TIMEOUT: 0.1, Cause.MEMORY: 0.03}  # what takes memory takes more of it
+_PYTHON_STACK_S = {Cause.TIMEOUT: 0.1, Cause.MEMORY: 0.03}  # meanwhile it takes more memory
 _QUIET_S = 0.005
 _NO_PYTHON_STACK = (
     f"Python stack: signal {int(DUMP_SIGNAL)} asks for it, and was not answered: the job has"
@@ -38,19 +38,19 @@ _NO_PYTHON_STACK = (
 
 
 def look_s(timeout_s: float) -> float:
-    """For how long, in seconds, a job may be looked into that is over its timeout."""
+    """How long it may take to look into a job that is over its timeout, in seconds."""
     return min(max(timeout_s / 2, _SHORTEST_LOOK_S), _LONGEST_LOOK_S)
 
 
 class _Look:
-    """What is being found out of a job that is over a limit.
+    """What is being found out about a job that is over a limit.
 
     Attributes:
-        verdict: why.
-        python_until: when it is no longer waited for its Python stack, by `time.monotonic()`.
-        text: what there is of that.
-        native: what was found of its native stacks, JSON lines; None if that is still to come.
-        is_stopped: whether its worker is.
+        verdict: why the job must end.
+        python_until: until when to wait for its Python stack, by `time.monotonic()`.
+        text: what has come of the Python stack.
+        native: its native stacks, JSON lines of a `NativeReport`; None while they are being read.
+        is_stopped: whether its worker is stopped.
     """
 
     def __init__(self, verdict: Verdict, python_until: float) -> None:
@@ -78,7 +78,7 @@ class Endings:
         """For each stopped worker, the pidfds of the processes below it that live."""
 
     def end(self, link: WorkerLink) -> None:
-        """Kill the worker before long; its end is heard of as any."""
+        """Kill the worker before long. Its death is noticed as any other."""
         known = self._deaths.evidence(link)
         if not link.has_started or known.crash is not None:
             link.kill()
@@ -102,7 +102,8 @@ class Endings:
 
         self._crash_watch.ask_for_python_stack(link)
         if verdict.cause is Cause.TIMEOUT:
-            # It takes longer to start than Python to answer: so it mostly finds a stopped process.
+            # The inspector takes longer to start than Python to answer, so it usually finds a
+            # stopped process.
             self._crash_watch.look_at_native(link, looked_into, look_s(verdict.limit))
         else:
             signal_descendants(link.pid, link.pidfd, signal.SIGSTOP, keep=False)
@@ -110,7 +111,7 @@ class Endings:
         self._await_python_stack(link, look)
 
     def _await_python_stack(self, link: WorkerLink, look: _Look) -> None:
-        """Until it is there and gets no longer."""
+        """Wait until the Python stack has come and does not grow any more, then stop the worker."""
         if link.is_closed:
             return
         before, look.text = look.text, self._crash_watch.python_stack(link)
@@ -123,7 +124,7 @@ class Endings:
             self._loop.call_at(time.monotonic() + _QUIET_S, again)
 
     def _go_on(self, link: WorkerLink, look: _Look) -> None:
-        """If all is found out."""
+        """End the job if everything about it is found out."""
         if link.is_closed or look.native is None or not look.is_stopped:
             return
         native = look.native if look.text else look.native + missing(_NO_PYTHON_STACK)
@@ -133,7 +134,7 @@ class Endings:
     def _end_children(self, link: WorkerLink) -> None:
         told = signal_descendants(link.pid, link.pidfd, signal.SIGTERM)
         for pidfd in told:
-            pidfds.send_signal(pidfd, signal.SIGCONT)  # one that is stopped would not hear of it
+            pidfds.send_signal(pidfd, signal.SIGCONT)  # a stopped one would not notice
         if not told:
             link.kill()
             return

@@ -1,4 +1,4 @@
-"""Watches the jobs that run under a limit of time or memory, and tells when one is over it."""
+"""Watches the running jobs that have a limit of time or memory, and tells when one is over it."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from compilepool.wire.submission import JobTerms
 
 _NOT_BEGUN_S = 0.02
 _FASTEST_GROWTH = 2 << 30
-"""Bytes a second. About what one thread can take of fresh memory."""
+"""Bytes per second: about as much fresh memory as one thread can touch."""
 
 _STILL = 1 << 20
-"""Bytes. Who takes less from one look to the next does not grow."""
+"""Bytes. A job whose growth from one look to the next is less does not count as growing."""
 
 _PATIENCE = 2.5
-"""So much less often is one looked at that has not grown at the last few looks."""
+"""By this factor a job is looked at less often if it has not grown for `_QUIET_LOOKS` looks."""
 
 _QUIET_LOOKS = 4
 
 _POLL_S = (0.02, 0.6)
-"""Seconds from one look at a job's memory to the next: at least, and at most."""
+"""The shortest and the longest time between two looks at the memory of a job, in seconds."""
 
 
 def poll_after_s(limit: int, used: int, quiet_looks: int) -> float:
-    """When to look next at the memory of a job, in seconds.
+    """The time until the next look at the memory of a job, in seconds.
 
-    It cannot be over its limit before; one that has not grown for a while is looked at less often.
+    Even the fastest job cannot be over its limit earlier. A job that has not grown for a while is
+    looked at less often.
 
     Args:
-        limit: bytes that it may take.
-        used: bytes that it takes.
-        quiet_looks: how often in a row it was seen not to have grown.
+        limit: the bytes that the job may take.
+        used: the bytes that it takes.
+        quiet_looks: how many looks in a row have seen no growth.
     """
     shortest, longest = _POLL_S
     pace = _FASTEST_GROWTH if quiet_looks < _QUIET_LOOKS else _FASTEST_GROWTH / _PATIENCE
@@ -45,18 +46,18 @@ def poll_after_s(limit: int, used: int, quiet_looks: int) -> float:
 
 
 class _Watched:
-    """A job that runs.
+    """A running job that has a limit.
 
     Attributes:
         link: its worker.
         job: its number.
-        terms: its own.
-        look_at: when it is looked at, by `time.monotonic()`.
-        may_look_at: from when on it is, if others are.
-        room: bytes that it could still take, when that was found out last.
-        suspicious_at: bytes of growth from which on it must be found out how much it really takes.
-        growth: bytes, when it was looked at last.
-        quiet_looks: how often in a row it was seen not to have grown.
+        terms: its terms, which have the limits.
+        look_at: when to look at it next, by `time.monotonic()`.
+        may_look_at: from when on it may be looked at together with others.
+        room: the bytes that it could still take when its memory was last measured exactly.
+        suspicious_at: the growth in bytes from which on its memory must be measured exactly.
+        growth: its growth in bytes at the last look; see `resident_growth`.
+        quiet_looks: how many looks in a row have seen no growth.
     """
 
     def __init__(
@@ -81,11 +82,11 @@ class _Watched:
 
 
 class LimitWatch:
-    """The watch over the running jobs of one pool. While none has a limit, it never wakes up.
+    """The running jobs of one pool that have a limit. While there are none, nothing wakes up.
 
     Args:
         loop: the event loop.
-        on_over: called with a worker, a job that it runs and why that must end, once for each job.
+        on_over: called with a worker, its job and why the job must end, once for each job.
     """
 
     def __init__(self, loop: Loop, on_over: Callable[[WorkerLink, int, Verdict], None]) -> None:
@@ -95,10 +96,10 @@ class LimitWatch:
         self._wakes_at = float("inf")
 
     def watch(self, link: WorkerLink, job: int, terms: JobTerms) -> None:
-        """A job of some length runs, and has a limit."""
+        """Watch a job that runs for some time already, and has a limit."""
         now, limit = time.monotonic(), terms.memory_limit or 0
         self._watched[link.number] = _Watched(link, job, terms, now, now, limit, limit)
-        self._wake_at(now)  # not here: who calls this is in the middle of something
+        self._wake_at(now)  # not at once: the caller is not done yet
 
     def forget(self, worker: int) -> None:
         """The worker's job has ended, or the worker is dead."""
@@ -109,7 +110,7 @@ class LimitWatch:
         if now >= self._wakes_at:
             self._wakes_at = float("inf")
         for worker, watched in list(self._watched.items()):
-            # Looks are taken together: to wake up costs more than to look.
+            # Jobs are looked at together, because waking up costs more than looking.
             if watched.may_look_at <= now and (verdict := self._judge(watched, now)):
                 del self._watched[worker]
                 self._on_over(watched.link, watched.job, verdict)
@@ -122,11 +123,11 @@ class LimitWatch:
             self._loop.call_at(when, self._look)
 
     def _judge(self, watched: _Watched, now: float) -> Verdict | None:
-        """Whether it is over a limit. If not, sees to when to look again."""
+        """Why the job must end; None if it need not. Then the next look is planned."""
         terms, status = watched.terms, watched.link.status
         if status.job != watched.job or not watched.link.has_started:
-            # Its time has not begun. Or the worker has said that it is ready before the fork server
-            # has said that it exists.
+            # The job has not begun. Or the worker has said that it is ready before the fork server
+            # has said that the worker exists.
             watched.look_at = watched.may_look_at = now + _NOT_BEGUN_S
             return None
         at = may = float("inf")
@@ -142,13 +143,13 @@ class LimitWatch:
                 processes = memory_of_job(watched.link.pid, status.before)
                 total = sum(process.bytes for process in processes)
                 watched.link.note_memory(total)
-                # A pid of a dead worker may be another process's by now.
+                # If the worker is dead, its pid may belong to another process by now.
                 if total > limit and not pidfds.wait_dead(watched.link.pidfd, 0):
                     return Verdict(Cause.MEMORY, limit, total, largest(processes))
                 watched.room = limit - total
                 watched.suspicious_at = growth + watched.room
-            # What it takes from here on shows as growth. When what was counted several times goes,
-            # the line goes down with it.
+            # What the job takes from now on shows as growth. When memory goes that was counted
+            # several times, the threshold goes down with it.
             watched.suspicious_at = max(limit, min(watched.suspicious_at, growth + watched.room))
             is_quiet = growth <= watched.growth + _STILL
             watched.quiet_looks = watched.quiet_looks + 1 if is_quiet else 0

@@ -26,7 +26,7 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def ending(number: int | None, exitcode: int | None) -> str:
+def name_of_end(number: int | None, exitcode: int | None) -> str:
     """The end of a process as a noun: "SIGSEGV", "exit code 7".
 
     Args:
