@@ -2,7 +2,11 @@
 
 That, with what it imports, would take a tenth of the time from nothing to the first result: each
 process of a pool would do it, and most of them one after the other. Type checkers see `typing`;
-at run time, nearly all of it stands in annotations only, which nobody evaluates.
+at run time, nearly all of it stands in annotations only, which stay text until a tool reads them.
+
+That tool shall get the real types all the same. So a NamedTuple, and whatever is decorated with
+`lazy_annotations`, has `__annotations__` that are evaluated when they are first read. Only then
+`type_hints` is imported, which knows how.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ __all__ = [
     "Protocol",
     "TypeAlias",
     "TypeVar",
+    "lazy_annotations",
 ]
 
 if TYPE_CHECKING:
@@ -64,7 +69,78 @@ else:
                 made.__class_getitem__ = Generic.__dict__["__class_getitem__"]
             for key, value in body.items():
                 setattr(made, key, value)
+            made.__annotations__ = made.__new__.__annotations__ = _LazyAnnotations(
+                fields, body["__module__"]
+            )
             return made
 
     class NamedTuple(metaclass=_NamedTupleMaker):
         """Base class of tuples with named fields; what is made is a subclass of `tuple` only."""
+
+
+def _evaluated_first(read: Any) -> Any:
+    """A method of `dict` that reads, for `_LazyAnnotations`."""
+
+    def read_evaluated(self: _LazyAnnotations, *arguments: object) -> object:
+        self.evaluate()
+        return read(self, *arguments)
+
+    return read_evaluated
+
+
+class _LazyAnnotations(dict[str, object]):  # noqa: PLW1641 - no dict has a hash
+    """The annotations of a function or class: text, which the first reader turns into types.
+
+    `typing.get_type_hints`, `inspect.signature` and `annotationlib` all start from
+    `dict(annotations)` or from `annotations.items()`; the former calls `keys` and `__getitem__`, as
+    the documentation of `dict` has it, if `__iter__` is not dict's own. A pickle has the text.
+
+    Args:
+        texts: the annotations as the source has them.
+        module: the name of the module that they stand in.
+    """
+
+    __slots__ = ("_is_text", "_module", "_texts")
+
+    def __init__(self, texts: dict[str, object], module: str) -> None:
+        super().__init__(texts)
+        self._texts = texts
+        self._module = module
+        self._is_text = True
+
+    def evaluate(self) -> None:
+        """Turn text into types, unless that is done."""
+        if self._is_text:
+            from compilepool.type_hints import evaluate
+
+            self.update(evaluate(self._texts, self._module))
+            self._is_text = False
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return dict, (self._texts,)
+
+    __eq__ = _evaluated_first(dict.__eq__)
+    __getitem__ = _evaluated_first(dict.__getitem__)
+    __iter__ = _evaluated_first(dict.__iter__)
+    __repr__ = _evaluated_first(dict.__repr__)
+    copy = _evaluated_first(dict.copy)
+    get = _evaluated_first(dict.get)
+    items = _evaluated_first(dict.items)
+    keys = _evaluated_first(dict.keys)
+    values = _evaluated_first(dict.values)
+
+
+_Public = TypeVar("_Public")
+
+
+def lazy_annotations(public: _Public) -> _Public:
+    """Decorator of a function, or of a class with its methods and properties, that users call.
+
+    Needed where an annotation names something that the module has for type checkers only: names of
+    `typing`, and what it imports under `if TYPE_CHECKING`. `tests/test_type_hints.py` tells.
+    """
+    for member in (public, *vars(public).values()):
+        annotated = getattr(member, "fget", member)
+        if texts := getattr(annotated, "__annotations__", None):
+            annotated.__annotations__ = _LazyAnnotations(texts, annotated.__module__)
+    return public

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compilepool.light_typing import Any
+from compilepool.light_typing import Any, lazy_annotations
 
 
 class CompilePoolError(Exception):
@@ -48,6 +48,7 @@ class _OverLimit(CompilePoolError):
         return rebuild, (type(self), self.args[0], self.__dict__)
 
 
+@lazy_annotations
 class JobTimeout(_OverLimit, TimeoutError):
     """The job ran for longer than its timeout, and was ended with all that it had started.
 
@@ -62,6 +63,7 @@ class JobTimeout(_OverLimit, TimeoutError):
         self.children = children
 
 
+@lazy_annotations
 class MemoryLimitExceeded(_OverLimit, MemoryError):
     """The job took more memory than its limit, and was ended with all that it had started.
 

@@ -13,6 +13,8 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+from compilepool.light_typing import lazy_annotations
+
 if TYPE_CHECKING:
     from compilepool.client.pool import CompilePool
     from compilepool.integrations.torch.takeover.inductor import Takeover
@@ -50,6 +52,7 @@ _installed = _Installed()
 os.register_at_fork(after_in_child=_installed.after_fork)
 
 
+@lazy_annotations
 def install(*, on_crash: OnCrash = "raise", **pool_options: Any) -> None:
     """Have TorchInductor compile in a `CompilePool`, from now on, and in forked children, too.
 
@@ -89,6 +92,7 @@ def uninstall() -> None:
         installation.end()
 
 
+@lazy_annotations
 def current_pool() -> CompilePool | None:
     """The pool that Inductor compiles in, for `stats` and `dump`; None if there is none now."""
     installation = _installed.installation
