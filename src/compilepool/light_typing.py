@@ -69,13 +69,16 @@ else:
                 made.__class_getitem__ = Generic.__dict__["__class_getitem__"]
             for key, value in body.items():
                 setattr(made, key, value)
-            made.__annotations__ = made.__new__.__annotations__ = _LazyAnnotations(
-                fields, body["__module__"]
-            )
+            annotations = _LazyAnnotations(fields, body["__module__"])
+            annotations.give_to(made)
+            annotations.give_to(made.__new__)
             return made
 
     class NamedTuple(metaclass=_NamedTupleMaker):
         """Base class of tuples with named fields; what is made is a subclass of `tuple` only."""
+
+
+_FAKE_GLOBALS, _STRING = 2, 4  # of `annotationlib.Format`, Python 3.14
 
 
 def _evaluated_first(read: Any) -> Any:
@@ -91,9 +94,9 @@ def _evaluated_first(read: Any) -> Any:
 class _LazyAnnotations(dict[str, object]):  # noqa: PLW1641 - no dict has a hash
     """The annotations of a function or class: text, which the first reader turns into types.
 
-    `typing.get_type_hints`, `inspect.signature` and `annotationlib` all start from
-    `dict(annotations)` or from `annotations.items()`; the former calls `keys` and `__getitem__`, as
-    the documentation of `dict` has it, if `__iter__` is not dict's own. A pickle has the text.
+    `typing.get_type_hints` and `inspect` start from `dict(annotations)` or `annotations.items()`.
+    The former calls `keys` and `__getitem__`, as the documentation of `dict` has it, if `__iter__`
+    is not dict's own. Pickles have the text: a TypeVar that was made here cannot be pickled.
 
     Args:
         texts: the annotations as the source has them.
@@ -107,6 +110,18 @@ class _LazyAnnotations(dict[str, object]):  # noqa: PLW1641 - no dict has a hash
         self._texts = texts
         self._module = module
         self._is_text = True
+
+    def give_to(self, annotated: Any) -> None:
+        """Be the annotations of a function or class."""
+        annotated.__annotations__ = self
+        if hasattr(annotated, "__annotate__"):  # Python 3.14; what `functools.wraps` copies there
+            annotated.__annotate__ = self.annotate
+
+    def annotate(self, format: int) -> dict[str, object]:
+        """As `__annotate__` of the Python data model: the annotations in one of its formats."""
+        if format == _FAKE_GLOBALS:
+            raise NotImplementedError
+        return {**self._texts} if format == _STRING else self
 
     def evaluate(self) -> None:
         """Turn text into types, unless that is done."""
@@ -142,5 +157,5 @@ def lazy_annotations(public: _Public) -> _Public:
     for member in (public, *vars(public).values()):
         annotated = getattr(member, "fget", member)
         if texts := getattr(annotated, "__annotations__", None):
-            annotated.__annotations__ = _LazyAnnotations(texts, annotated.__module__)
+            _LazyAnnotations(texts, annotated.__module__).give_to(annotated)
     return public
