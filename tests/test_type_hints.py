@@ -1,7 +1,8 @@
-"""`typing.get_type_hints` gives the real types of all that users call, and the start costs nothing.
+"""`typing.get_type_hints` gives the real types of everything public, and costs the start nothing.
 
-It failed with NameError for most of `CompilePool`, and said `object` for `Any` and `str` for a
-TypeVar: modules of ours do not import `typing`, nor what only annotations name.
+Modules of compilepool import neither `typing` nor what only annotations name. Therefore
+`get_type_hints` once raised NameError for most of `CompilePool`, and gave `object` for `Any` and
+`str` for a TypeVar.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ from compilepool import CompileFuture, CompilePool, JobDump, PoolStats
 from compilepool.client.pool import ConfiguredPool
 from compilepool.client.record import Phase
 from compilepool.integrations.torch import current_pool, install, uninstall
-from compilepool.observe.histogram import Quantiles
+from compilepool.integrations.torch.compile_worker.timer import Timer
+from compilepool.observe.counters import Quantiles
 from compilepool.observe.stats import Memory, Restarts
-from compilepool.timer import Timer
 from compilepool.wire.failure import ProcessMemory
 from compilepool.wire.native_report import ChildProcess
 from compilepool.wire.serializers import Serializer
@@ -51,7 +52,7 @@ ALIASES = {"OnCrash": "Literal"}
 
 
 def functions_of(public: object) -> Iterator[FunctionType]:
-    """The functions of ours that a user of something public calls: itself, its methods."""
+    """Something public itself, if it is a function, or its public methods and properties."""
     for cls in public.__mro__ if isinstance(public, type) else ():
         for name, member in vars(cls).items():
             function = getattr(member, "fget", member)
@@ -65,12 +66,12 @@ FUNCTIONS = {
     f"{function.__module__}.{function.__qualname__}": function
     for public in PUBLIC
     for function in functions_of(public)
-    if public not in DATACLASSES or function.__name__ != "__init__"  # that has no source
+    if public not in DATACLASSES or function.__name__ != "__init__"  # it has no source
 }
 
 
 def annotations_in_source(function: FunctionType) -> dict[str, ast.expr]:
-    """What stands behind each colon, and behind the arrow, in a function's source."""
+    """The annotation of each parameter, and of the result as "return", parsed from the source."""
     [tree] = ast.parse(textwrap.dedent(inspect.getsource(function))).body
     assert isinstance(tree, ast.FunctionDef)
     arguments = [node for node in ast.walk(tree.args) if isinstance(node, ast.arg)]
@@ -79,7 +80,7 @@ def annotations_in_source(function: FunctionType) -> dict[str, ast.expr]:
 
 
 def names_in_source(annotation: ast.AST) -> set[str]:
-    """The names of the types in an annotation: of `dict[str, os.PathLike]`, dict, str, PathLike."""
+    """The names of types in an annotation: dict, str and PathLike in `dict[str, os.PathLike]`."""
     match annotation:
         case ast.Attribute(value=ast.Name("os"), attr=name) | ast.Name(name):
             return {ALIASES.get(name, name)}
@@ -112,10 +113,10 @@ def test_the_functions_are_all_there() -> None:
         "client.pool.CompilePool.ready",
         "client.pool.ConfiguredPool.submit",
         "client.as_completed.as_completed",
-        "worker.phases.report_phase",
-        "timer.Timer.record_call",
+        "any_process.phases.report_phase",
+        "integrations.torch.compile_worker.timer.Timer.record_call",
         "observe.stats.Memory.total",
-        "worker_crashed.WorkerCrashed.__init__",
+        "errors.crashed.WorkerCrashed.__init__",
         "integrations.torch.install",
     } <= names
 
@@ -127,7 +128,7 @@ def test_a_hint_is_of_the_types_that_the_source_names(name: str) -> None:
     source = annotations_in_source(function)
     assert hints.keys() == source.keys()
     for parameter, annotation in source.items():
-        # So `object` is no placeholder of `Any`, nor `str` that of a TypeVar.
+        # Equal: so no placeholder is left, neither `object` for `Any` nor `str` for a TypeVar.
         assert names_in_hint(hints[parameter]) == names_in_source(annotation), parameter
 
 
@@ -145,17 +146,23 @@ def test_who_reads_annotations_otherwise_gets_the_same(name: str) -> None:
 
 
 @pytest.mark.parametrize("public", PUBLIC, ids=lambda public: public.__qualname__)
-def test_hints_of_a_class_are_its_fields(public: Any) -> None:
-    hints = get_type_hints(public)
-    if public in NAMED_TUPLES:
-        assert tuple(hints) == public._fields
-        assert tuple(inspect.signature(public).parameters) == public._fields
-        assert {
-            name: kind.annotation for name, kind in inspect.signature(public).parameters.items()
-        } == hints
-    if public in DATACLASSES:
-        assert list(hints) == [field.name for field in dataclasses.fields(public)]
-        assert get_type_hints(public.__init__) == hints | {"return": NoneType}
+def test_everything_public_has_hints_without_an_error(public: Any) -> None:
+    assert all(names_in_hint(hint) for hint in get_type_hints(public).values())
+
+
+@pytest.mark.parametrize("named_tuple", NAMED_TUPLES)
+def test_hints_of_a_named_tuple_are_its_fields(named_tuple: Any) -> None:
+    hints = get_type_hints(named_tuple)
+    assert tuple(hints) == named_tuple._fields
+    signature = inspect.signature(named_tuple)
+    assert {name: each.annotation for name, each in signature.parameters.items()} == hints
+
+
+@pytest.mark.parametrize("dataclass", DATACLASSES)
+def test_hints_of_a_dataclass_are_its_fields(dataclass: Any) -> None:
+    hints = get_type_hints(dataclass)
+    assert list(hints) == [field.name for field in dataclasses.fields(dataclass)]
+    assert get_type_hints(dataclass.__init__) == hints | {"return": NoneType}
 
 
 def test_types_are_the_real_ones() -> None:
@@ -229,19 +236,18 @@ def test_annotations_pickle_as_text_and_help_tells_them() -> None:
     }
 
 
-def test_hints_cost_nothing_before_somebody_asks_for_them() -> None:
-    pool = "import compilepool; pool = compilepool.CompilePool(1)"
-    before = modules_after(pool, "assert pool.submit(abs, -1).result() == 1")
-    assert "compilepool.wire.light_typing" in before
-    assert not before & {"typing", "ast", "inspect", "rich", "compilepool.wire.type_hints"}
-    hints = "import typing; assert typing.get_type_hints(compilepool.CompilePool.submit)"
-    after = modules_after(pool, "assert pool.submit(abs, -1).result() == 1", hints)
-    assert {"typing", "ast", "inspect", "rich", "compilepool.wire.type_hints"} <= after
+def test_nothing_is_imported_for_hints_before_somebody_asks_for_them() -> None:
+    start = "import compilepool; pool = compilepool.CompilePool(1)"
+    result = "assert pool.submit(abs, -1).result() == 1"
+    ask = "import typing; assert typing.get_type_hints(compilepool.CompilePool.submit)"
+    before, after = modules_after(start, result), modules_after(start, result, ask)
+    assert "compilepool.light_typing" in before
+    assert {"typing", "rich", "compilepool.type_hints"} <= after - before
 
 
-def run(code: str, *options: str) -> str:
+def run(code: str) -> str:
     """What a Python process prints that runs `code`."""
-    return subprocess.check_output([sys.executable, *options, "-c", code], text=True).strip()
+    return subprocess.check_output([sys.executable, "-c", code], text=True).strip()
 
 
 def test_the_first_thing_that_a_program_does_can_be_to_ask() -> None:

@@ -4,9 +4,9 @@ That, with what it imports, would take a tenth of the time from nothing to the f
 process of a pool would do it, and most of them one after the other. Type checkers see `typing`;
 at run time, nearly all of it stands in annotations only, which stay text until a tool reads them.
 
-That tool shall get the real types all the same. So a NamedTuple, and whatever is decorated with
-`lazy_annotations`, has `__annotations__` that are evaluated when they are first read. Only then
-`type_hints` is imported, which knows how.
+Tools that read them get the real types: a NamedTuple, and what is decorated with
+`lazy_annotations`, has annotations that are evaluated when they are first read. The module
+`type_hints` evaluates them, and is imported only then.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ _FAKE_GLOBALS, _STRING = 2, 4  # of `annotationlib.Format`, Python 3.14
 
 
 def _evaluated_first(read: Any) -> Any:
-    """A method of `dict` that reads, for `_LazyAnnotations`."""
+    """A method of `_LazyAnnotations` that evaluates, then does what `dict` does."""
 
     def read_evaluated(self: _LazyAnnotations, *arguments: object) -> object:
         self.evaluate()
@@ -92,11 +92,11 @@ def _evaluated_first(read: Any) -> Any:
 
 
 class _LazyAnnotations(dict[str, object]):  # noqa: PLW1641 - no dict has a hash
-    """The annotations of a function or class: text, which the first reader turns into types.
+    """The annotations of a function or class: text until they are read, types from then on.
 
-    `typing.get_type_hints` and `inspect` start from `dict(annotations)` or `annotations.items()`.
-    The former calls `keys` and `__getitem__`, as the documentation of `dict` has it, if `__iter__`
-    is not dict's own. Pickles have the text: a TypeVar that was made here cannot be pickled.
+    `typing.get_type_hints` and `inspect` read them by `dict(annotations)` or `annotations.items()`.
+    `dict` calls `keys` and `__getitem__` of a subclass that overrides `__iter__`. A pickle has the
+    text, because pickle would look for a TypeVar in its module, which has a placeholder.
 
     Args:
         texts: the annotations as the source has them.
@@ -112,19 +112,19 @@ class _LazyAnnotations(dict[str, object]):  # noqa: PLW1641 - no dict has a hash
         self._is_text = True
 
     def give_to(self, annotated: Any) -> None:
-        """Be the annotations of a function or class."""
+        """Make these the annotations of a function or class."""
         annotated.__annotations__ = self
-        if hasattr(annotated, "__annotate__"):  # Python 3.14; what `functools.wraps` copies there
+        if hasattr(annotated, "__annotate__"):  # Python 3.14, where `functools.wraps` copies it
             annotated.__annotate__ = self.annotate
 
     def annotate(self, format: int) -> dict[str, object]:
-        """As `__annotate__` of the Python data model: the annotations in one of its formats."""
+        """The annotations in a format of `annotationlib`, for `__annotate__` of Python 3.14."""
         if format == _FAKE_GLOBALS:
             raise NotImplementedError
         return {**self._texts} if format == _STRING else self
 
     def evaluate(self) -> None:
-        """Turn text into types, unless that is done."""
+        """Turn the text into types, once."""
         if self._is_text:
             from compilepool.type_hints import evaluate
 
@@ -149,10 +149,11 @@ _Public = TypeVar("_Public")
 
 
 def lazy_annotations(public: _Public) -> _Public:
-    """Decorator of a function, or of a class with its methods and properties, that users call.
+    """Decorate a public function or class, so that tools get the types of its annotations.
 
-    Needed where an annotation names something that the module has for type checkers only: names of
-    `typing`, and what it imports under `if TYPE_CHECKING`. `tests/test_type_hints.py` tells.
+    The methods and properties of a class are included. A function needs it if an annotation names
+    what its module has for type checkers only: a name from here, or from under `if TYPE_CHECKING`.
+    `tests/test_type_hints.py` fails where it is missing.
     """
     for member in (public, *vars(public).values()):
         annotated = getattr(member, "fget", member)

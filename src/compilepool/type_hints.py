@@ -1,7 +1,8 @@
-"""What annotations of ours mean: imported when a tool reads some, see `light_typing`.
+"""Evaluates annotations when a tool reads them; see `light_typing`.
 
-A module of ours has `typing` and much else for type checkers only. What these see stands in its
-source, and nowhere else: here it is read from there.
+Many names in annotations exist for type checkers only: the module does not import them at run time.
+Its source says where they come from, under `if TYPE_CHECKING` and in lines such as
+`T = TypeVar("T")`. This module runs just those lines, with the real `typing`, in a namespace apart.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ from compilepool import light_typing
 
 _TYPING = {name: getattr(typing, name) for name in light_typing.__all__ if hasattr(typing, name)}
 _names: dict[str, dict[str, object]] = {}
-"""Of each module: the names that type checkers see in it otherwise than those who run it."""
+"""By module: the names that mean something else to type checkers than at run time."""
 
 
 def evaluate(annotations: Mapping[str, object], module_name: str) -> dict[str, object]:
     """The types that annotations name.
 
     Args:
-        annotations: as `__annotations__` has them under `from __future__ import annotations`.
+        annotations: text by parameter or field, as `from __future__ import annotations` leaves it.
         module_name: the module that they stand in.
 
     Returns:
-        As `__annotations__` has them without it. What names something that cannot be had here, on
-        a platform without pools or without the module's source, stays text.
+        A type for each. An annotation stays text if it names something that cannot be imported, as
+        on other platforms than Linux. All stay text if the module's source is not installed.
     """
     module = sys.modules[module_name]
     names = _names.get(module_name)
@@ -62,7 +63,7 @@ def _names_of(module: ModuleType, source: str) -> dict[str, object]:
 
 
 def _for_type_checkers(source: str) -> Iterator[ast.stmt]:
-    """What a module imports for type checkers, and what it makes of `typing`, such as a TypeVar."""
+    """The statements that bind names for type checkers: imports, and uses of `typing`."""
     for statement in ast.parse(source).body:
         match statement:
             case ast.If(test=ast.Name("TYPE_CHECKING")):
