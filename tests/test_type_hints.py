@@ -20,7 +20,7 @@ import subprocess
 import sys
 import textwrap
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FunctionType, NoneType, TracebackType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -30,6 +30,7 @@ from rich.progress import Progress
 
 import compilepool
 from compilepool import CompileFuture, CompilePool, JobDump, PoolStats
+from compilepool.client.options import PoolOptions
 from compilepool.client.pool import ConfiguredPool
 from compilepool.client.record import Phase
 from compilepool.integrations.torch import current_pool, install, uninstall
@@ -196,6 +197,9 @@ def test_types_are_the_real_ones() -> None:
     assert get_type_hints(compilepool.JobTimeout.__init__)["children"] == tuple[Any, ...]
     assert get_type_hints(Phase) == {"name": str, "started": float, "seconds": float}
     assert get_type_hints(ProcessMemory) == {"pid": int, "name": str, "bytes": int}
+    options = get_type_hints(PoolOptions)  # a NamedTuple whose module lacks `Any` and `Progress`
+    assert options["initargs"] == Sequence[Any]
+    assert options["progress"] == bool | Progress
 
 
 @pytest.mark.parametrize("function", [CompilePool.submit, compilepool.as_completed])
