@@ -2,7 +2,11 @@
 
 That, with what it imports, would take a tenth of the time from nothing to the first result: each
 process of a pool would do it, and most of them one after the other. Type checkers see `typing`;
-at run time, nearly all of it stands in annotations only, which nobody evaluates.
+at run time, nearly all of it stands in annotations only, which stay text until a tool reads them.
+
+Tools that read them get the real types: a NamedTuple, and what is decorated with
+`lazy_annotations`, has annotations that are evaluated when they are first read. The module
+`type_hints` evaluates them, and is imported only then.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ __all__ = [
     "Protocol",
     "TypeAlias",
     "TypeVar",
+    "lazy_annotations",
 ]
 
 if TYPE_CHECKING:
@@ -64,7 +69,94 @@ else:
                 made.__class_getitem__ = Generic.__dict__["__class_getitem__"]
             for key, value in body.items():
                 setattr(made, key, value)
+            annotations = _LazyAnnotations(fields, body["__module__"])
+            annotations.give_to(made)
+            annotations.give_to(made.__new__)
             return made
 
     class NamedTuple(metaclass=_NamedTupleMaker):
         """Base class of tuples with named fields; what is made is a subclass of `tuple` only."""
+
+
+_FAKE_GLOBALS, _STRING = 2, 4  # of `annotationlib.Format`, Python 3.14
+
+
+def _evaluated_first(read: Any) -> Any:
+    """A method of `_LazyAnnotations` that evaluates, then does what `dict` does."""
+
+    def read_evaluated(self: _LazyAnnotations, *arguments: object) -> object:
+        self.evaluate()
+        return read(self, *arguments)
+
+    return read_evaluated
+
+
+class _LazyAnnotations(dict[str, object]):  # noqa: PLW1641 - no dict has a hash
+    """The annotations of a function or class: text until they are read, types from then on.
+
+    `typing.get_type_hints` and `inspect` read them by `dict(annotations)` or `annotations.items()`.
+    `dict` calls `keys` and `__getitem__` of a subclass that overrides `__iter__`. A pickle has the
+    text, because pickle would look for a TypeVar in its module, which has a placeholder.
+
+    Args:
+        texts: the annotations as the source has them.
+        module: the name of the module that they stand in.
+    """
+
+    __slots__ = ("_is_text", "_module", "_texts")
+
+    def __init__(self, texts: dict[str, object], module: str) -> None:
+        super().__init__(texts)
+        self._texts = texts
+        self._module = module
+        self._is_text = True
+
+    def give_to(self, annotated: Any) -> None:
+        """Make these the annotations of a function or class."""
+        annotated.__annotations__ = self
+        if hasattr(annotated, "__annotate__"):  # Python 3.14, where `functools.wraps` copies it
+            annotated.__annotate__ = self.annotate
+
+    def annotate(self, format: int) -> dict[str, object]:
+        """The annotations in a format of `annotationlib`, for `__annotate__` of Python 3.14."""
+        if format == _FAKE_GLOBALS:
+            raise NotImplementedError
+        return {**self._texts} if format == _STRING else self
+
+    def evaluate(self) -> None:
+        """Turn the text into types, once."""
+        if self._is_text:
+            from compilepool.type_hints import evaluate
+
+            self.update(evaluate(self._texts, self._module))
+            self._is_text = False
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return dict, (self._texts,)
+
+    __eq__ = _evaluated_first(dict.__eq__)
+    __getitem__ = _evaluated_first(dict.__getitem__)
+    __iter__ = _evaluated_first(dict.__iter__)
+    __repr__ = _evaluated_first(dict.__repr__)
+    copy = _evaluated_first(dict.copy)
+    get = _evaluated_first(dict.get)
+    items = _evaluated_first(dict.items)
+    keys = _evaluated_first(dict.keys)
+    values = _evaluated_first(dict.values)
+
+
+_Public = TypeVar("_Public")
+
+
+def lazy_annotations(public: _Public) -> _Public:
+    """Decorate a public function or class, so that tools get the types of its annotations.
+
+    The methods and properties of a class are included. A function needs it if an annotation names
+    what its module has for type checkers only: a name from here, or from under `if TYPE_CHECKING`.
+    `tests/test_type_hints.py` fails where it is missing.
+    """
+    for member in (public, *vars(public).values()):
+        annotated = getattr(member, "fget", member)
+        if texts := getattr(annotated, "__annotations__", None):
+            _LazyAnnotations(texts, annotated.__module__).give_to(annotated)
+    return public

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 
 from compilepool.client.future import CompileFuture
 from compilepool.client.options import check_progress
-from compilepool.light_typing import TYPE_CHECKING, Any, TypeVar
+from compilepool.light_typing import TYPE_CHECKING, Any, TypeVar, lazy_annotations
 from compilepool.observe.observer import RunningJob, Sample
 from compilepool.observe.sampler import Sampler
 from compilepool.observe.stats import Memory
@@ -24,6 +24,7 @@ T = TypeVar("T")
 _SAMPLE_S = 0.2
 
 
+@lazy_annotations
 def as_completed(
     futures: Iterable[Future[T]],
     timeout: float | None = None,

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from concurrent.futures._base import CANCELLED, PENDING, RUNNING
 
 from compilepool.client.record import JobRecord
-from compilepool.light_typing import TYPE_CHECKING, Any, TypeVar
+from compilepool.light_typing import TYPE_CHECKING, Any, TypeVar, lazy_annotations
 
 if TYPE_CHECKING:
     from compilepool.client.session.processes import Staff
@@ -52,6 +52,7 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
+@lazy_annotations
 class CompileFuture(Future[T]):
     """A `concurrent.futures.Future` whose `cancel` also ends a job that runs.
 

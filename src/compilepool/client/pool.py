@@ -12,7 +12,14 @@ from compilepool.any_process.identity import in_toplevel_process
 from compilepool.client.future import CompileFuture
 from compilepool.client.options import AS_THE_POOL, AsThePool, JobOptions, PoolOptions
 from compilepool.errors import NestedPoolError, UnsupportedPlatform
-from compilepool.light_typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+from compilepool.light_typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    lazy_annotations,
+)
 from compilepool.linux.requirements import KernelTooOld, check_platform
 
 if TYPE_CHECKING:
@@ -29,6 +36,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+@lazy_annotations
 class CompilePool(Executor):
     """A pool of worker processes for compilations, as a `concurrent.futures.Executor`.
 
@@ -361,6 +369,7 @@ class CompilePool(Executor):
         return self._session.submit(name, (fn, args, kwargs), terms)
 
 
+@lazy_annotations
 class ConfiguredPool(Executor):
     """A view of a `CompilePool` that submits jobs with options. Made by `CompilePool.options`."""
 

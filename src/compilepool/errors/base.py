@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compilepool.light_typing import Any
+from compilepool.light_typing import Any, lazy_annotations
 
 
 class CompilePoolError(Exception):
@@ -49,6 +49,7 @@ class _OverLimit(CompilePoolError):
         return rebuild, (type(self), self.args[0], self.__dict__)
 
 
+@lazy_annotations
 class JobTimeout(_OverLimit, TimeoutError):
     """The job ran longer than its timeout. The pool killed it and every process it had started.
 
@@ -72,6 +73,7 @@ class JobTimeout(_OverLimit, TimeoutError):
         self.children = children
 
 
+@lazy_annotations
 class MemoryLimitExceeded(_OverLimit, MemoryError):
     """The job exceeded its memory limit. The pool killed it and every process it had started.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 
-from compilepool.light_typing import Any, Protocol
+from compilepool.light_typing import Any, Protocol, lazy_annotations
 from compilepool.wire.messages import Form
 from compilepool.wire.payloads import Buffer, Payload, Section, Unpacked, pack
 from compilepool.wire.spares import Spares
@@ -17,6 +17,7 @@ _LONGEST_NAMING = 1 << 20
 """Bytes. Longer pieces of a stream are data, and name nothing."""
 
 
+@lazy_annotations
 class Serializer(Protocol):
     """What `CompilePool(serializer=...)` takes; PyTorch's `SubprocPickler` is one.
 

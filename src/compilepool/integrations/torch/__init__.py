@@ -15,6 +15,8 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+from compilepool.light_typing import lazy_annotations
+
 if TYPE_CHECKING:
     from compilepool.client.pool import CompilePool
     from compilepool.integrations.torch.takeover.inductor import Takeover
@@ -52,6 +54,7 @@ _installed = _Installed()
 os.register_at_fork(after_in_child=_installed.after_fork)
 
 
+@lazy_annotations
 def install(*, on_crash: OnCrash = "raise", **pool_options: Any) -> None:
     """Make TorchInductor compile in a `CompilePool`, in this process and in its forked children.
 
@@ -92,6 +95,7 @@ def uninstall() -> None:
         installation.end()
 
 
+@lazy_annotations
 def current_pool() -> CompilePool | None:
     """Return the pool in which Inductor compiles, for `stats` and `dump`; None: there is none."""
     installation = _installed.installation
