@@ -1,1 +1,1 @@
-"""All that crosses a process border. Imports nothing but the standard library and itself."""
+"""The protocol between our processes: messages, payloads and what they carry."""

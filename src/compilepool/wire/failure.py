@@ -1,4 +1,7 @@
-"""Why a job ended without a result of its own: found by the supervisor, worded by the client."""
+"""A job's failure: why the job has no result of its own.
+
+The supervisor finds the reason and sends it. The client puts it into words.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +18,21 @@ class Cause(StrEnum):
     """What went wrong."""
 
     CRASH = "crash"  # the worker died while it ran the job
-    TIMEOUT = "timeout"  # the job ran for longer than it may
-    MEMORY = "memory"  # the job took more memory than it may
-    START = "start"  # workers die while they start, again and again
-    FORK_SERVER = "fork server"  # the fork server died under the job, again
+    TIMEOUT = "timeout"  # the job ran longer than its timeout
+    MEMORY = "memory"  # the job took more memory than its limit
+    START = "start"  # several workers in a row died while they started
+    FORK_SERVER = "fork server"  # the fork server died under the job for the second time
     PRELOAD = "preload"  # a preload module raised or crashed
 
 
 class ProcessMemory(NamedTuple):
-    """A process, and the memory that it takes.
+    """The memory that one process takes.
 
     Attributes:
-        pid: its pid.
-        name: the program's, as `ps` shows it.
-        bytes: of memory, without what it shares with those that are not the job's.
+        pid: The process's pid.
+        name: The program's name, as `ps` shows it.
+        bytes: The bytes of memory that it takes, without those that it shares with processes
+            outside the job.
     """
 
     pid: int
@@ -43,24 +47,25 @@ class ProcessMemory(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """One failure.
+    """Why a job failed, and what is known about it.
 
     Attributes:
-        cause: what went wrong.
-        exitcode: of the process that died; negated signal number if a signal killed it; None if
-            it could not be started, did not die, or nobody knows.
-        module: the preload module, for PRELOAD.
-        text: a Python traceback, or what the kernel said.
-        native: JSON lines of a `NativeReport`; empty if nobody has looked.
-        phase: what the job had called what it did.
-        phase_s: for how long the phase, or the job if there is none, had lasted, in seconds.
-        peak_bytes: the most memory that the process, or one of its children that had ended, had
-            resident, getrusage(2); 0 if unknown.
-        is_out_of_memory: whether the kernel has killed somebody for memory just then; None if it
-            does not tell.
-        limit: the limit that the job went over, in seconds or bytes.
-        processes: for MEMORY, the worker and what is below it, the largest first.
-        usage: what the job has used.
+        cause: What went wrong.
+        exitcode: The exit code of the process that died; the negated signal number if a signal
+            killed it; None if the process could not be started, did not die, or its exit code is
+            unknown.
+        module: For PRELOAD, the name of the preload module.
+        text: A Python traceback, or the reason why the pool killed or could not start the process.
+        native: The JSON lines of a `NativeReport`; empty if nobody inspected the process.
+        phase: The phase that the job had reported last; empty if none.
+        phase_s: The seconds since that phase began, or since the job began if there is no phase.
+        peak_bytes: The largest resident set that the process, or one of its children that had
+            ended, ever had, in bytes, getrusage(2); 0 if unknown.
+        is_out_of_memory: Whether the kernel killed a process for want of memory just then; None if
+            the kernel does not tell.
+        limit: The limit that the job exceeded, in seconds or bytes.
+        processes: For MEMORY, the worker and its descendants, the largest first.
+        usage: The time and memory that the job used.
     """
 
     cause: Cause
@@ -78,7 +83,7 @@ class Failure(NamedTuple):
 
     @property
     def is_from_outside(self) -> bool:
-        """Whether the worker was killed by neither the job nor the pool, as far as one can tell."""
+        """Whether neither the job nor the pool killed the worker, as far as one can tell."""
         return (
             self.cause is Cause.CRASH
             and self.exitcode in (-signal.SIGKILL, -signal.SIGTERM)
@@ -122,10 +127,10 @@ class Failure(NamedTuple):
 
 
 CRASH_HEAD = "Fatal Python error"
-"""How faulthandler begins to tell of a crash."""
+"""The words that a traceback of faulthandler for a fatal signal begins with."""
 
 
 def last_crash(text: str) -> str:
-    """The last of the tracebacks that faulthandler has written to a file."""
+    """The last crash traceback that faulthandler has written to a file; empty if there is none."""
     start = text.rfind(CRASH_HEAD)
     return text[start:] if start >= 0 else ""

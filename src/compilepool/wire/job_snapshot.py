@@ -1,4 +1,4 @@
-"""What a worker does at this moment, as the supervisor tells it of a job that runs."""
+"""What a job does at one moment: the supervisor's answer to `CompilePool.dump`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class JobSnapshot(NamedTuple):
 
     Attributes:
         state: "queued", "running" or "ended".
-        text: Python tracebacks of all threads.
-        native: JSON lines of a `NativeReport`.
-        phase: what the job calls what it does.
-        phase_s: for how long the phase, or the job if there is none, has lasted, in seconds.
-        run_s: for how long the job has run, in seconds.
-        log: the end of its output until now.
+        text: The Python tracebacks of all threads.
+        native: The JSON lines of a `NativeReport`.
+        phase: The phase that the job has reported last; empty if none.
+        phase_s: The seconds since that phase began, or since the job began if there is no phase.
+        run_s: The seconds that the job has run.
+        log: The end of the job's output so far.
     """
 
     state: str

@@ -1,4 +1,4 @@
-"""What the client tells the other processes once, when a pool starts."""
+"""A pool's settings: the client sends them to the other processes when the pool starts."""
 
 from __future__ import annotations
 
@@ -6,32 +6,33 @@ from compilepool.light_typing import Any, NamedTuple
 from compilepool.wire.messages import ProtocolError
 from compilepool.wire.payloads import INLINE_LIMIT, Payload, Unpacked, pack
 
-_SIZE_LIMIT = 64 * 1024 * 1024  # bytes; more than the kernel lets a command line be
+_SIZE_LIMIT = 64 * 1024 * 1024  # bytes; more than the kernel allows for a command line, execve(2)
 
 
 class PoolConfig(NamedTuple):
     """The settings of a pool.
 
     Attributes:
-        max_workers: how many workers may live at once.
+        max_workers: The most workers that may live at once.
         start_method: "fork" or "spawn".
-        preload: the modules to import before the first job.
-        python_flags: interpreter flags of the client, for the processes that run user code.
-        sys_path: `sys.path` of the client.
-        argv: `sys.argv` of the client.
-        cwd: working directory of the client, or "" if it is gone.
-        capture: whether the output of jobs is captured.
-        log_dir: the folder for the output of each job; "" if none.
-        native_tracebacks: whether a worker that crashes holds still to be looked into.
-        libdw: the library that does so; see `wire.libdw`.
-        nice: by how much workers are nicer than the client.
-        cpus: the CPUs that workers may use; empty: those of the client.
-        pin_workers: whether each worker may use one of `cpus` only.
-        min_workers: how many workers stay without jobs.
-        idle_timeout_s: after how long without a job a worker goes; None: never.
-        max_jobs_per_worker: after how many jobs a worker is replaced; None: never.
-        max_worker_memory: from how many bytes of its own on a worker is replaced; None: never.
-        log_level: from what `Level` on the client wants to hear of log messages.
+        preload: The modules to import before the first job.
+        python_flags: The client's interpreter flags, for the processes that run user code.
+        sys_path: The client's `sys.path`.
+        argv: The client's `sys.argv`.
+        cwd: The client's working directory; empty if it no longer exists.
+        capture: Whether the pool captures the output of jobs.
+        log_dir: The folder for a file with the output of each job; empty if none.
+        native_tracebacks: Whether a worker that crashes holds still until its stacks are read.
+        libdw: The libdw that reads native stacks, as `linux.libdw.find_libdw` found it.
+        nice: The number that is added to a worker's niceness.
+        cpus: The CPUs that workers may use; empty means those of the client.
+        pin_workers: Whether each worker may use only one of `cpus`.
+        min_workers: The number of workers that stay when there are no jobs.
+        idle_timeout_s: The seconds without a job after which a worker ends; None means never.
+        max_jobs_per_worker: The number of jobs after which a worker is replaced; None means never.
+        max_worker_memory: The bytes of private memory above which a worker is replaced; None means
+            never.
+        log_level: The lowest `Level` of log messages that the client wants.
     """
 
     max_workers: int

@@ -1,4 +1,4 @@
-"""What the supervisor tells of a pool at one moment, for statistics and for the progress shown."""
+"""A pool at one moment, as its supervisor sees it: for statistics and the progress display."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from compilepool.wire.payloads import Payload, Unpacked, pack
 
 
 class WorkerView(NamedTuple):
-    """A worker. Times are by `time.monotonic()`, which is the same in all processes.
+    """A worker at one moment. Times are of `time.monotonic()`, which is the same in all processes.
 
     Attributes:
-        pid: its pid; 0 if its process does not exist yet.
+        pid: The worker's pid; 0 if its process does not exist yet.
         state: "starting", "idle", "busy" or "leaving".
-        job: the client's number of the job that it runs; 0 if it runs none.
-        since: when that began.
-        phase: what the job calls what it does; empty if nothing.
-        phase_since: when it began to.
+        job: The client's number of the running job; 0 if none runs.
+        since: The time at which that job began.
+        phase: The phase that the job has reported last; empty if none.
+        phase_since: The time at which that phase began.
     """
 
     pid: int
@@ -38,16 +38,18 @@ class PoolView(NamedTuple):
     """The processes and the queue of a supervisor.
 
     Attributes:
-        workers: all that there are.
-        queued: how many jobs have not begun.
-        max_queued: the most that has been.
-        fork_server: pid of the fork server; 0 if there is none.
-        preloaded_at: when it had done the preload, by `time.monotonic()`; 0 if it has not.
-        fork_servers_lost: how many fork servers have died.
-        workers_lost: how many workers have died that were not to end.
-        workers_recycled: how many were replaced after so many jobs, or for their memory.
-        is_quiesced: whether the pool sleeps.
-        quiesced_s: for how long it has slept in all.
+        workers: All workers.
+        queued: The number of jobs that have not begun.
+        max_queued: The largest number of such jobs so far.
+        fork_server: The pid of the fork server; 0 if there is none.
+        preloaded_at: The time at which the fork server finished the preload, by `time.monotonic()`;
+            0 if it has not.
+        fork_servers_lost: The number of fork servers that have died.
+        workers_lost: The number of workers that died although nobody had told them to end.
+        workers_recycled: The number of workers that were replaced for their number of jobs or their
+            memory.
+        is_quiesced: Whether the pool sleeps.
+        quiesced_s: The seconds that it has slept in total.
     """
 
     workers: tuple[WorkerView, ...] = ()

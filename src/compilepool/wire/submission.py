@@ -1,4 +1,4 @@
-"""The SUBMIT and the JOB message: what is told of a job besides its payload."""
+"""The SUBMIT and the JOB message: a job's name, terms and environment, ahead of its payload."""
 
 from __future__ import annotations
 
@@ -11,27 +11,29 @@ from compilepool.wire.messages import Kind, Message, ProtocolError
 from compilepool.wire.payloads import Payload
 
 ENV_LIMIT = 32 * 1024
-"""Bytes that the environment variables of one job may take."""
+"""The most bytes of the environment variables of one job, as JSON."""
 
-_LENGTHS = struct.Struct("<HI")  # of name and terms
+_LENGTHS = struct.Struct("<HI")  # lengths of name and terms
 _ENV_LENGTH = struct.Struct("<I")
 _ENV_AT = _ENV_LENGTH.size
 _NO_ENV = _ENV_LENGTH.pack(0)
 _NAME_LIMIT = 256  # characters
-_CACHED = 256  # terms: most jobs of a pool have the same
+_CACHED = 256  # entries; most jobs of a pool have the same terms
 
 
 class JobTerms(NamedTuple):
-    """How a job is to be treated, and what it may take.
+    """The limits and the scheduling of a job.
 
     Attributes:
-        timeout_s: for how long it may run, in seconds; None: without limit.
-        memory_limit: how many bytes it may take; None: without limit.
-        expected_memory: how many bytes it will probably take; None: what such jobs took before.
-        retries: how often it may run again after a death that was not its own doing.
-        priority: those with a higher one go first.
-        key: which jobs are the same; "" if it is like no other.
-        env: the environment variables that differ for it; None: unset.
+        timeout_s: The seconds that the job may run; None means no limit.
+        memory_limit: The bytes of memory that the job may take; None means no limit.
+        expected_memory: The bytes of memory that the job will probably take; None means what
+            similar jobs took before.
+        retries: How often the job may run again after a death that was not its own doing.
+        priority: A job with a higher priority starts earlier.
+        key: The identity of the job: jobs with the same key count as one; empty if the job is
+            unique.
+        env: The environment variables that the job changes; the value None unsets one.
     """
 
     timeout_s: float | None = None
@@ -44,7 +46,7 @@ class JobTerms(NamedTuple):
 
     @property
     def is_watched(self) -> bool:
-        """Whether it has a limit that must be enforced while it runs."""
+        """Whether the job has a limit that must be enforced while it runs."""
         return self.timeout_s is not None or self.memory_limit is not None
 
     def _is_valid(self) -> bool:
@@ -68,18 +70,22 @@ DEFAULT_TERMS = JobTerms()
 def submit_message(
     id: int, name: str, payload: Payload, terms: JobTerms = DEFAULT_TERMS
 ) -> Message:
-    """The message for a job; see `Payload.message` for who owns its descriptors."""
+    """The SUBMIT message for a job; see `Payload.message` for the ownership of descriptors."""
     head = name[:_NAME_LIMIT].encode(errors="replace")
-    told = b"" if terms is DEFAULT_TERMS else _terms_as_json(terms)
-    head = _LENGTHS.pack(len(head), len(told)) + head + told
+    terms_json = b"" if terms is DEFAULT_TERMS else _terms_as_json(terms)
+    head = _LENGTHS.pack(len(head), len(terms_json)) + head + terms_json
     return payload.message(Kind.SUBMIT, id, head=head)
 
 
 def read_submit(message: Message) -> tuple[str, JobTerms, int]:
-    """The job's name and terms, and where in the body the payload begins.
+    """Parse a SUBMIT message.
+
+    Returns:
+        The job's name, its terms, and the offset in the body at which the payload begins.
 
     Raises:
-        ProtocolError: there is no name, or no terms. The caller still owns the descriptors.
+        ProtocolError: The name or the terms are missing or invalid. The caller still owns the
+            descriptors.
     """
     body = message.body
     if len(body) < _LENGTHS.size:
@@ -95,7 +101,7 @@ def read_submit(message: Message) -> tuple[str, JobTerms, int]:
 
 
 def job_message(id: int, terms: JobTerms, payload: Payload) -> Message:
-    """What a worker is told of a job; see `Payload.message` for who owns its descriptors."""
+    """The JOB message for a worker; see `Payload.message` for the ownership of descriptors."""
     if not terms.env:
         return payload.message(Kind.JOB, id, head=_NO_ENV)
     env = env_as_json(terms.env)
@@ -103,10 +109,13 @@ def job_message(id: int, terms: JobTerms, payload: Payload) -> Message:
 
 
 def read_job(message: Message) -> tuple[tuple[tuple[str, str | None], ...], int]:
-    """The environment variables of `JobTerms.env`, and where in the body the payload begins.
+    """Parse a JOB message.
+
+    Returns:
+        The variables of `JobTerms.env`, and the offset in the body at which the payload begins.
 
     Raises:
-        ProtocolError: there are none. The caller still owns the descriptors.
+        ProtocolError: The environment is missing or invalid. The caller still owns the descriptors.
     """
     body = message.body
     if body.startswith(_NO_ENV):
@@ -120,9 +129,10 @@ def read_job(message: Message) -> tuple[tuple[tuple[str, str | None], ...], int]
 
 @functools.lru_cache(_CACHED)
 def env_as_json(env: tuple[tuple[str, str | None], ...]) -> bytes:
-    """The environment variables of a job as they are sent, at most `ENV_LIMIT` bytes.
+    """A job's environment variables as they are sent. The caller checks that they fit `ENV_LIMIT`.
 
-    A variable need not be valid Unicode: the file system's encoding makes surrogates of the rest.
+    A variable need not be valid Unicode: `os.environ` has surrogates for other bytes (PEP 383), and
+    JSON keeps them.
     """
     import json
 
