@@ -8,9 +8,9 @@ from __future__ import annotations
 import signal
 from enum import StrEnum
 
-from compilepool.light_typing import NamedTuple
-from compilepool.wire.messages import ProtocolError, read_json
-from compilepool.wire.payloads import Payload, Unpacked, pack
+from compilepool.light_typing import Any, NamedTuple
+from compilepool.wire.messages import all_are, check
+from compilepool.wire.payloads import Payload, pack_json, unpack_json
 from compilepool.wire.usage import NO_USAGE, Usage
 
 
@@ -41,9 +41,7 @@ class ProcessMemory(NamedTuple):
 
     def is_valid(self) -> bool:
         """Whether the values are of the right types."""
-        return (
-            isinstance(self.pid, int) and isinstance(self.name, str) and isinstance(self.bytes, int)
-        )
+        return all_are(int, self.pid, self.bytes) and isinstance(self.name, str)
 
 
 class Failure(NamedTuple):
@@ -91,39 +89,33 @@ class Failure(NamedTuple):
         )
 
     def payload(self) -> Payload:
-        """What the FAILED message for a job carries."""
-        import json
-
-        return pack([[json.dumps(self._asdict()).encode()]])
+        """The payload of the FAILED message for a job."""
+        return pack_json(self._asdict())
 
     @classmethod
     def of_payload(cls, payload: Payload) -> Failure:
-        """The failure in a payload, which is closed. Raises `ProtocolError` if there is none."""
-        with Unpacked(payload) as unpacked:
-            data = bytes(unpacked.stream)
-        try:
-            fields = read_json(data)
-            fields["cause"] = Cause(fields["cause"])
-            fields["processes"] = tuple(ProcessMemory(*each) for each in fields["processes"])
-            fields["usage"] = Usage.of_values(fields["usage"])
-            failure = cls(**fields)
-        except (ValueError, TypeError, KeyError):
-            raise ProtocolError("not a failure") from None
-        if not failure._is_valid():
-            raise ProtocolError("a failure with wrong values")
-        return failure
+        """The failure in a payload, which is closed.
 
-    def _is_valid(self) -> bool:
-        texts = (self.module, self.text, self.native, self.phase)
-        return (
-            all(isinstance(text, str) for text in texts)
-            and isinstance(self.exitcode, int | None)
-            and isinstance(self.phase_s, int | float)
-            and isinstance(self.peak_bytes, int)
-            and isinstance(self.is_out_of_memory, bool | None)
-            and isinstance(self.limit, int | float)
-            and all(each.is_valid() for each in self.processes)
+        Raises:
+            ProtocolError: The payload holds no valid failure.
+        """
+        return unpack_json(payload, cls._of_fields, "a failure")
+
+    @classmethod
+    def _of_fields(cls, fields: dict[str, Any]) -> Failure:
+        fields["cause"] = Cause(fields["cause"])
+        fields["processes"] = tuple(ProcessMemory(*each) for each in fields["processes"])
+        fields["usage"] = Usage.of_values(fields["usage"])
+        failure = cls(**fields)
+        check(
+            all_are(str, failure.module, failure.text, failure.native, failure.phase)
+            and isinstance(failure.exitcode, int | None)
+            and isinstance(failure.peak_bytes, int)
+            and isinstance(failure.is_out_of_memory, bool | None)
+            and all_are(int | float, failure.phase_s, failure.limit)
+            and all(each.is_valid() for each in failure.processes)
         )
+        return failure
 
 
 CRASH_HEAD = "Fatal Python error"

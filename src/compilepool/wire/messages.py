@@ -9,10 +9,15 @@ payloads.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 
-from compilepool.light_typing import Any, NamedTuple
+from compilepool.light_typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from types import UnionType
+
+Made = TypeVar("Made")
 
 MAX_PACKET = 128 * 1024
 """The most bytes of a packet. A receiver never allocates more than this for what a peer sends."""
@@ -23,6 +28,7 @@ MAX_FDS = 63
 _HEADER = struct.Struct("<IBBBBQ")  # body length, kind, flag, form, descriptors, id
 _HEADER_SIZE = _HEADER.size
 MAX_BODY = MAX_PACKET - _HEADER_SIZE
+_REASON_LIMIT = 200  # characters
 
 
 class ProtocolError(Exception):
@@ -174,15 +180,44 @@ def read_json(body: bytes) -> dict[str, Any]:
     Raises:
         ProtocolError: The body holds no JSON object.
     """
-    import json
+    return parse_json(body, _checked_object, "a JSON object")
+
+
+def _checked_object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(type(value).__name__)
+    return value
+
+
+def parse_json(data: bytes, make: Callable[[Any], Made], name: str) -> Made:
+    """Parse JSON that a peer sent, and check it.
+
+    Args:
+        data: The JSON text.
+        make: Returns what the parsed value stands for. It raises ValueError, TypeError or KeyError
+            if the value is not as it should be.
+        name: What `make` returns, for the error message: "a failure".
+
+    Raises:
+        ProtocolError: `data` is not JSON, or `make` refused it.
+    """
+    import json  # not at the top: not every process has JSON to read
 
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        raise ProtocolError("body is not JSON") from None
-    if not isinstance(value, dict):
-        raise ProtocolError("body is not a JSON object")
-    return value
+        return make(json.loads(data))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ProtocolError(f"not {name}: {str(error)[:_REASON_LIMIT]}") from None
+
+
+def all_are(kind: type | UnionType, *values: object) -> bool:
+    """Whether all values are of one type."""
+    return all(isinstance(value, kind) for value in values)
+
+
+def check(is_valid: bool) -> None:
+    """Refuse a value in the `make` of `parse_json`. Raises ValueError unless `is_valid`."""
+    if not is_valid:
+        raise ValueError("wrong values")
 
 
 def encode(message: Message) -> bytes:

@@ -16,10 +16,10 @@ import fcntl
 import io
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from compilepool.light_typing import TYPE_CHECKING, NamedTuple, TypeAlias
-from compilepool.wire.messages import Form, Kind, Message, ProtocolError
+from compilepool.light_typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from compilepool.wire.messages import Form, Kind, Made, Message, ProtocolError, parse_json
 from compilepool.wire.spares import NAME, Spares, mark_read
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ _ALIGNMENT = 64
 _COUNT = struct.Struct("<I4x")
 _MAX_SECTIONS = 1 << 24
 _HEAD_SIZE = 512  # bytes; enough for the lengths of 63 sections, more than most payloads have
+_JSON_LIMIT = 64 * 1024 * 1024  # bytes; more than the kernel allows for a command line, execve(2)
 _IOV_MAX = 1024  # <limits.h>; the kernel's UIO_MAXIOV
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -190,6 +191,26 @@ def pack(
     if at <= inline_limit:
         return Payload(Form.INLINE_MANY, b"".join(pieces))
     return Payload(Form.MEMFD, b"", _write(pieces, -1 if spares is None else spares.take()))
+
+
+def pack_json(value: object, *, inline_limit: int = INLINE_LIMIT) -> Payload:
+    """A payload with a value as JSON, which may be of any length; see `pack`."""
+    import json  # not at the top: the supervisor is on its way when the client gets here
+
+    return pack([[json.dumps(value).encode()]], inline_limit=inline_limit)
+
+
+def unpack_json(payload: Payload, make: Callable[[Any], Made], name: str) -> Made:
+    """Parse the JSON in a payload, and check it. The payload is closed; see `parse_json`.
+
+    Raises:
+        ProtocolError: The payload is invalid or too long, or `make` refused what is in it.
+    """
+    with Unpacked(payload) as unpacked:
+        # A memfd can have any size, with nothing in it.
+        is_too_long = unpacked.stream_size > _JSON_LIMIT
+        data = b"" if is_too_long else bytes(unpacked.stream)
+    return parse_json(data, make, name)
 
 
 class Unpacked:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from compilepool.light_typing import Any, NamedTuple
-from compilepool.wire.messages import ProtocolError
-from compilepool.wire.payloads import INLINE_LIMIT, Payload, Unpacked, pack
-
-_SIZE_LIMIT = 64 * 1024 * 1024  # bytes; more than the kernel allows for a command line, execve(2)
+from compilepool.wire.messages import all_are, check
+from compilepool.wire.payloads import INLINE_LIMIT, Payload, pack_json, unpack_json
 
 
 class PoolConfig(NamedTuple):
@@ -56,49 +54,33 @@ class PoolConfig(NamedTuple):
     log_level: int = 0
 
     def payload(self, *, inline_limit: int = INLINE_LIMIT) -> Payload:
-        """This configuration as a payload, of any length; see `payloads.pack`."""
-        import json  # not at the top: the supervisor is on its way when the client gets here
-
-        return pack([[json.dumps(self._asdict()).encode()]], inline_limit=inline_limit)
+        """This configuration as a payload of any length; see `payloads.pack`."""
+        return pack_json(self._asdict(), inline_limit=inline_limit)
 
     @classmethod
     def of_payload(cls, payload: Payload) -> PoolConfig:
         """The configuration in a payload, which is closed.
 
         Raises:
-            ProtocolError: there is none.
+            ProtocolError: The payload holds no valid configuration.
         """
-        import json
+        return unpack_json(payload, cls._of_fields, "a pool configuration")
 
-        with Unpacked(payload) as unpacked:
-            # It may be a memfd of any size, with nothing in it.
-            data = b"" if unpacked.stream_size > _SIZE_LIMIT else bytes(unpacked.stream)
-        try:
-            fields: dict[str, Any] = json.loads(data)
-            config = cls(**{**fields, "cpus": tuple(fields["cpus"])})
-        except (ValueError, TypeError, KeyError, RecursionError):
-            raise ProtocolError("not a pool configuration") from None
-        if not config._is_valid():
-            raise ProtocolError("a pool configuration with wrong values")
-        return config
-
-    def _is_valid(self) -> bool:
-        names = (self.preload, self.python_flags, self.sys_path)
-        texts = (self.cwd, self.log_dir, self.libdw)
-        flags = (self.capture, self.native_tracebacks, self.pin_workers)
-        return (
-            isinstance(self.max_workers, int)
-            and self.max_workers > 0
-            and self.start_method in ("fork", "spawn")
-            and all(isinstance(value, list) for value in (*names, self.argv))
-            and all(isinstance(name, str) for value in names for name in value)
-            and all(isinstance(text, str) for text in texts)
-            and all(isinstance(flag, bool) for flag in flags)
-            and isinstance(self.nice, int)
-            and all(isinstance(cpu, int) for cpu in self.cpus)
-            and isinstance(self.min_workers, int)
-            and isinstance(self.idle_timeout_s, int | float | None)
-            and isinstance(self.max_jobs_per_worker, int | None)
-            and isinstance(self.max_worker_memory, int | None)
-            and isinstance(self.log_level, int)
+    @classmethod
+    def _of_fields(cls, fields: dict[str, Any]) -> PoolConfig:
+        config = cls(**{**fields, "cpus": tuple(fields["cpus"])})
+        lists = (config.preload, config.python_flags, config.sys_path, config.argv)
+        limits = (config.max_jobs_per_worker, config.max_worker_memory)
+        check(
+            isinstance(config.max_workers, int)
+            and config.max_workers > 0
+            and config.start_method in ("fork", "spawn")
+            and all_are(list, *lists)
+            and all(all_are(str, *texts) for texts in lists)
+            and all_are(str, config.cwd, config.log_dir, config.libdw)
+            and all_are(bool, config.capture, config.native_tracebacks, config.pin_workers)
+            and all_are(int, config.nice, config.min_workers, config.log_level, *config.cpus)
+            and isinstance(config.idle_timeout_s, int | float | None)
+            and all_are(int | None, *limits)
         )
+        return config

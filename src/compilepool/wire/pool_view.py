@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from compilepool.light_typing import NamedTuple
-from compilepool.wire.messages import ProtocolError
-from compilepool.wire.payloads import Payload, Unpacked, pack
+from compilepool.light_typing import Any, NamedTuple
+from compilepool.wire.messages import all_are, check
+from compilepool.wire.payloads import Payload, pack_json, unpack_json
 
 
 class WorkerView(NamedTuple):
@@ -29,9 +29,7 @@ class WorkerView(NamedTuple):
     def is_valid(self) -> bool:
         """Whether the values are of the right types."""
         numbers = (self.pid, self.job, self.since, self.phase_since)
-        return all(isinstance(number, int | float) for number in numbers) and all(
-            isinstance(text, str) for text in (self.state, self.phase)
-        )
+        return all_are(int | float, *numbers) and all_are(str, self.state, self.phase)
 
 
 class PoolView(NamedTuple):
@@ -64,29 +62,21 @@ class PoolView(NamedTuple):
     quiesced_s: float = 0.0
 
     def payload(self) -> Payload:
-        """What the PEEKED message carries."""
-        import json
-
-        return pack([[json.dumps(self).encode()]])
+        """The payload of the PEEKED message."""
+        return pack_json(self)
 
     @classmethod
     def of_payload(cls, payload: Payload) -> PoolView:
-        """What is in a payload, which is closed. Raises `ProtocolError` if that is none."""
-        import json
+        """The view in a payload, which is closed.
 
-        with Unpacked(payload) as unpacked:
-            data = bytes(unpacked.stream)
-        try:
-            workers, *rest = json.loads(data)
-            peek = cls(tuple(WorkerView(*worker) for worker in workers), *rest)
-        except (ValueError, TypeError, RecursionError):
-            raise ProtocolError("not a look at a pool") from None
-        if not peek._is_valid():
-            raise ProtocolError("a look at a pool with wrong values")
-        return peek
+        Raises:
+            ProtocolError: The payload holds no valid view.
+        """
+        return unpack_json(payload, cls._of_values, "a view of a pool")
 
-    def _is_valid(self) -> bool:
-        numbers = self[1:]
-        return all(worker.is_valid() for worker in self.workers) and all(
-            isinstance(number, int | float) for number in numbers
-        )
+    @classmethod
+    def _of_values(cls, values: list[Any]) -> PoolView:
+        workers, *numbers = values
+        view = cls(tuple(WorkerView(*worker) for worker in workers), *numbers)
+        check(all_are(int | float, *numbers) and all(worker.is_valid() for worker in view.workers))
+        return view

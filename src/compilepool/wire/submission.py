@@ -6,8 +6,8 @@ import functools
 import math
 import struct
 
-from compilepool.light_typing import NamedTuple
-from compilepool.wire.messages import Kind, Message, ProtocolError
+from compilepool.light_typing import Any, NamedTuple, TypeAlias
+from compilepool.wire.messages import Kind, Message, ProtocolError, check, parse_json
 from compilepool.wire.payloads import Payload
 
 ENV_LIMIT = 32 * 1024
@@ -19,6 +19,10 @@ _ENV_AT = _ENV_LENGTH.size
 _NO_ENV = _ENV_LENGTH.pack(0)
 _NAME_LIMIT = 256  # characters
 _CACHED = 256  # entries; most jobs of a pool have the same terms
+
+
+Env: TypeAlias = tuple[tuple[str, str | None], ...]
+"""Environment variables and their values; the value None unsets a variable."""
 
 
 class JobTerms(NamedTuple):
@@ -42,26 +46,12 @@ class JobTerms(NamedTuple):
     retries: int = 0
     priority: int = 0
     key: str = ""
-    env: tuple[tuple[str, str | None], ...] = ()
+    env: Env = ()
 
     @property
     def is_watched(self) -> bool:
         """Whether the job has a limit that must be enforced while it runs."""
         return self.timeout_s is not None or self.memory_limit is not None
-
-    def _is_valid(self) -> bool:
-        amounts = (self.memory_limit, self.expected_memory)
-        return (
-            (self.timeout_s is None or _is_positive(self.timeout_s))
-            and all(amount is None or (_is_int(amount) and amount > 0) for amount in amounts)
-            and _is_int(self.retries)
-            and self.retries >= 0
-            and _is_int(self.priority)
-            and isinstance(self.key, str)
-            and all(
-                isinstance(name, str) and isinstance(value, str | None) for name, value in self.env
-            )
-        )
 
 
 DEFAULT_TERMS = JobTerms()
@@ -108,7 +98,7 @@ def job_message(id: int, terms: JobTerms, payload: Payload) -> Message:
     return payload.message(Kind.JOB, id, head=_ENV_LENGTH.pack(len(env)) + env)
 
 
-def read_job(message: Message) -> tuple[tuple[tuple[str, str | None], ...], int]:
+def read_job(message: Message) -> tuple[Env, int]:
     """Parse a JOB message.
 
     Returns:
@@ -128,7 +118,7 @@ def read_job(message: Message) -> tuple[tuple[tuple[str, str | None], ...], int]
 
 
 @functools.lru_cache(_CACHED)
-def env_as_json(env: tuple[tuple[str, str | None], ...]) -> bytes:
+def env_as_json(env: Env) -> bytes:
     """A job's environment variables as they are sent. The caller checks that they fit `ENV_LIMIT`.
 
     A variable need not be valid Unicode: `os.environ` has surrogates for other bytes (PEP 383), and
@@ -140,13 +130,12 @@ def env_as_json(env: tuple[tuple[str, str | None], ...]) -> bytes:
 
 
 @functools.lru_cache(_CACHED)
-def _env_of_json(data: bytes) -> tuple[tuple[str, str | None], ...]:
-    import json
+def _env_of_json(data: bytes) -> Env:
+    return parse_json(data, _env_of_pairs, "the environment of a job")
 
-    try:
-        return tuple((str(name), value) for name, value in json.loads(data))
-    except (ValueError, TypeError, RecursionError):
-        raise ProtocolError("not the environment of a job") from None
+
+def _env_of_pairs(pairs: list[Any]) -> Env:
+    return tuple((str(name), value) for name, value in pairs)
 
 
 @functools.lru_cache(_CACHED)
@@ -158,16 +147,22 @@ def _terms_as_json(terms: JobTerms) -> bytes:
 
 @functools.lru_cache(_CACHED)
 def _terms_of_json(data: bytes) -> JobTerms:
-    import json
+    return parse_json(data, _terms_of_fields, "the terms of a job")
 
-    try:
-        fields = json.loads(data)
-        terms = JobTerms(**{**fields, "env": tuple((name, value) for name, value in fields["env"])})
-        is_valid = terms._is_valid()
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise ProtocolError("not the terms of a job") from None
-    if not is_valid:
-        raise ProtocolError("terms of a job with wrong values")
+
+def _terms_of_fields(fields: dict[str, Any]) -> JobTerms:
+    env = tuple((name, value) for name, value in fields["env"])
+    terms = JobTerms(**{**fields, "env": env})
+    amounts = (terms.memory_limit, terms.expected_memory)
+    check(
+        (terms.timeout_s is None or _is_positive(terms.timeout_s))
+        and all(amount is None or (_is_int(amount) and amount > 0) for amount in amounts)
+        and _is_int(terms.retries)
+        and terms.retries >= 0
+        and _is_int(terms.priority)
+        and isinstance(terms.key, str)
+        and all(isinstance(name, str) and isinstance(value, str | None) for name, value in env)
+    )
     return terms
 
 

@@ -5,11 +5,10 @@ The supervisor sends them to the fork server, which hands them to the worker.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
-from compilepool.light_typing import NamedTuple
-from compilepool.wire.messages import ProtocolError
+from compilepool.light_typing import Any, NamedTuple
+from compilepool.wire.messages import parse_json
 
 
 class WorkerOrders(NamedTuple):
@@ -28,6 +27,8 @@ class WorkerOrders(NamedTuple):
 
     def encode(self) -> bytes:
         """The settings as JSON, for a START_WORKER message or a command line."""
+        import json
+
         return json.dumps(self).encode()
 
     @classmethod
@@ -37,12 +38,12 @@ class WorkerOrders(NamedTuple):
         Raises:
             ProtocolError: It is invalid.
         """
-        try:
-            cpus, tells_idle_memory, max_memory = json.loads(data)
-            allowed = tuple(int(cpu) for cpu in cpus)
-            return cls(allowed, bool(tells_idle_memory), int(max_memory))
-        except (ValueError, TypeError, RecursionError):
-            raise ProtocolError("not the orders of a worker") from None
+        return parse_json(data, cls._of_values, "the orders of a worker")
+
+    @classmethod
+    def _of_values(cls, values: list[Any]) -> WorkerOrders:
+        cpus, tells_idle_memory, max_memory = values
+        return cls(tuple(map(int, cpus)), bool(tells_idle_memory), int(max_memory))
 
 
 class WorkerFds(NamedTuple):
