@@ -1,6 +1,7 @@
-"""Signal handling below what the standard library offers: C handlers and alternate stacks.
+"""Signal handling that the standard library lacks: handlers in C, and alternate stacks.
 
-Layouts as glibc and musl have them on x86-64 and aarch64, sigaction(2), sigaltstack(2).
+The structures have the layout of glibc and musl on x86-64 and aarch64, sigaction(2),
+sigaltstack(2). Workers use it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import signal
 from compilepool.linux import process
 
 DUMP_SIGNAL = signal.SIGRTMAX - 3
-"""Has a worker write the Python traceback of all its threads to its crash socket."""
+"""The signal on which a worker writes the Python traceback of all threads to its crash socket."""
 
 _SA_ONSTACK = 0x08000000
 _SIGSET_WORDS = 1024 // (8 * ctypes.sizeof(ctypes.c_ulong))
@@ -36,13 +37,17 @@ _SS_DISABLE = 2
 
 
 def handle_by_libc(number: int, function: str) -> None:
-    """Handle a signal by a function of libc.
+    """Make a function of libc the handler of a signal.
 
-    It is called with the signal's number, on the alternate stack if there is one, with all signals
-    blocked that can be.
+    The function gets the signal's number as its argument. It runs on the alternate stack if there
+    is one, with every signal blocked that can be blocked.
+
+    Args:
+        number: The signal's number.
+        function: The function's name.
 
     Raises:
-        OSError: the kernel refused.
+        OSError: The kernel refused.
     """
     libc = process.libc()
     action = _Sigaction()
@@ -55,16 +60,19 @@ def handle_by_libc(number: int, function: str) -> None:
 
 
 class AlternateStack:
-    """A stack for this thread's signal handlers: they can run when its own has overflowed.
+    """A stack for this thread's signal handlers, which they need when its own has overflowed.
 
-    To be closed in the same thread, before it ends.
+    The thread that made it closes it before it ends.
+
+    Args:
+        size: The size in bytes.
 
     Raises:
-        OSError: no memory for it.
+        OSError: There is no memory for it, or the kernel refused it.
     """
 
     def __init__(self, size: int) -> None:
-        # Private: a child that a job forks has a stack of its own at the same place.
+        # The mapping is private, so a child that a job forks has its own stack at the same address.
         self._memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._view = ctypes.c_char.from_buffer(self._memory)
         stack = _Stack(ctypes.addressof(self._view), 0, size)
