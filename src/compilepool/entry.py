@@ -30,6 +30,6 @@ gc.enable()
 
 # In a worker that was forked, the fork server's `main` returns what to go on with: its stack is
 # gone by then, and no traceback of a job shows it.
-go_on = sys.modules[module].main()
-if go_on is not None:
-    go_on()
+continuation = sys.modules[module].main()
+if continuation is not None:
+    continuation()
