@@ -77,7 +77,7 @@ def reap_with_peak(pidfd: int, pid: int) -> tuple[int | None, int]:
             if time.monotonic() > deadline:
                 return None, 0
             time.sleep(0.001)
-        # nobody has reaped it, so the pid is still that child's
+        # Nobody has reaped it, so the pid is still that child's.
         _, status, usage = os.wait4(pid, 0)
     except OSError:
         return None, 0
@@ -87,7 +87,7 @@ def reap_with_peak(pidfd: int, pid: int) -> tuple[int | None, int]:
 def kill_child(pid: int) -> None:
     """Kill (SIGKILL) a process if it is a child of this process that nobody has reaped."""
     with contextlib.suppress(ChildProcessError, ProcessLookupError):
-        # raises if it is not such a child
+        # Raises if it is not such a child.
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         os.kill(pid, signal.SIGKILL)
 

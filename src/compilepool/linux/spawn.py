@@ -9,7 +9,7 @@ import sys
 
 TYPE_CHECKING = False
 
-# the supervisor imports this module first, and `collections` takes long to import
+# The supervisor imports this module first, and `collections` takes long to import.
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 

@@ -13,7 +13,7 @@ from collections import deque
 _LARGEST = 2 << 20  # bytes; for a larger payload, copying takes most of the time
 
 NAME = "compilepool"
-_LINK = f"/memfd:{NAME} (deleted)"  # what /proc/self/fd/FD of such a memfd links to, proc(5)
+_LINK = f"/memfd:{NAME} (deleted)"  # the link target of such a memfd in /proc/self/fd, proc(5)
 
 _STATE_AT = 4  # offset in the head of a payload; the byte is 0 when the payload is written
 _HAS_BEEN_READ = b"\1"

@@ -15,7 +15,7 @@ from compilepool.wire.messages import Form, Kind, Message, ProtocolError
 if TYPE_CHECKING:
     from compilepool.wire.payloads import Payload
 
-# the last field is the length of the phases that follow, in bytes
+# The last field is the length of the phases that follow, in bytes.
 _USAGE = struct.Struct("<dddQIIQH")
 _USAGE_SIZE = _USAGE.size
 _MAX_PHASES = 64
