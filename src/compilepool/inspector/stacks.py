@@ -1,4 +1,7 @@
-"""The native stacks of a process, by whatever means there are; and what there are none for."""
+"""Reads the native stacks of a process, and reports those that it could not read.
+
+It reads each stack by the best means that the kernel allows.
+"""
 
 from __future__ import annotations
 
@@ -19,26 +22,44 @@ from compilepool.wire.native_report import CrashSite, ThreadStack
 MAX_THREADS = 64
 
 _PARK_BOUND_S = 1.0
-"""How long a crash may take to park. We are started when the first of its traceback is there."""
+"""The seconds that a crashed thread may take to park.
+
+The inspector is started at the first bytes of the Python traceback.
+"""
 
 _FIRST_PARK_BOUND_S = 0.3
-"""The same where only later crashes have parked, which need not write a traceback."""
+"""The seconds that the first crashed thread may take to park once a later one has parked.
+
+The later one need not write a traceback, so it may be faster.
+"""
 
 _POLL_S = 0.001
 
 _OTHERS_BOUND_S = 0.7
-"""For how long after our start threads that have not crashed are looked at: somebody waits to hear
-of the crash."""
+"""The seconds after the start in which threads that have not crashed are read.
+
+Somebody waits for the report.
+"""
 
 _AT_ONCE = 4
-"""How many of those are looked at anyway, the main thread first; the next ones follow likewise."""
+"""The number of threads that are held and read in one go, in a process that has crashed.
+
+The first of these groups, which has the main thread, is read even if the time is up.
+"""
 
 _ROOM = 2 * 1024 * 1024 * 1024
-"""Bytes of memory that libdw may take, besides the files that it reads."""
+"""The bytes of memory that libdw may take, in addition to the files that it reads."""
 
 
 def report_stacks(target: Target, output: Output, is_crash: bool, libdw: str) -> None:
-    """Report the native stacks of all threads, those that have crashed first."""
+    """Report the native stacks of all threads, those that have crashed first.
+
+    Args:
+        target: The process.
+        output: The report.
+        is_crash: Whether the process has crashed.
+        libdw: The path or name of libdw; empty if there is none.
+    """
     deadline = time.monotonic() + _OTHERS_BOUND_S if is_crash else math.inf
     if os.uname().machine != "x86_64" or sys.maxsize < 1 << 32:
         output.missing("native stacks: they are read on x86-64 only")
@@ -60,7 +81,12 @@ def report_stacks(target: Target, output: Output, is_crash: bool, libdw: str) ->
 
 
 def _wait_for_faults(target: Target) -> dict[int, Fault]:
-    """Those that have crashed, the first to crash first: the Python traceback tells of that one."""
+    """Wait until the crashed threads have parked.
+
+    Returns:
+        The fault of each crashed thread by thread id. The thread whose Python traceback was written
+        is the first.
+    """
     start = time.monotonic()
     while target.is_alive():
         faults = {tid: fault for tid in target.tids() if (fault := find_fault(target, tid))}
@@ -91,7 +117,8 @@ class _Stacks:
     def report(self, faults: dict[int, Fault], deadline: float) -> None:
         for tid, fault in list(faults.items())[:1]:
             self._output.write(self._crash_site(tid, fault))
-        for tid, fault in faults.items():  # all that comes now may take longer than there is time
+        # Write these first, because the rest may take longer than there is time.
+        for tid, fault in faults.items():
             self._write_bare(tid, self._target.state(tid), fault.registers.pc, True)
         try:
             self._unwinder = Unwinder(self._target, self._maps, self._libdw)
@@ -111,7 +138,11 @@ class _Stacks:
         self._report_others(others[:MAX_THREADS], which, deadline)
 
     def _report_others(self, tids: list[int], which: str, deadline: float) -> None:
-        """Hold each for a moment; unwind when all go on again, since that takes longer."""
+        """Read the threads that have not crashed, in groups.
+
+        Each thread is held only while it is copied. Unwinding takes longer, so that is done when
+        all threads of the group run again.
+        """
         tracer = Tracer(self._target)
         at_once = MAX_THREADS if deadline == math.inf else _AT_ONCE
         for first in range(0, len(tids), at_once):
@@ -136,7 +167,11 @@ class _Stacks:
                 self._write(tid, state, snapshot, False)
 
     def _take(self, tracer: Tracer, tid: int, which: str) -> ThreadSnapshot | None:
-        """By ptrace, or what can be had without. Raises `ProcessLookupError` if it is gone."""
+        """Copy a thread by ptrace, or without it as far as possible.
+
+        Raises:
+            ProcessLookupError: The thread or the process has ended.
+        """
         if self._may_trace:
             try:
                 return tracer.take(tid)
@@ -153,7 +188,10 @@ class _Stacks:
         return self._waiting(tid)
 
     def _waiting(self, tid: int) -> ThreadSnapshot | None:
-        """A thread that waits in the kernel, without ptrace: that is enough for most frames."""
+        """Copy a thread that waits in the kernel, without ptrace.
+
+        What can be read without ptrace is enough for most frames.
+        """
         call = self._target.system_call(tid)
         if call is None:
             return None
@@ -183,7 +221,7 @@ class _Stacks:
             return
         stack = ThreadStack(tid, self._target.name(tid), state, is_crashed, frames, is_cut)
         if is_crashed:
-            self._output.write(stack)  # in case that there is no time left for names
+            self._output.write(stack)  # names may take longer than there is time
         self._output.write(stack._replace(frames=unwinder.named(frames)))
 
     def _write_bare(self, tid: int, state: str, pc: int, is_crashed: bool) -> None:

@@ -1,7 +1,7 @@
-"""Unwinding by libdw, the library of elfutils, from registers and memory that we give it.
+"""Unwinds stacks with libdw, the library of elfutils.
 
-Declarations: <elfutils/libdwfl.h>. libdw itself reads the process's `/proc/PID/maps` and the files
-that are mapped there; it attaches to nothing.
+The inspector gives it registers and memory. The declarations are in <elfutils/libdwfl.h>. libdw
+itself reads `/proc/PID/maps` and the files that are mapped there. It attaches to nothing.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ _ON_FRAME = ctypes.CFUNCTYPE(ctypes.c_int, _pointer, _pointer)
 
 
 class LibdwError(Exception):
-    """libdw could not be loaded, or does not understand the process."""
+    """libdw could not be loaded, or cannot read the process."""
 
 
 class Unwinder:
     """Unwinds the threads of one process.
 
     Args:
-        target: the process.
-        maps: its mappings.
-        libdw: path or name of the library.
+        target: The process.
+        maps: The mappings of the process.
+        libdw: The path or name of libdw.
 
     Raises:
-        LibdwError: it cannot.
+        LibdwError: libdw could not be loaded, or cannot read the process.
     """
 
     def __init__(self, target: Target, maps: Maps, libdw: str) -> None:
@@ -58,9 +58,10 @@ class Unwinder:
         self._backs: list[int] = []
         self._is_cut = False
         self._dw = _load(libdw)
-        # All of this must live as long as libdw may call or read it.
+        # These must live as long as libdw may call or read them.
         self._callbacks = [
-            _FIND_DEBUGINFO(lambda *_: -1),  # symbol tables will do; it might ask the network
+            # Symbol tables suffice; the default might ask the network.
+            _FIND_DEBUGINFO(lambda *_: -1),
             _NEXT_THREAD(lambda *_: 0),
             _GET_THREAD(lambda *_: True),
             _READ_MEMORY(self._read_memory),
@@ -76,17 +77,17 @@ class Unwinder:
         self._dwfl = self._begin()
 
     def unwind(self, snapshot: ThreadSnapshot) -> tuple[list[Frame], bool]:
-        """The frames of a thread, most recent first, without names.
+        """The frames of a thread without names, the most recent first.
 
         Returns:
-            At most `MAX_FRAMES` of them, and whether there are more.
+            At most `MAX_FRAMES` frames, and whether there are more.
         """
         self._frames = []
         self._backs = []
         self._is_cut = False
         registers = snapshot.registers
         if self._maps.code_at(registers.pc) is None:
-            # A call to a bad address: all that it did was to push where to return to.
+            # This is a call to a bad address. It has only pushed the return address.
             self._add(registers.pc, 0)
             word = self._target.read(registers.sp, _WORD.size)
             if len(word) < _WORD.size:
@@ -99,7 +100,7 @@ class Unwinder:
     def named(self, frames: list[Frame]) -> list[Frame]:
         """The frames that `unwind` has returned last, with names.
 
-        Takes seconds where a large library's table of symbols has to be read from a slow disk.
+        It can take seconds to read the symbol table of a large library from a slow disk.
         """
         return [self._named(frame, back) for frame, back in zip(frames, self._backs, strict=True)]
 
@@ -148,7 +149,8 @@ class Unwinder:
         if len(self._frames) == MAX_FRAMES:
             self._is_cut = True
             return _ABORT
-        # A caller's pc may be the first of the next function, if it called one that never returns.
+        # A caller's pc is a return address. After a call that never returns, it may belong to the
+        # next function.
         self._add(pc.value, 0 if is_activation.value else 1)
         return _CONTINUE
 
@@ -164,7 +166,7 @@ class Unwinder:
 
 
 def bare_frame(maps: Maps, pc: int) -> Frame:
-    """A frame of which no more than the pc is known."""
+    """A frame without the function's name, from its pc alone."""
     mapping = maps.at(pc)
     if mapping is None:
         return Frame(UNKNOWN, None, 0, pc)
