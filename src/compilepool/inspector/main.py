@@ -10,7 +10,7 @@ import os
 import resource
 import sys
 
-from compilepool.inspector.report_writer import Output
+from compilepool.inspector.report_writer import ReportWriter
 from compilepool.inspector.stacks import report_stacks
 from compilepool.inspector.target import Target, processes_below
 from compilepool.linux import pidfds, proc, process
@@ -37,7 +37,7 @@ def ask_for_python_stack(target: Target, number: int) -> str:
     if not pidfds.send_signal(target.pidfd, number):
         return f"Python stack: signal {number} could not be sent"
     if target.state(target.pid) in "Tt":
-        return "Python stack: the process is stopped; it is written when the process goes on"
+        return "Python stack: the process is stopped; it is written when the process continues"
     return ""
 
 
@@ -54,26 +54,28 @@ def main() -> None:
     # The inspected process may make this one crash.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     process.set_process_title("compilepool inspector", "cp-inspector")
-    output = Output(FIRST_FD)
+    writer = ReportWriter(FIRST_FD)
     target = Target(int(pid), FIRST_FD + 1)
     with contextlib.suppress(BrokenPipeError):  # nobody reads the report any more
-        _inspect(target, output, mode == "crash", int(dump_signal), "".join(libdw))
+        _inspect(target, writer, mode == "crash", int(dump_signal), "".join(libdw))
     os._exit(0)  # the kernel now detaches from threads that did not stop in time
 
 
-def _inspect(target: Target, output: Output, is_crash: bool, dump_signal: int, libdw: str) -> None:
+def _inspect(
+    target: Target, writer: ReportWriter, is_crash: bool, dump_signal: int, libdw: str
+) -> None:
     if not target.is_alive():
-        output.missing("everything: the process was dead before anybody looked at it")
+        writer.missing("everything: the process was dead before anybody looked at it")
         return
     if not is_crash and dump_signal and (reason := ask_for_python_stack(target, dump_signal)):
-        output.missing(reason)
+        writer.missing(reason)
     try:
-        report_stacks(target, output, is_crash, libdw)
+        report_stacks(target, writer, is_crash, libdw)
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001 - a broken process may cause any error
-        output.missing(f"native stacks: the inspector failed: {type(error).__name__}: {error}")
+        writer.missing(f"native stacks: the inspector failed: {type(error).__name__}: {error}")
     if not is_crash and target.is_alive():
         for child in processes_below(target.pid):
-            output.write(child)
-    output.close()
+            writer.write(child)
+    writer.close()

@@ -38,6 +38,6 @@ class Registers(NamedTuple):
         """The address of the top of the stack."""
         return self.values[7]
 
-    def at(self, pc: int, sp: int) -> Registers:
+    def with_pc_and_sp(self, pc: int, sp: int) -> Registers:
         """The same registers with another instruction and stack address."""
         return Registers({**self.values, 16: pc, 7: sp})

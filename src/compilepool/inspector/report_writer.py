@@ -15,7 +15,7 @@ MAX_REPORT = 256 * 1024
 _RESERVED = 8 * 1024  # bytes for the lines that say what is missing
 
 
-class Output:
+class ReportWriter:
     """Writes the lines of a report to a descriptor, at most `MAX_REPORT` bytes."""
 
     def __init__(self, fd: int) -> None:

@@ -55,7 +55,7 @@ class Unwinder:
         self._maps = maps
         self._snapshot = ThreadSnapshot(Registers({}))
         self._frames: list[Frame] = []
-        self._backs: list[int] = []
+        self._lookup_pcs: list[int] = []
         self._is_cut = False
         self._dw = _load(libdw)
         # These must live as long as libdw may call or read them.
@@ -83,16 +83,16 @@ class Unwinder:
             At most `MAX_FRAMES` frames, and whether there are more.
         """
         self._frames = []
-        self._backs = []
+        self._lookup_pcs = []
         self._is_cut = False
         registers = snapshot.registers
         if self._maps.code_at(registers.pc) is None:
             # This is a call to a bad address. It has only pushed the return address.
-            self._add(registers.pc, 0)
+            self._add(registers.pc, registers.pc)
             word = self._target.read(registers.sp, _WORD.size)
             if len(word) < _WORD.size:
                 return self._frames, False
-            registers = registers.at(_WORD.unpack(word)[0], registers.sp + _WORD.size)
+            registers = registers.with_pc_and_sp(_WORD.unpack(word)[0], registers.sp + _WORD.size)
         self._snapshot = ThreadSnapshot(registers, snapshot.stack_start, snapshot.stack)
         self._dw.dwfl_getthread_frames(self._dwfl, self._target.pid, self._frame_callback, None)
         return self._frames, self._is_cut
@@ -102,7 +102,8 @@ class Unwinder:
 
         It can take seconds to read the symbol table of a large library from a slow disk.
         """
-        return [self._named(frame, back) for frame, back in zip(frames, self._backs, strict=True)]
+        pairs = zip(frames, self._lookup_pcs, strict=True)
+        return [self._named(frame, lookup_pc) for frame, lookup_pc in pairs]
 
     def _begin(self) -> ctypes.c_void_p:
         dw = self._dw
@@ -151,15 +152,15 @@ class Unwinder:
             return _ABORT
         # A caller's pc is a return address. After a call that never returns, it may belong to the
         # next function.
-        self._add(pc.value, 0 if is_activation.value else 1)
+        self._add(pc.value, pc.value if is_activation.value else pc.value - 1)
         return _CONTINUE
 
-    def _add(self, pc: int, back: int) -> None:
+    def _add(self, pc: int, lookup_pc: int) -> None:
         self._frames.append(bare_frame(self._maps, pc))
-        self._backs.append(back)
+        self._lookup_pcs.append(lookup_pc)
 
-    def _named(self, frame: Frame, back: int) -> Frame:
-        address = _address(frame.pc - back)
+    def _named(self, frame: Frame, lookup_pc: int) -> Frame:
+        address = _address(lookup_pc)
         module = self._dw.dwfl_addrmodule(self._dwfl, address)
         symbol = self._dw.dwfl_module_addrname(_pointer(module), address) if module else None
         return frame._replace(function=readable_name(symbol)) if symbol else frame
