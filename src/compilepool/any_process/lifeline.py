@@ -1,7 +1,8 @@
-"""A small process that kills one worker when its parent ends; see `worker_initializer.py`.
+"""A small process that kills one worker when the worker's parent ends.
 
-It is run by its path, with `-I -S`, and imports only the standard library. Its descriptors are the
-pidfds of the parent (3) and of the worker (4).
+`worker_initializer` starts it where the kernel's own signal (`die_with_parent`) would come at the
+wrong time. It is run by its path, with `-I -S`, and imports only the standard library, so it starts
+fast. Its descriptors are the pidfds of the parent (3) and of the worker (4).
 """
 
 import os

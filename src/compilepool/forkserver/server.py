@@ -254,7 +254,7 @@ def _prepare(channel: Channel, config: PoolConfig) -> bool:
                 Kind.UNSAFE_TO_FORK,
                 f"the fork server {reason}{since}: forking it is unsafe, so each worker is started"
                 " by exec and does the preload by itself, which is slower; leave that module out"
-                " of preload, or pass start_method='spawn' to say that you know",
+                " of preload, or pass start_method='spawn' to accept that",
             )
         )
         return False

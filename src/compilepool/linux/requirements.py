@@ -11,10 +11,13 @@ class KernelTooOld(Exception):
 
 
 def check_platform() -> None:
-    """Check that this is a Linux that has everything that the pool needs (>= 5.4).
+    """Check that this machine has everything that a pool needs.
+
+    That is Linux with pidfd_open(2) (5.3) and waiting by pidfd, waitid(2) (5.4); /proc; and a
+    kernel that lists a thread's children there, proc(5).
 
     Raises:
-        KernelTooOld: It is not.
+        KernelTooOld: Something is missing, or a sandbox forbids it.
     """
     if sys.platform != "linux":
         raise KernelTooOld(f"compilepool needs Linux, this is {sys.platform}")

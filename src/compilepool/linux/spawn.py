@@ -57,7 +57,7 @@ def script_command(flags: Sequence[str], script: str) -> list[str]:
         )
     path = os.path.join(PACKAGE_ROOT, "compilepool", script)
     if not os.path.exists(path):
-        raise OSError(f"{path} is no file: compilepool must be installed unzipped")
+        raise OSError(f"{path} is not a file: compilepool must be installed unzipped")
     return [sys.executable, *flags, path]
 
 

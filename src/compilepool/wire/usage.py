@@ -81,7 +81,7 @@ def usage_of(message: Message) -> Usage:
     try:
         usage = _unpacked(message.body)
     except ValueError as error:
-        raise ProtocolError(f"RESULT that does not tell what the job has used: {error}") from None
+        raise ProtocolError(f"RESULT without a valid usage: {error}") from None
     if not (
         0 <= usage.started <= _LATEST_S
         and 0 <= usage.ended <= _LATEST_S
@@ -148,7 +148,7 @@ def _packed(usage: Usage) -> bytes:
         data = usage.phases.encode() if usage.phases else b""
         return _USAGE.pack(*usage[:-1], len(data)) + data
     except (struct.error, AttributeError, UnicodeEncodeError) as error:
-        raise ValueError(f"not what a job has used: {error}") from None
+        raise ValueError(f"not the usage of a job: {error}") from None
 
 
 def _unpacked(data: bytes) -> Usage:

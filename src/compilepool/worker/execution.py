@@ -68,7 +68,9 @@ def run_job(
 
 def unreceived() -> tuple[Outcome, Payload]:
     """The outcome of a call whose descriptor this process could not receive."""
-    reason = OSError(errno.EMFILE, "the worker has too many open files, which jobs have left")
+    reason = OSError(
+        errno.EMFILE, "the worker has too many open files, which earlier jobs left open"
+    )
     return _unserializable("the call", reason, "", reason)
 
 

@@ -19,7 +19,8 @@ def main() -> None:
     """Run the worker of this process.
 
     The arguments are the fork server's pid, the supervisor's pid, the number of descriptors, and
-    the `WorkerOrders`. The descriptors are that of the configuration, then those of `WorkerFds`.
+    the `WorkerOrders` as JSON. The descriptors begin at `FIRST_FD`: first the memfd of the
+    configuration, then those of `WorkerFds`.
     """
     parent_pid, supervisor_pid, fd_count = (int(argument) for argument in sys.argv[1:4])
     orders = WorkerOrders.decode(sys.argv[4].encode())
