@@ -32,9 +32,7 @@ def worker_initializer(parent_pid: int) -> None:
     if not isinstance(parent_pid, int):
         raise TypeError(f"parent_pid must be an int (os.getpid() of the owner), not {parent_pid!r}")
     if parent_pid <= 0:
-        raise ValueError(
-            f"parent_pid {parent_pid} is not a valid pid; pass os.getpid() of the owner"
-        )
+        raise ValueError(f"parent_pid {parent_pid} is not a pid; pass os.getpid() of the owner")
     if parent_pid == os.getpid():
         raise ValueError("call worker_initializer in a worker, not in the pool's owner")
     signal.signal(signal.SIGINT, signal.SIG_IGN)

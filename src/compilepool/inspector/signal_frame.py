@@ -31,10 +31,13 @@ stopped: <asm/unistd_64.h>, restart_syscall(2).
 """
 
 _SLEEP_WINDOW = 4 * 1024
-_HANDLER_WINDOW = 8 * 1024
-"""The bytes of stack in which the next signal frame must begin.
+"""The bytes of stack above `sleep` in which the frame of the raised signal must begin."""
 
-In between is what `sleep`, or faulthandler's handler and `raise`, have pushed.
+_HANDLER_WINDOW = 8 * 1024
+"""The bytes of stack above the frame of the raised signal in which the frame of the fault must
+begin.
+
+In between is what faulthandler's handler and `raise` have pushed.
 """
 
 _RESTORER = bytes.fromhex("48c7c00f0000000f05")

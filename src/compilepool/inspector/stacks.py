@@ -20,6 +20,7 @@ from compilepool.linux.process import memory_limit
 from compilepool.wire.native_report import CrashSite, ThreadStack
 
 MAX_THREADS = 64
+"""The most threads whose stacks are in a report, besides those that have crashed."""
 
 _PARK_BOUND_S = 1.0
 """The seconds that a crashed thread may take to park.

@@ -192,6 +192,7 @@ class Target:
 
 
 MAX_CHILDREN = 256
+"""The most descendants in a report."""
 
 
 def processes_below(pid: int) -> Iterator[ChildProcess]:

@@ -94,7 +94,7 @@ class Tracer:
             _detach(tid, status)
 
     def let_go(self) -> None:
-        """Let go the threads that have stopped too late."""
+        """Let go of the threads that have stopped too late."""
         for tid in list(self._late):
             status = _wait(tid)
             if status is not None:

@@ -68,9 +68,7 @@ def run_job(
 
 def unreceived() -> tuple[Outcome, Payload]:
     """The outcome of a call whose descriptor this process could not receive."""
-    reason = OSError(
-        errno.EMFILE, "the worker has too many open files, which earlier jobs left open"
-    )
+    reason = OSError(errno.EMFILE, "the worker has too many open files, left by earlier jobs")
     return _unserializable("the call", reason, "", reason)
 
 
