@@ -8,9 +8,10 @@ import re
 _SIZE = r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b\s*"
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
-_MOST = 1 << 63
+_LARGEST_NUMBER = 1 << 63
 
 EXPECTED_SIZE = "a number of bytes, or text such as '512MiB' or '4GiB'"
+"""What `bytes_of` accepts, in words, for error messages."""
 
 
 def bytes_of(value: object) -> int:
@@ -36,7 +37,7 @@ def bytes_of(value: object) -> int:
         unit = (found[2] or "").lower()
         amount = float(found[1]) * (1024 if unit.endswith("i") else 1000) ** _POWERS[unit[:1]]
     else:
-        if value > _MOST:
+        if value > _LARGEST_NUMBER:
             raise ValueError
         amount = value
     if not math.isfinite(amount) or amount < 1:
@@ -67,13 +68,15 @@ def printable(text: str, *, keeps_newlines: bool = False) -> str:
         for each other character that `str.isprintable` rejects. Its length is that of `text`.
     """
     return "".join(
-        letter if letter.isprintable() or (keeps_newlines and letter == "\n") else _instead(letter)
-        for letter in text
+        character
+        if character.isprintable() or (keeps_newlines and character == "\n")
+        else _replacement(character)
+        for character in text
     )
 
 
-def _instead(letter: str) -> str:
-    return " " if letter.isspace() else "\N{REPLACEMENT CHARACTER}"
+def _replacement(character: str) -> str:
+    return " " if character.isspace() else "\N{REPLACEMENT CHARACTER}"
 
 
 def headline(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from compilepool.inspector.registers import Registers
 from compilepool.inspector.target import DEAD, Target
+from compilepool.linux.process import libc
 
 _PTRACE_GETREGS, _PTRACE_DETACH, _PTRACE_SEIZE, _PTRACE_INTERRUPT = 12, 17, 0x4206, 0x4207
 _WALL = 0x40000000  # __WALL of waitpid(2): wait for threads, too
@@ -151,14 +152,14 @@ def _detach(tid: int, status: int) -> None:
 
 
 @functools.cache
-def _libc() -> ctypes.CDLL:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.ptrace.restype = ctypes.c_long
-    return libc
+def _libc_ptrace() -> Any:
+    function = libc().ptrace
+    function.restype = ctypes.c_long
+    return function
 
 
 def _ptrace(request: int, tid: int, data: Any = None) -> None:
     argument = ctypes.c_void_p(data) if isinstance(data, int) else data
-    if _libc().ptrace(ctypes.c_long(request), ctypes.c_int(tid), None, argument) == -1:
+    if _libc_ptrace()(ctypes.c_long(request), ctypes.c_int(tid), None, argument) == -1:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))

@@ -38,15 +38,16 @@ def read_proc(path: str) -> bytes:
 
 
 class Stat(NamedTuple):
-    """The fields of `/proc/PID/stat` that the pool needs.
+    """The fields of a `stat` file that the pool needs. The file is that of a process or a thread.
 
     Attributes:
         name: The name of the program, at most 15 bytes.
         state: A letter: R running, S sleeping, D uninterruptible, T or t stopped, Z or X dead.
         parent_pid: The pid of the parent.
         has_execed: Whether the process has called exec since it was forked.
-        cpu_s: The CPU time of the process, in seconds.
-        start_s: The time from the start of the machine to the start of the process, in seconds.
+        cpu_s: The CPU time of the process or thread, in seconds.
+        start_s: The time from the start of the machine to the start of the process or thread, in
+            seconds.
         arguments: The addresses of the beginning and the end of the command line; 0 where the
             kernel hides them.
     """
@@ -71,9 +72,8 @@ def stat(pid: int | str = "self", tid: int | None = None) -> Stat:
         OSError: The process or thread is gone.
         ValueError: The file does not have the format of proc(5).
     """
-    task = "" if tid is None else f"task/{tid}/"
     # The name may contain any character, parentheses included.
-    head, _, tail = read_proc(f"/proc/{pid}/{task}stat").rpartition(b")")
+    head, _, tail = read_proc(_path("stat", pid, tid)).rpartition(b")")
     fields = tail.split()  # the first is field (3) of proc(5)
     try:
         return Stat(
@@ -91,13 +91,16 @@ def stat(pid: int | str = "self", tid: int | None = None) -> Stat:
 
 def status_field(field: str, pid: int | str = "self", tid: int | None = None) -> str:
     """The value of a field in the `status` file of a process or thread; empty if there is none."""
-    task = "" if tid is None else f"task/{tid}/"
     with contextlib.suppress(OSError):
-        for line in read_proc(f"/proc/{pid}/{task}status").splitlines():
+        for line in read_proc(_path("status", pid, tid)).splitlines():
             name, _, value = line.partition(b":")
             if name == field.encode():
                 return value.strip().decode(errors="replace")
     return ""
+
+
+def _path(name: str, pid: int | str, tid: int | None) -> str:
+    return f"/proc/{pid}/{name}" if tid is None else f"/proc/{pid}/task/{tid}/{name}"
 
 
 def has_signal(mask: str, number: int) -> bool:
@@ -214,7 +217,12 @@ def uptime_s() -> float:
 
 
 class Descendant(NamedTuple):
-    """A process below another one."""
+    """A process below another one.
+
+    Attributes:
+        pid: The process's pid.
+        parent_pid: The pid of its parent.
+    """
 
     pid: int
     parent_pid: int

@@ -41,6 +41,18 @@ def libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
+def libc_error(call: str) -> OSError:
+    """The error of a function of `libc()` that has just failed.
+
+    Args:
+        call: The function's name and arguments, for the message.
+    """
+    import ctypes
+
+    number = ctypes.get_errno()
+    return OSError(number, f"{call}: {os.strerror(number)}")
+
+
 def resolve(*names: str) -> None:
     """Look up functions of libc now, so that processes that are forked later need not."""
     for name in names:
@@ -99,8 +111,7 @@ def _prctl(option: int, value: int) -> None:
     import ctypes
 
     if libc().prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"prctl({option}, {value}): {os.strerror(error)}")
+        raise libc_error(f"prctl({option}, {value})")
 
 
 def become_subreaper() -> None:

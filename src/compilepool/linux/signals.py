@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import os
 import signal
 
 from compilepool.linux import process
@@ -55,8 +54,7 @@ def handle_by_libc(number: int, function: str) -> None:
     action.flags = _SA_ONSTACK
     action.mask[:] = [ctypes.c_ulong(-1).value] * _SIGSET_WORDS
     if libc.sigaction(number, ctypes.byref(action), None) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"sigaction({number}): {os.strerror(error)}")
+        raise process.libc_error(f"sigaction({number})")
 
 
 class AlternateStack:
@@ -77,8 +75,9 @@ class AlternateStack:
         self._view = ctypes.c_char.from_buffer(self._memory)
         stack = _Stack(ctypes.addressof(self._view), 0, size)
         if process.libc().sigaltstack(ctypes.byref(stack), None) != 0:
+            error = process.libc_error("sigaltstack")
             self.close()
-            raise OSError("sigaltstack was refused")
+            raise error
 
     def close(self) -> None:
         stack = _Stack(None, _SS_DISABLE, 0)

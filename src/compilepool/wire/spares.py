@@ -44,8 +44,10 @@ class Spares:
         self._pid = os.getpid()
 
     def put(self, fd: int, *, is_read: bool = False) -> None:
-        """Keep a memfd, or close it if it is too large. Closes the oldest memfd if there are too
-        many.
+        """Keep a memfd that has been sent or read.
+
+        A memfd that is too large is closed instead. If there are too many, the oldest one is
+        closed.
 
         Args:
             fd: The memfd. `take` does not return it before it has been read.

@@ -75,18 +75,8 @@ def _serve(
     startup_fd: int | None,
     orders: WorkerOrders,
 ) -> None:
-    startup = Startup(None, None, ())
-    try:
-        if startup_fd is not None:
-            startup = Startup(*load_payload(Payload(Form.MEMFD, b"", startup_fd)))
-        if startup.initializer is not None:
-            start = time.monotonic()
-            startup.initializer(*startup.initargs)
-            took = f"the initializer took {time.monotonic() - start:.3g} s"
-            channel.send(log_message(Level.DEBUG, __name__, took))
-    except BaseException as error:  # noqa: BLE001 - runs the user's code
-        outcome, payload = raised(error)
-        channel.send(payload.message(Kind.INITIALIZER_FAILED, 0, outcome))
+    startup = _initialize(channel, startup_fd)
+    if startup is None:
         return
     output.flush()
     channel.send(Message(Kind.READY, _private_memory() if orders.tells_idle_memory else 0))
@@ -122,6 +112,28 @@ def _serve(
             channel.send(result_message(message.id, flag, payload, usage))
             if payload.fd >= 0:
                 spares.put(payload.fd)
+
+
+def _initialize(channel: Channel, startup_fd: int | None) -> Startup | None:
+    """Unpickle what all workers start with, and run the initializer.
+
+    Returns:
+        None if the user's code raised. The supervisor has then been told.
+    """
+    startup = Startup(None, None, ())
+    try:
+        if startup_fd is not None:
+            startup = Startup(*load_payload(Payload(Form.MEMFD, b"", startup_fd)))
+        if startup.initializer is not None:
+            start = time.monotonic()
+            startup.initializer(*startup.initargs)
+            took = f"the initializer took {time.monotonic() - start:.3g} s"
+            channel.send(log_message(Level.DEBUG, __name__, took))
+    except BaseException as error:  # noqa: BLE001 - runs the user's code
+        outcome, payload = raised(error)
+        channel.send(payload.message(Kind.INITIALIZER_FAILED, 0, outcome))
+        return None
+    return startup
 
 
 def _private_memory() -> int:
