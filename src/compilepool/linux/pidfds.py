@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from compilepool.linux.proc import children, descendants, is_below
 
-_DEBUGGER_PATIENCE_S = 1.0
+_DEBUGGER_PATIENCE_S = 1.0  # how long a debugger may keep a dead child from being reaped
 
 
 def send_signal(pidfd: int, number: int) -> bool:

@@ -14,7 +14,7 @@ from compilepool.light_typing import NamedTuple
 
 _READ_SIZE = 4096
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+_PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes
 _FORKED_NO_EXEC = 0x40  # PF_FORKNOEXEC, <linux/sched.h>
 
 

@@ -29,7 +29,7 @@ _CLOEXEC_NOW = _CLOEXEC | _NOW
 _TRUNCATED = int(socket.MSG_TRUNC)
 _FDS_TRUNCATED = int(socket.MSG_CTRUNC)
 _SEND_BUFFER = 1024 * 1024  # bytes; the kernel caps it at net.core.wmem_max, socket(7)
-_TOO_MANY_REFS_PATIENCE_S = 60.0
+_TOO_MANY_REFS_PATIENCE_S = 60.0  # how long `send` waits for descriptors in flight to arrive
 
 
 class Channel:

@@ -63,8 +63,8 @@ Above it, a memfd costs less than two more copies through sockets.
 
 # Looking up a member of an enum takes time, and these two are needed for every message.
 _NONE, _MEMFD = Form.NONE, Form.MEMFD
-_ALIGNMENT = 64
-_COUNT = struct.Struct("<I4x")
+_ALIGNMENT = 64  # bytes
+_COUNT = struct.Struct("<I4x")  # the number of sections, and 4 bytes for `spares`
 _MAX_SECTIONS = 1 << 24
 _HEAD_SIZE = 512  # bytes; enough for the lengths of 63 sections, more than most payloads have
 _JSON_LIMIT = 64 * 1024 * 1024  # bytes; more than the kernel allows for a command line, execve(2)

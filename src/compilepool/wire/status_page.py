@@ -16,7 +16,7 @@ import time
 
 from compilepool.light_typing import NamedTuple
 
-_TEXT_SIZE = 102
+_TEXT_SIZE = 102  # bytes; a longer name of a phase is cut
 # job, since; the fields of UsedBefore; phase_since, length and text of the phase
 _STATUS = struct.Struct(f"<QddQQQdH{_TEXT_SIZE}s")
 _PHASE = struct.Struct(f"<dH{_TEXT_SIZE}s")

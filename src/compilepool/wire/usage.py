@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _USAGE = struct.Struct("<dddQIIQH")
 _USAGE_SIZE = _USAGE.size
 _MAX_PHASES = 64
-_LATEST_S = 1e12
+_LATEST_S = 1e12  # seconds; a time after it is not one of `time.monotonic()`
 
 
 class Usage(NamedTuple):
