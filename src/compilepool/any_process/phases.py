@@ -8,7 +8,7 @@ from compilepool.wire.status_page import StatusPage
 
 _page: StatusPage | None = None
 _phases: list[tuple[str, float]] = []
-_MAX_PHASES = 64
+_MAX_PHASES = 64  # as many as `wire.usage` sends
 _MAX_NAME = 100  # bytes
 
 

@@ -43,7 +43,7 @@ In between is what faulthandler's handler and `raise` have pushed.
 _RESTORER = bytes.fromhex("48c7c00f0000000f05")
 """mov $15, %rax; syscall: the code that handlers return to in glibc and musl, rt_sigreturn(2)."""
 
-_SYSCALL = bytes.fromhex("0f05")
+_SYSCALL = bytes.fromhex("0f05")  # the instruction `syscall`
 
 _FRAME = struct.Struct("<Q QQQQQ 23Q Q")
 """pretcode; flags, link and stack of the ucontext; its registers; address of the FPU's state."""
@@ -53,11 +53,11 @@ _NAMES = (
     *("rdi", "rsi", "rbp", "rbx", "rdx", "rax", "rcx", "rsp", "rip", "eflags"),
     *("segments", "err", "trapno", "oldmask", "cr2"),
 )
-_USER_CODE_SEGMENT = 0x33
+_USER_CODE_SEGMENT = 0x33  # __USER_CS, arch/x86/include/asm/segment.h
 
 _PAGE_FAULT = 14  # Intel SDM volume 3A, section 6.15
-_WRITE = 1 << 1
-_EXECUTE = 1 << 4
+_WRITE = 1 << 1  # X86_PF_WRITE, arch/x86/include/asm/trap_pf.h
+_EXECUTE = 1 << 4  # X86_PF_INSTR, arch/x86/include/asm/trap_pf.h
 
 
 class Fault(NamedTuple):

@@ -28,7 +28,7 @@ _STOP_BOUND_S = 0.2
 _STOP_BOUND_IN_KERNEL_S = 0.01
 """The seconds that a thread in uninterruptible sleep may take to stop. It may never do."""
 
-STACK_COPIED = 256 * 1024
+STACK_COPIED = 256 * 1024  # bytes from the stack pointer on
 _RED_ZONE = 128  # bytes below the stack pointer that a function may use, System V ABI, AMD64
 
 _NAMES = (  # struct user_regs_struct, <sys/user.h>

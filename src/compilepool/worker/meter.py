@@ -13,11 +13,11 @@ import time
 from compilepool.linux import proc
 from compilepool.wire.status_page import UsedBefore
 
-_STATM_SIZE = 256
-_SHORT_S = 0.0005
+_STATM_SIZE = 256  # bytes; more than /proc/PID/statm has
+_SHORT_S = 0.0005  # in this time, a job can change its memory only negligibly
 _RECENT_S = 0.005  # in this time, processes that jobs have left running can change little
-_LOOK_EVERY = 20  # jobs, at least, between two reads of private memory
-_NEGLIGIBLE = 1 << 20
+_LOOK_EVERY = 20  # jobs; after as many, private memory is read even if it can hardly have grown
+_NEGLIGIBLE = 1 << 20  # bytes
 _RESET_PEAK = b"5"  # for /proc/PID/clear_refs, proc(5)
 
 

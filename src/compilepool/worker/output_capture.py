@@ -14,9 +14,9 @@ import time
 from compilepool.linux import process
 
 _STREAMS = (1, 2)
-_PATIENCE_S = 0.05
+_PATIENCE_S = 0.05  # how long the next job waits for the supervisor to empty its pipe
 _LOOK_AGAIN_S = 0.0001
-_NONE = bytes(4)
+_NONE = bytes(4)  # what FIONREAD returns for an empty pipe
 
 
 def write_line_by_line() -> None:
