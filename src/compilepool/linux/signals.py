@@ -16,7 +16,8 @@ DUMP_SIGNAL = signal.SIGRTMAX - 3
 """The signal on which a worker writes the Python traceback of all threads to its crash socket."""
 
 _SA_ONSTACK = 0x08000000  # SA_ONSTACK, the same on x86-64 and aarch64
-# Sigset_t has 1024 bits in glibc and musl.
+_SS_DISABLE = 2  # sigaltstack(2)
+# A sigset_t has 1024 bits in glibc and musl.
 _SIGSET_WORDS = 1024 // (8 * ctypes.sizeof(ctypes.c_ulong))
 
 
@@ -31,9 +32,6 @@ class _Sigaction(ctypes.Structure):
 
 class _Stack(ctypes.Structure):
     _fields_ = (("sp", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
-
-
-_SS_DISABLE = 2  # sigaltstack(2)
 
 
 def handle_by_libc(number: int, function: str) -> None:
