@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from compilepool.inspector.report_writer import MAX_REPORT, Output
+from compilepool.inspector.report_writer import MAX_REPORT, ReportWriter
 from compilepool.inspector.stacks import MAX_THREADS
 from compilepool.linux.libdw import find_libdw
 from compilepool.wire.native_report import (
@@ -454,10 +454,10 @@ def test_a_crowd_of_threads(library: str) -> None:
 def test_a_report_has_a_limit(tmp_path: Path) -> None:
     frames = [Frame("f" * 300, "lib.so", 1, 2)] * MAX_FRAMES
     with open(tmp_path / "report", "w+b") as file:
-        output = Output(file.fileno())
+        writer = ReportWriter(file.fileno())
         for tid in range(MAX_THREADS):
-            output.write(ThreadStack(tid, "thread", "S", False, frames, False))
-        output.close()
+            writer.write(ThreadStack(tid, "thread", "S", False, frames, False))
+        writer.close()
         file.seek(0)
         data = file.read()
     assert len(data) <= MAX_REPORT

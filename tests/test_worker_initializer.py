@@ -130,8 +130,8 @@ def test_a_crash_of_a_worker_leaves_its_python_traceback_on_stderr(context: str)
         ("1", TypeError, "parent_pid must be an int .* not '1'"),
         (None, TypeError, "parent_pid must be an int"),
         (1.0, TypeError, "parent_pid must be an int"),
-        (0, ValueError, "no process's"),
-        (-1, ValueError, "no process's"),
+        (0, ValueError, "is not a pid"),
+        (-1, ValueError, "is not a pid"),
         (os.getpid(), ValueError, "in a worker, not in the pool's owner"),
     ],
 )

@@ -1,14 +1,14 @@
-"""Entry of every process of ours, run by path: `python .../entry.py MODULE ARGUMENT...`.
+"""Entry of every process of ours, run by its path: `python .../entry.py MODULE ARGUMENT...`.
 
-Runs the `main` of the module. The package is loaded from where this file is: by the time that the
-client's `sys.path` is known here, another version of it might have been found.
+It runs the `main` function of the module. It loads the package from its own folder: the client's
+`sys.path`, which is known only later, may have another version of the package.
 """
 
 import gc
 import os
 import sys
 
-# As `importlib.util` has them, which takes long to import.
+# `importlib.util` has these functions, too, but takes long to import.
 from _frozen_importlib import module_from_spec
 from _frozen_importlib_external import spec_from_file_location
 
@@ -21,15 +21,15 @@ assert spec.loader is not None
 sys.modules["compilepool"] = module_from_spec(spec)
 spec.loader.exec_module(sys.modules["compilepool"])
 
-# What is garbage after the imports is not worth the time that it takes to look for it.
+# Collecting the garbage of the imports is not worth the time.
 gc.disable()
 module = sys.argv.pop(1)
 __import__(module)
 gc.freeze()
 gc.enable()
 
-# In a worker that was forked, the fork server's `main` returns what to go on with: its stack is
-# gone by then, and no traceback of a job shows it.
-go_on = sys.modules[module].main()
-if go_on is not None:
-    go_on()
+# In a forked worker, the fork server's `main` returns what to run next. Its own calls are then no
+# longer on the stack, and no traceback of a job shows them.
+continuation = sys.modules[module].main()
+if continuation is not None:
+    continuation()

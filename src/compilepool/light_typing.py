@@ -1,8 +1,8 @@
-"""What modules of ours need of `typing`, without importing it.
+"""The names from `typing` that our modules need, without importing `typing`.
 
-That, with what it imports, would take a tenth of the time from nothing to the first result: each
-process of a pool would do it, and most of them one after the other. Type checkers see `typing`;
-at run time, nearly all of it stands in annotations only, which stay text until a tool reads them.
+Importing `typing` takes a tenth of the time to the first result of a pool: each process would
+import it, and most processes start one after the other. Type checkers see the real names. At run
+time, nearly all uses are in annotations, which stay text until a tool reads them.
 
 Tools that read them get the real types: a NamedTuple, and what is decorated with
 `lazy_annotations`, has annotations that are evaluated when they are first read. The module
@@ -49,7 +49,7 @@ else:
     Protocol = object
 
     class Generic:
-        """A base class that takes parameters, and forgets them."""
+        """A base class that takes type parameters, and ignores them."""
 
         __slots__ = ()
 
@@ -61,7 +61,7 @@ else:
     class _NamedTupleMaker(type):
         def __new__(cls, name: str, bases: tuple[type, ...], body: dict[str, object]) -> type:
             if not bases:
-                return super().__new__(cls, name, bases, body)  # `NamedTuple` itself
+                return super().__new__(cls, name, bases, body)  # the class `NamedTuple` itself
             fields = body.get("__annotations__", {})
             defaults = [body.pop(field) for field in fields if field in body]
             made = namedtuple(name, fields, defaults=defaults, module=body["__module__"])

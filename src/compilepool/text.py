@@ -1,4 +1,4 @@
-"""Text for people: what a terminal may be shown, amounts, and errors in one line."""
+"""Text for people: printable text, amounts of memory, and errors in one line."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ import re
 _SIZE = r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b\s*"
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
-_MOST = 1 << 63
+_LARGEST_NUMBER = 1 << 63
 
 EXPECTED_SIZE = "a number of bytes, or text such as '512MiB' or '4GiB'"
+"""What `bytes_of` accepts, in words, for error messages."""
 
 
 def bytes_of(value: object) -> int:
-    """The bytes that an amount of memory is.
+    """Convert an amount of memory to bytes.
 
     Args:
-        value: bytes, or text: a number and a unit, of 1024 (KiB, MiB, GiB, TiB) or 1000 (kB, MB,
-            GB, TB).
+        value: A number of bytes, or text: a number and a unit of 1024 (KiB, MiB, GiB, TiB) or 1000
+            (kB, MB, GB, TB).
+
+    Returns:
+        The number of bytes, rounded down.
 
     Raises:
-        TypeError: it is neither a number nor text.
-        ValueError: it is nothing greater than 0.
+        TypeError: `value` is neither a number nor text.
+        ValueError: `value` is not an amount of at least 1 byte, or is too large.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise TypeError
@@ -33,7 +37,7 @@ def bytes_of(value: object) -> int:
         unit = (found[2] or "").lower()
         amount = float(found[1]) * (1024 if unit.endswith("i") else 1000) ** _POWERS[unit[:1]]
     else:
-        if value > _MOST:
+        if value > _LARGEST_NUMBER:
             raise ValueError
         amount = value
     if not math.isfinite(amount) or amount < 1:
@@ -42,37 +46,43 @@ def bytes_of(value: object) -> int:
 
 
 def size_text(size: float) -> str:
-    """An amount of memory, for people."""
+    """An amount of memory as text, such as "512 MiB".
+
+    Args:
+        size: The number of bytes.
+    """
     if size >= 1 << 30:
         return f"{size / (1 << 30):.1f} GiB"
     return f"{size / (1 << 20):.0f} MiB" if size >= 1 << 20 else f"{size / 1024:.0f} KiB"
 
 
 def printable(text: str, *, keeps_newlines: bool = False) -> str:
-    """Text that cannot make a terminal do anything: what jobs write and are called is up to them.
+    """Make text safe to write to a terminal: jobs choose their output and their names.
 
     Args:
-        text: anything.
-        keeps_newlines: whether "\\n" stays; it becomes a blank otherwise.
+        text: Any text.
+        keeps_newlines: Whether "\\n" stays. Otherwise it becomes a blank.
 
     Returns:
-        The text with a blank for each unprintable blank (a tab, a carriage return) and U+FFFD for
-        each other character that `str.isprintable` says no to. It is as long as before.
+        The text with a blank for each unprintable white-space character (such as a tab), and U+FFFD
+        for each other character that `str.isprintable` rejects. Its length is that of `text`.
     """
     return "".join(
-        letter if letter.isprintable() or (keeps_newlines and letter == "\n") else _instead(letter)
-        for letter in text
+        character
+        if character.isprintable() or (keeps_newlines and character == "\n")
+        else _replacement(character)
+        for character in text
     )
 
 
-def _instead(letter: str) -> str:
-    return " " if letter.isspace() else "\N{REPLACEMENT CHARACTER}"
+def _replacement(character: str) -> str:
+    return " " if character.isspace() else "\N{REPLACEMENT CHARACTER}"
 
 
 def headline(error: BaseException) -> str:
-    """An error's type and the first line of its text, whatever its `__str__` does.
+    """The type of an error and the first line of its text, whatever its `__str__` does.
 
-    The pool's own errors may have more of a first line on the next, indented.
+    In an error of the pool, the first line may continue on the next one, which is then indented.
     """
     try:
         first, *rest = str(error).split("\n")
@@ -85,7 +95,7 @@ def headline(error: BaseException) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """The error's type and text in one line, whatever its `__str__` does."""
+    """The type and the text of an error, whatever its `__str__` does."""
     try:
         return f"{type(error).__name__}: {error}"
     except BaseException:  # noqa: BLE001 - the user's __str__

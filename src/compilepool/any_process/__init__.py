@@ -1,1 +1,1 @@
-"""What code may call in whatever process it runs: who it is, what it does, how it ends."""
+"""Functions that code may call in any process: in a worker, in a pool's owner, or elsewhere."""

@@ -1,6 +1,6 @@
-"""How code can tell that it runs in a worker.
+"""Tells code whether it runs in a worker. It can be called in any process.
 
-The counterparts in PyTorch stand in `torch/_inductor/compile_worker/utils.py` and
+The counterparts in PyTorch are in `torch/_inductor/compile_worker/utils.py` and
 `torch/_inductor/runtime/compile_tasks.py`.
 """
 
@@ -14,10 +14,10 @@ _parent_pidfd: int | None = None
 
 
 def in_toplevel_process() -> bool:
-    """Whether this process is none of the workers, and none that a worker's job forked.
+    """Whether this process is neither a worker nor a process that a worker's job forked.
 
     Returns:
-        False in a worker of a `CompilePool`, and after `worker_initializer`; True otherwise.
+        False in a worker of a `CompilePool`, and after `worker_initializer`; else True.
     """
     return _parent_pidfd is None
 
@@ -25,8 +25,8 @@ def in_toplevel_process() -> bool:
 def has_parent_changed() -> bool:
     """Whether the process that this worker works for is gone.
 
-    Asks the kernel, by pidfd, so it is right also where the parent's pid was given to another
-    process, or where the worker was not forked by the parent itself.
+    It asks the kernel by pidfd. So the answer is right even if another process got the parent's
+    pid, or if the worker was not forked by the parent itself.
 
     Returns:
         Always False in a top-level process.
@@ -35,13 +35,16 @@ def has_parent_changed() -> bool:
 
 
 def become_worker_of(parent_pid: int) -> int:
-    """From now on this process is a worker.
+    """Make this process a worker.
+
+    Args:
+        parent_pid: The pid of the process that it works for.
 
     Returns:
-        The pidfd of its parent, to be left open.
+        The pidfd of the parent, which must stay open.
 
     Raises:
-        ProcessLookupError: the parent is gone.
+        ProcessLookupError: The parent is gone.
     """
     global _parent_pidfd  # noqa: PLW0603 - a fact about the process as a whole
     _parent_pidfd = os.pidfd_open(parent_pid)

@@ -1,4 +1,4 @@
-"""`report_phase`: a job says what it does just now."""
+"""`report_phase`, by which a job reports what it is doing. It can be called in any process."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from compilepool.wire.status_page import StatusPage
 
 _page: StatusPage | None = None
 _phases: list[tuple[str, float]] = []
-_MAX_PHASES = 64
+_MAX_PHASES = 64  # as many as `wire.usage` sends
 _MAX_NAME = 100  # bytes
 
 
 def report_phase(name: str) -> None:
-    """Say, inside a job, what the job does from now on: "parse", "ptxas".
+    """Report that the running job enters a phase, such as "parse" or "ptxas".
 
-    Crash reports, `CompilePool.dump`, errors and the progress shown tell the phase, and for how
-    long it has lasted; a job's `record` and traces have all of them, up to 64. Costs no system
-    call. Outside of a job it does nothing, so a compiler can call it always.
+    Crash reports, `CompilePool.dump`, errors and the progress display show the phase, and how long
+    it has lasted. A job's `record`, and traces, have all its phases, up to 64. The call costs no
+    system call. It does nothing outside a job, so a compiler can always call it.
 
     Args:
-        name: the phase, in a few words; what is beyond some 100 bytes is cut.
+        name: The phase, in a few words. It is cut to about 100 bytes.
 
     Raises:
         TypeError: `name` is not a str.
@@ -35,9 +35,13 @@ def report_phase(name: str) -> None:
 
 
 def take_phases() -> list[tuple[str, float]]:
-    """What has been reported since this was called last, each with when that was; the first ones.
+    """Return the phases that this process has reported since the last call, and forget them.
 
-    What children of a job report is not among it.
+    Phases that children of a job report are not among them.
+
+    Returns:
+        The name of each phase and the time at which it began, by `time.monotonic()`; the first 64
+        phases at most.
     """
     if not _phases:
         return []
@@ -47,6 +51,6 @@ def take_phases() -> list[tuple[str, float]]:
 
 
 def report_on(page: StatusPage) -> None:
-    """From now on, phases are written to the page: this process is a worker."""
+    """Make this process, a worker, write its phases to a status page."""
     global _page  # noqa: PLW0603 - a fact about the process as a whole
     _page = page

@@ -1,4 +1,4 @@
-"""`worker_initializer`: the worker's bootstrap for process pools that are not ours."""
+"""`worker_initializer`: makes the worker of another library's process pool a worker of ours."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from compilepool.linux.spawn import script_command, spawn
 
 
 def worker_initializer(parent_pid: int) -> None:
-    """Make this process a worker that ends when the process `parent_pid` ends, however it ends.
+    """Make this process a worker that ends when its owner ends, however that ends.
 
-    For `concurrent.futures.ProcessPoolExecutor(initializer=worker_initializer,
-    initargs=(os.getpid(),))`, with any start method. SIGINT is ignored from now on, a crash writes
-    a Python traceback to stderr, `in_toplevel_process` is False, and `has_parent_changed` tells
-    whether the parent is gone. Its end kills this process at once, even while C code holds the GIL.
+    It is for `concurrent.futures.ProcessPoolExecutor(initializer=worker_initializer,
+    initargs=(os.getpid(),))`, with any start method. From now on, this process ignores SIGINT, and
+    writes a Python traceback to stderr if it crashes. `in_toplevel_process` returns False, and
+    `has_parent_changed` tells whether the owner is gone. The owner's end kills this process at
+    once, even while C code holds the GIL.
 
     Args:
-        parent_pid: pid of the process that owns the pool.
+        parent_pid: The pid of the process that owns the pool.
 
     Raises:
         TypeError: `parent_pid` is not an int.
-        ValueError: it can be no parent's: not positive, or this process's own.
+        ValueError: `parent_pid` is not positive, or is this process's own pid.
     """
     if not isinstance(parent_pid, int):
         raise TypeError(f"parent_pid must be an int (os.getpid() of the owner), not {parent_pid!r}")
     if parent_pid <= 0:
-        raise ValueError(f"parent_pid {parent_pid} is no process's; pass os.getpid() of the owner")
+        raise ValueError(f"parent_pid {parent_pid} is not a pid; pass os.getpid() of the owner")
     if parent_pid == os.getpid():
-        raise ValueError("worker_initializer is to be called in a worker, not in the pool's owner")
+        raise ValueError("call worker_initializer in a worker, not in the pool's owner")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable(all_threads=True)
     try:
@@ -44,20 +45,20 @@ def worker_initializer(parent_pid: int) -> None:
     if proc.is_child_of_main_thread(parent_pid):
         process.die_with_parent(parent_pid)
     else:
-        # The kernel's own signal would come at the end of the thread that forked this process, or
-        # of the multiprocessing fork server, rather than of the parent.
+        # The kernel would send its signal when the thread that forked this process ends, or the
+        # multiprocessing fork server, instead of the parent.
         _start_lifeline(parent_pidfd)
 
 
 def _start_lifeline(parent_pidfd: int) -> None:
-    """Start a small process that kills this one when the parent ends, and ends with this one."""
+    """Start a small process that kills this one when the parent ends. It ends with this one."""
     own_pidfd = os.pidfd_open(os.getpid())
     try:
         command = script_command(["-I", "-S"], "any_process/lifeline.py")
         pid = spawn(command, os.environ, [parent_pidfd, own_pidfd])
     finally:
         os.close(own_pidfd)
-    with contextlib.suppress(ChildProcessError):  # the user's own reaping was faster
+    with contextlib.suppress(ChildProcessError):  # the user's program has reaped it
         _, status = os.waitpid(pid, 0)
         if status != 0:
             print("compilepool: this worker may outlive its parent", file=sys.stderr)

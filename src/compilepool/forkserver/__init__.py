@@ -1,1 +1,1 @@
-"""The fork server process: the warm template that workers are forked from."""
+"""The fork server process: it preloads modules, and workers are forked from it."""

@@ -1,4 +1,4 @@
-"""Whether this process may be forked after what it has imported."""
+"""Tells whether the fork server may be forked after what it has imported."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ _GPU_DEVICE = re.compile(
 
 
 def why_unsafe() -> str:
-    """Why forking this process is unsafe; empty if it is not.
+    """The reasons why forking this process is unsafe; empty if it is safe.
 
-    A fork copies one thread only, and whatever locks the others held; a GPU driver's state does
-    not survive in the child at all.
+    A fork copies only one thread, but also the locks that the other threads held. The state of a
+    GPU driver does not survive in the child.
     """
     return reasons_against(proc.names_of_other_threads(), proc.open_files())
 
 
 def reasons_against(threads: Sequence[str], files: Iterable[str]) -> str:
-    """What is unsafe about these.
+    """The reasons against forking a process; empty if there are none.
 
     Args:
-        threads: names of the threads besides the main one; one that has none of its own has "".
-        files: targets of the open descriptors.
+        threads: The names of all threads except the main thread; "" for a thread without a name of
+            its own.
+        files: The targets of the open descriptors.
     """
     reasons = []
     if threads:
@@ -44,11 +45,12 @@ def reasons_against(threads: Sequence[str], files: Iterable[str]) -> str:
 
 @contextlib.contextmanager
 def quiet_blas() -> Iterator[None]:
-    """Within it, a BLAS that is loaded starts no threads, unless the user has set how many.
+    """Keep a BLAS that is loaded in this context from starting threads.
 
-    OpenBLAS, which numpy brings, starts them when it is loaded, and torch imports numpy: nothing
-    of theirs could be preloaded otherwise. Workers, of which there is one for each CPU, have no use
-    for them. The environment of the jobs is the user's again.
+    It changes nothing if the user has set the number of threads. OpenBLAS, which comes with numpy,
+    starts threads when it is loaded, and torch imports numpy. Without this context, no module that
+    imports them could be preloaded. Workers do not need the threads, because there is one worker
+    for each CPU. After the context, the environment is the user's again.
     """
     if _BLAS_THREADS in os.environ:
         yield
@@ -57,5 +59,5 @@ def quiet_blas() -> Iterator[None]:
     try:
         yield
     finally:
-        if os.environ.get(_BLAS_THREADS) == "1":  # and not what a module has set
+        if os.environ.get(_BLAS_THREADS) == "1":  # a module may have set another number
             del os.environ[_BLAS_THREADS]

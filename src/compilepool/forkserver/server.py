@@ -1,4 +1,4 @@
-"""The fork server: preloads, then makes workers and buries them."""
+"""The main loop of the fork server: it preloads modules, starts workers, and reaps them."""
 
 from __future__ import annotations
 
@@ -32,21 +32,23 @@ from compilepool.worker.main import work
 
 _WORKER = "compilepool.worker.spawned"
 
-GoOn: TypeAlias = Callable[[], None]
+Continuation: TypeAlias = Callable[[], None]
+"""What a forked worker runs once the fork server's own calls have returned."""
 
 
 class ForkServer:
-    """Makes workers on request, and tells of their deaths when nothing of them is left.
+    """Starts workers on request, and reports each worker's death.
 
-    Every worker is a subreaper, so what appears below this process without being a worker (or
-    having been there after the preload) is what a dead worker left.
+    It reports a death only when all processes that the worker started are dead, too. Every worker
+    is a subreaper. So a child of this process that is not a worker, and was not there after the
+    preload, was left by a dead worker.
 
     Args:
-        channel: the link to the supervisor.
-        watched: pidfds of the processes whose death ends this one.
-        crash_fd: where this process's own crash is written to.
-        supervisor_pid: the supervisor.
-        config: the pool's configuration.
+        channel: The link to the supervisor.
+        watched: The pidfds of the processes whose death ends this one.
+        crash_fd: The descriptor of the file that a crash of this process is written to.
+        supervisor_pid: The pid of the supervisor.
+        config: The configuration of the pool.
     """
 
     def __init__(
@@ -63,28 +65,30 @@ class ForkServer:
         self._supervisor_pid = supervisor_pid
         self._config = config
         self._workers: dict[int, tuple[int, int]] = {}
-        """Number and pid of each worker, by pidfd."""
+        """The number and the pid of each worker, by its pidfd."""
         self._kept = proc.children()
-        self._go_on: GoOn | None = None
+        self._continuation: Continuation | None = None
         self._poll = select.poll()
         for fd in (channel.fileno(), *watched):
             self._poll.register(fd, select.POLLIN)
 
-    def serve(self, early: Sequence[Message]) -> GoOn | None:
-        """Serve until the supervisor wants no more, or it or the client dies; then end all below.
+    def serve(self, early: Sequence[Message]) -> Continuation | None:
+        """Serve until the supervisor closes the link, or until it or the client dies.
+
+        Afterwards kill all descendants.
 
         Args:
-            early: messages that came together with the configuration.
+            early: The messages that came in one packet with the configuration.
 
         Returns:
-            None in the fork server; in a forked worker what it has to do.
+            None in the fork server; in a forked worker, the function that runs the worker.
         """
         try:
             handle_each(early, self._handle)
-            while self._go_on is None and self._serve_once():
+            while self._continuation is None and self._serve_once():
                 pass
-            if self._go_on is not None:
-                return self._go_on
+            if self._continuation is not None:
+                return self._continuation
         except ConnectionError:
             pass  # the supervisor is dead
         pidfds.sweep()
@@ -96,7 +100,7 @@ class ForkServer:
             return False
         for fd in ready:
             if fd in self._workers:
-                self._bury(fd)
+                self._reap_worker(fd)
         if self._channel.fileno() in ready:
             messages = self._channel.receive(wait=False)
             if messages is None:
@@ -112,13 +116,13 @@ class ForkServer:
             orders = WorkerOrders.decode(message.body)
         except (ValueError, ProtocolError) as error:
             refuse(message, str(error))
-        if self._go_on is not None:
-            close_all(message.fds)  # a forked worker, on its way out of the loop
+        if self._continuation is not None:
+            close_all(message.fds)  # a forked worker that is leaving the loop
             return
         start = self._spawn if self._config.start_method == "spawn" else self._fork
         try:
             pid = start(fds, orders)
-            # If this fails, the child is none that is known, and goes with the next sweep.
+            # If this fails, the child is not known as a worker, and the next sweep kills it.
             pidfd = os.pidfd_open(pid) if pid else -1
         except OSError as error:
             body = {"error": f"the worker could not be started: {error}"}
@@ -129,7 +133,7 @@ class ForkServer:
                 self._poll.register(pidfd, select.POLLIN)
                 started = json_message(Kind.WORKER_STARTED, {"pid": pid}, id=message.id)
                 self._channel.send(started._replace(fds=(pidfd,)))
-        if self._go_on is None:
+        if self._continuation is None:
             close_all(message.fds)
 
     def _fork(self, fds: WorkerFds, orders: WorkerOrders) -> int:
@@ -138,13 +142,13 @@ class ForkServer:
         if pid == 0:
             self._channel.close()
             close_all([*self._watched, *self._workers])
-            self._go_on = functools.partial(self._work, parent_pid, fds, orders)
+            self._continuation = functools.partial(self._work, parent_pid, fds, orders)
         return pid
 
     def _work(self, parent_pid: int, fds: WorkerFds, orders: WorkerOrders) -> None:
-        """In a forked worker: what it has to do."""
+        """Run the worker, in a forked child."""
         bootstrap(parent_pid, self._supervisor_pid, fds.crash, self._config, orders)
-        os.close(self._crash_fd)  # only now is faulthandler done with it
+        os.close(self._crash_fd)  # only now does faulthandler no longer use it
         work(Channel.adopt(fds.socket), fds, orders)
 
     def _spawn(self, fds: WorkerFds, orders: WorkerOrders) -> int:
@@ -158,7 +162,7 @@ class ForkServer:
         finally:
             config.close()
 
-    def _bury(self, pidfd: int) -> None:
+    def _reap_worker(self, pidfd: int) -> None:
         number, pid = self._workers.pop(pidfd)
         self._poll.unregister(pidfd)
         cpu_before_s = process.children_cpu_s()
@@ -171,23 +175,24 @@ class ForkServer:
         self._channel.send(json_message(Kind.WORKER_EXITED, body, id=number))
 
 
-def main() -> GoOn | None:
-    """Run the fork server of this process. Then it exits, unless it has become a worker.
+def main() -> Continuation | None:
+    """Run the fork server of this process, then exit. A forked worker returns instead.
 
-    Arguments: the supervisor's pid, the soft limit of open files. Descriptors: the supervisor's
-    socket, the pidfds of supervisor and client, the crash file.
+    The arguments are the supervisor's pid and the soft limit of open files. The descriptors are the
+    supervisor's socket, the pidfds of supervisor and client, and the crash file.
 
     Returns:
-        In a forked worker, what it has to do.
+        In a forked worker, the function that runs the worker.
     """
-    go_on = _run()
-    if go_on is None:
-        # To take apart all that was preloaded would take longer than all else at the end.
+    continuation = _run()
+    if continuation is None:
+        # Python's finalization of everything that was preloaded would take longer than the rest of
+        # the exit.
         exit_in_order()
-    return go_on
+    return continuation
 
 
-def _run() -> GoOn | None:
+def _run() -> Continuation | None:
     supervisor_pid, fd_limit = (int(argument) for argument in sys.argv[1:])
     watched = (FIRST_FD + 1, FIRST_FD + 2)
     crash_fd = FIRST_FD + 3
@@ -197,8 +202,8 @@ def _run() -> GoOn | None:
     process.set_process_title("compilepool fork server", "cp-forkserver")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable(crash_fd, all_threads=True)
-    # While it imports it cannot watch. Afterwards it must not die of the supervisor's death, but
-    # survive it to sweep.
+    # While this process imports, it cannot watch the supervisor. Afterwards it must survive the
+    # supervisor's death, in order to sweep.
     process.die_with_parent(supervisor_pid)
     process.become_subreaper()
     process.set_fd_limit(fd_limit)
@@ -225,10 +230,14 @@ def _run() -> GoOn | None:
 
 
 def _prepare(channel: Channel, config: PoolConfig) -> bool:
-    """Preload, and see to it that workers can be forked. False: this process is of no use."""
+    """Preload the modules, and make this process ready to be forked.
+
+    Returns:
+        False if workers cannot be forked from it. The supervisor has then been told why.
+    """
     culprit = ""
-    # What is garbage after the imports is little, and shared: to look for it costs more time than
-    # it is worth, up to a seventh of an import of torch.
+    # The imports leave little garbage, and forked workers share it. Collecting it costs more time
+    # than it is worth: up to a seventh of an import of torch.
     gc.disable()
     with quiet_blas():
         for module in config.preload:
@@ -236,7 +245,8 @@ def _prepare(channel: Channel, config: PoolConfig) -> bool:
                 return False
             if not culprit and why_unsafe():
                 culprit = module
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whoever was preloaded must not reap for us
+    # A preloaded module must not reap this process's children.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if reason := why_unsafe():
         since = f" since it imported {culprit!r}" if culprit else ""
         channel.send(
@@ -244,13 +254,14 @@ def _prepare(channel: Channel, config: PoolConfig) -> bool:
                 Kind.UNSAFE_TO_FORK,
                 f"the fork server {reason}{since}: forking it is unsafe, so each worker is started"
                 " by exec and does the preload by itself, which is slower; leave that module out"
-                " of preload, or pass start_method='spawn' to say that you know",
+                " of preload, or pass start_method='spawn' to accept that",
             )
         )
         return False
     prepare()
-    flush_output()  # or each worker would print again what the preload has printed
+    flush_output()  # otherwise each worker would print again what the preload has printed
     process.trim_heap()
     gc.enable()
-    gc.freeze()  # no collection of a worker touches, and so copies, what it shares with this one
+    # From now on, a worker's collections do not touch, and so do not copy, shared memory.
+    gc.freeze()
     return True

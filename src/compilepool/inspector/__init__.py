@@ -1,1 +1,1 @@
-"""A process that looks at one worker from outside, once."""
+"""The inspector process: it inspects one process from outside, once, writes a report, and ends."""

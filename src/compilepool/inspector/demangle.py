@@ -1,4 +1,4 @@
-"""Names of C++ functions as people write them."""
+"""Demangles the names of C++ functions."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from compilepool.linux.process import memory_limit
 from compilepool.wire.native_report import MAX_TEXT
 
 _LONGEST = 16 * 1024
-"""Bytes of a mangled name that is worth a try."""
+"""The most bytes of a mangled name that is demangled."""
 
 _ROOM = 64 * 1024 * 1024
-"""Bytes of memory for it: a demangled name can be exponentially longer."""
+"""The bytes of memory for demangling one name, because the result can be exponentially longer."""
 
 
 @functools.cache
 def readable_name(symbol: bytes) -> str:
-    """The name of a symbol, demangled if that can be done, and cut to `MAX_TEXT` characters."""
+    """The name of a symbol, demangled if possible, and cut to `MAX_TEXT` characters."""
     name = symbol
     if symbol.startswith(b"_Z") and len(symbol) <= _LONGEST:
         name = _demangled(symbol)

@@ -1,4 +1,7 @@
-"""Why the kernel does not let one process look at another, and what would make it: ptrace(2)."""
+"""Explains why the kernel does not let one process inspect another, ptrace(2).
+
+Each explanation says what would allow it.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,15 @@ import os
 from compilepool.inspector.target import Target
 from compilepool.linux import proc
 
-_FILTERED = "2"  # proc(5), Seccomp in status
+_FILTERED = "2"  # Seccomp in /proc/PID/status, proc(5)
 _YAMA = "/proc/sys/kernel/yama/ptrace_scope"
 _CAPABILITY = "allow it with --cap-add SYS_PTRACE, or as root"
 
 
 def why_ptrace_refused(target: Target, error: OSError) -> str:
-    """Of a ptrace that failed, where the memory could be read.
+    """The reason why ptrace failed although the memory could be read.
 
-    The same permission is asked for both, so it is nothing that would forbid both.
+    The kernel checks the same permission for both, so the reason is one that concerns ptrace alone.
     """
     tracer = target.status(target.pid, "TracerPid")
     if tracer not in ("", "0"):
@@ -30,7 +33,7 @@ def why_ptrace_refused(target: Target, error: OSError) -> str:
 
 
 def why_memory_refused(target: Target, error: OSError) -> str:
-    """Of `/proc/PID/mem` and its like that could not be opened."""
+    """The reason why `/proc/PID/mem` or a similar file could not be opened."""
     what = f"{error.filename or '/proc/PID/mem'} cannot be read ({error.strerror})"
     if not isinstance(error, PermissionError):
         return what

@@ -1,4 +1,4 @@
-"""The registers of a stopped x86-64 thread, as the unwinder wants them."""
+"""The registers of a stopped x86-64 thread, in the form that the unwinder needs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ _BY_DWARF_NUMBER = (  # System V ABI, AMD64 supplement, table 3.36; 16 is the re
 
 
 class Registers(NamedTuple):
-    """Values by DWARF number: all 17, or those that are known."""
+    """Values of registers.
+
+    Attributes:
+        values: The values by DWARF number: all 17, or only the known ones.
+    """
 
     values: Mapping[int, int]
 
     @classmethod
     def by_name(cls, named: Mapping[str, int]) -> Registers:
-        """Of values by their names; other names are passed over."""
+        """Registers from values by name. Unknown names are ignored."""
         return cls(
             {number: named[name] for number, name in enumerate(_BY_DWARF_NUMBER) if name in named}
         )
@@ -31,9 +35,9 @@ class Registers(NamedTuple):
 
     @property
     def sp(self) -> int:
-        """The address of the stack's top."""
+        """The address of the top of the stack."""
         return self.values[7]
 
-    def at(self, pc: int, sp: int) -> Registers:
-        """The same, elsewhere."""
+    def with_pc_and_sp(self, pc: int, sp: int) -> Registers:
+        """The same registers with another instruction and stack address."""
         return Registers({**self.values, 16: pc, 7: sp})

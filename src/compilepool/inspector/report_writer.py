@@ -1,4 +1,7 @@
-"""The report as it is written: each part at once, since the supervisor may end us any time."""
+"""Writes the inspector's report.
+
+Each part is written at once, since the supervisor may kill the inspector at any time.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,12 @@ import os
 from compilepool.wire.native_report import ChildProcess, CrashSite, ThreadStack, to_line
 
 MAX_REPORT = 256 * 1024
-"""Bytes of all lines."""
+"""The most bytes of a report."""
 
-_RESERVED = 8 * 1024  # for lines of what is missing
+_RESERVED = 8 * 1024  # bytes for the lines that say what is missing
 
 
-class Output:
+class ReportWriter:
     """Writes the lines of a report to a descriptor, at most `MAX_REPORT` bytes."""
 
     def __init__(self, fd: int) -> None:
@@ -21,7 +24,7 @@ class Output:
         self._left_out = 0
 
     def write(self, part: CrashSite | ThreadStack | ChildProcess) -> None:
-        """Write one part, or leave it out if the report is full."""
+        """Write one part, or skip it if the report is full."""
         line = to_line(part)
         if self._written + len(line) > MAX_REPORT - _RESERVED:
             self._left_out += 1
@@ -29,13 +32,13 @@ class Output:
             self._write(line)
 
     def missing(self, text: str) -> None:
-        """Write what is not in the report, and why."""
+        """Write what the report lacks, and why."""
         line = to_line(text)
         if self._written + len(line) <= MAX_REPORT:
             self._write(line)
 
     def close(self) -> None:
-        """Say what was left out."""
+        """Write how much was skipped."""
         if self._left_out:
             self.missing(f"{self._left_out} threads or children: the report is full")
 

@@ -1,7 +1,7 @@
-"""The registers of a crash, from the frame that the kernel has pushed for its signal handler.
+"""Reads the registers of a crash from the frame that the kernel pushed for its signal handler.
 
-No ptrace is needed for that, so it works where containers forbid it. A thread that has crashed
-sleeps in a handler (see `compilepool.worker.parking`). Its stack, from the top:
+That needs no ptrace, so it works in containers that forbid ptrace. A crashed thread sleeps in a
+handler (see `compilepool.worker.parking`). Its stack, from the top:
 
     sleep                       called as the handler of a signal that was raised
     frame of the raised signal
@@ -10,9 +10,9 @@ sleeps in a handler (see `compilepool.worker.parking`). Its stack, from the top:
     frame of the fault
     what has crashed
 
-x86-64. Layout: `struct rt_sigframe` in arch/x86/include/asm/sigframe.h, `struct ucontext` in
-include/uapi/asm-generic/ucontext.h and `struct sigcontext_64` in
-arch/x86/include/uapi/asm/sigcontext.h of Linux.
+The layout is that of x86-64 Linux: `struct rt_sigframe` in arch/x86/include/asm/sigframe.h, `struct
+ucontext` in include/uapi/asm-generic/ucontext.h, and `struct sigcontext_64` in
+arch/x86/include/uapi/asm/sigcontext.h.
 """
 
 from __future__ import annotations
@@ -24,18 +24,26 @@ from compilepool.inspector.registers import Registers
 from compilepool.inspector.target import Target
 
 _SLEEPS = (230, 35, 219)
-"""clock_nanosleep, nanosleep, and restart_syscall, as which they go on after a stop of the thread:
-<asm/unistd_64.h>, restart_syscall(2)."""
+"""The system calls in which a parked thread waits.
+
+They are clock_nanosleep, nanosleep, and restart_syscall, which continues them after the thread was
+stopped: <asm/unistd_64.h>, restart_syscall(2).
+"""
 
 _SLEEP_WINDOW = 4 * 1024
+"""The bytes of stack above `sleep` in which the frame of the raised signal must begin."""
+
 _HANDLER_WINDOW = 8 * 1024
-"""Bytes of stack in which the next signal frame must begin: what `sleep`, or what faulthandler's
-handler and `raise` have pushed."""
+"""The bytes of stack above the frame of the raised signal in which the frame of the fault must
+begin.
+
+In between is what faulthandler's handler and `raise` have pushed.
+"""
 
 _RESTORER = bytes.fromhex("48c7c00f0000000f05")
-"""mov $15, %rax; syscall: where handlers return to, in glibc and musl, rt_sigreturn(2)."""
+"""mov $15, %rax; syscall: the code that handlers return to in glibc and musl, rt_sigreturn(2)."""
 
-_SYSCALL = bytes.fromhex("0f05")
+_SYSCALL = bytes.fromhex("0f05")  # the instruction `syscall`
 
 _FRAME = struct.Struct("<Q QQQQQ 23Q Q")
 """pretcode; flags, link and stack of the ucontext; its registers; address of the FPU's state."""
@@ -45,22 +53,23 @@ _NAMES = (
     *("rdi", "rsi", "rbp", "rbx", "rdx", "rax", "rcx", "rsp", "rip", "eflags"),
     *("segments", "err", "trapno", "oldmask", "cr2"),
 )
-_USER_CODE_SEGMENT = 0x33
+_USER_CODE_SEGMENT = 0x33  # __USER_CS, arch/x86/include/asm/segment.h
 
-_PAGE_FAULT = 14  # Intel SDM 3A, 6.15
-_WRITE = 1 << 1
-_EXECUTE = 1 << 4
+_PAGE_FAULT = 14  # Intel SDM volume 3A, section 6.15
+_WRITE = 1 << 1  # X86_PF_WRITE, arch/x86/include/asm/trap_pf.h
+_EXECUTE = 1 << 4  # X86_PF_INSTR, arch/x86/include/asm/trap_pf.h
 
 
 class Fault(NamedTuple):
-    """What a signal has interrupted.
+    """What a signal interrupted in a thread.
 
     Attributes:
-        registers: at that moment.
-        trap: the number of the processor's exception; None if the signal was sent.
-        address: what was accessed, of a page fault.
-        access: "read", "write" or "execute", of a page fault.
-        has_traceback: whether faulthandler has handled it: the first of its signal.
+        registers: The registers at that moment.
+        trap: The number of the processor's exception; None if the signal was sent.
+        address: The address that was accessed, if the exception is a page fault; else None.
+        access: "read", "write" or "execute", if the exception is a page fault; else None.
+        has_traceback: Whether faulthandler wrote a traceback for it, as it does for the first crash
+            of each signal.
     """
 
     registers: Registers
@@ -71,10 +80,10 @@ class Fault(NamedTuple):
 
 
 def find_fault(target: Target, tid: int) -> Fault | None:
-    """The fault of a thread that has parked; None if it has not.
+    """The fault of a thread that has parked; None if the thread has not parked.
 
     Raises:
-        PermissionError: this process may not know.
+        PermissionError: This process may not read the thread's state.
     """
     call = target.system_call(tid)
     if call is None or call.number not in _SLEEPS:
@@ -103,8 +112,8 @@ def _find_frame(target: Target, sp: int, window: int) -> dict[str, int] | None:
 
 def _fault(target: Target, frame: dict[str, int], *, has_traceback: bool) -> Fault:
     registers = Registers.by_name(frame)
-    # Where the signal was sent, by abort() for one, the frame has the thread's last trap, of long
-    # ago. It is delivered on the return from the system call.
+    # If the signal was sent, as abort() does, it is delivered on the return from a system call. The
+    # trap number in the frame is then that of an earlier trap of the thread.
     was_sent = target.read(registers.pc - len(_SYSCALL), len(_SYSCALL)) == _SYSCALL
     trap = None if was_sent else frame["trapno"]
     if trap != _PAGE_FAULT:

@@ -1,4 +1,4 @@
-"""The process that is looked at, as far as `/proc` shows it; see proc(5)."""
+"""The inspected process, as `/proc` shows it, proc(5)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from compilepool.linux import pidfds, proc
 from compilepool.wire.native_report import MAX_TEXT, ChildProcess
 
 DEAD = ("Z", "X")
-"""States of a thread that has ended."""
+"""The state letters of a thread that has ended."""
 
 _SYSCALL_REGISTERS = ("rdi", "rsi", "rdx", "r10", "r8", "r9", "rsp", "rip")  # syscall(2), proc(5)
 
@@ -23,11 +23,11 @@ class Mapping(NamedTuple):
     """One mapping of the process's memory.
 
     Attributes:
-        start: first address.
-        end: the address after the last.
-        is_executable: whether code runs in it.
-        name: of its file without the folder, or what the kernel calls it.
-        base: the first address of all mappings of that file.
+        start: The first address.
+        end: The address after the last.
+        is_executable: Whether it holds code.
+        name: The name of its file without the folder, or the kernel's name for it.
+        base: The first address of all mappings of that file.
     """
 
     start: int
@@ -38,11 +38,12 @@ class Mapping(NamedTuple):
 
 
 class SystemCall(NamedTuple):
-    """What a thread waits in.
+    """The system call that a thread waits in.
 
     Attributes:
-        number: of the call.
-        registers: those that are known without ptrace: its arguments, pc and stack pointer.
+        number: The number of the call.
+        registers: The registers that are known without ptrace: the call's arguments, pc and stack
+            pointer.
     """
 
     number: int
@@ -50,7 +51,11 @@ class SystemCall(NamedTuple):
 
 
 class Maps:
-    """The mappings of a process, as they were when read."""
+    """The mappings of a process at the time they were read.
+
+    Args:
+        text: The content of `/proc/PID/maps`.
+    """
 
     def __init__(self, text: str) -> None:
         self._mappings: list[Mapping] = []
@@ -68,14 +73,14 @@ class Maps:
         self._starts = [mapping.start for mapping in self._mappings]
 
     def at(self, address: int) -> Mapping | None:
-        """The mapping that has `address`."""
+        """The mapping that contains `address`; None if there is none."""
         index = bisect.bisect_right(self._starts, address) - 1
         if index < 0 or address >= self._mappings[index].end:
             return None
         return self._mappings[index]
 
     def bytes_of_code_files(self) -> int:
-        """The sizes of all files that have code in the process, as far as they are still there."""
+        """The total size in bytes of all files that have code in the process and still exist."""
         total = 0
         for path in self._code_files:
             with contextlib.suppress(OSError):
@@ -83,13 +88,18 @@ class Maps:
         return total
 
     def code_at(self, address: int) -> Mapping | None:
-        """The same, if code runs in it."""
+        """The mapping that contains `address`, if it holds code; else None."""
         mapping = self.at(address)
         return mapping if mapping and mapping.is_executable else None
 
 
 class Target:
-    """A process: by its pid for `/proc`, and by its pidfd, which tells if that is still its own."""
+    """The inspected process. The pidfd shows whether its pid is still its own.
+
+    Args:
+        pid: The pid of the process.
+        pidfd: The pidfd of the process.
+    """
 
     def __init__(self, pid: int, pidfd: int) -> None:
         self.pid = pid
@@ -97,37 +107,37 @@ class Target:
         self._memory: int | None = None
 
     def is_alive(self) -> bool:
-        """Whether it runs, or is parked: then its pid is still its own."""
+        """Whether the process runs or is parked. Its pid is then still its own."""
         return not pidfds.wait_dead(self.pidfd, 0.0)
 
     def tids(self) -> list[int]:
-        """Its threads, the main thread first."""
+        """The ids of its threads, the main thread first."""
         return sorted(proc.threads(self.pid), key=lambda tid: (tid != self.pid, tid))
 
     def name(self, tid: int) -> str:
-        """A thread's name; empty if the thread is gone."""
+        """The name of a thread; empty if the thread is gone."""
         with contextlib.suppress(OSError):
             return self._read(f"task/{tid}/comm").rstrip("\n")
         return ""
 
     def state(self, tid: int) -> str:
-        """The letter of a thread's state, X if it is gone."""
+        """The letter of a thread's state; X if the thread is gone."""
         with contextlib.suppress(OSError, ValueError):
             return proc.stat(self.pid, tid).state
         return "X"
 
     def status(self, tid: int, field: str) -> str:
-        """A field of a thread's status; empty if the thread is gone, or it has no such field."""
+        """A field of a thread's `status` file; empty if the thread is gone or has no such field."""
         return proc.status_field(field, self.pid, tid)
 
     def system_call(self, tid: int) -> SystemCall | None:
         """The system call that a thread waits in.
 
         Returns:
-            None if it runs, or is gone.
+            None if the thread runs, or is gone.
 
         Raises:
-            PermissionError: this process may not know.
+            PermissionError: This process may not read the thread's state.
         """
         try:
             fields = self._read(f"task/{tid}/syscall").split()
@@ -142,14 +152,20 @@ class Target:
         return SystemCall(int(fields[0]), Registers.by_name(named))
 
     def maps(self) -> Maps:
-        """Its mappings now. Raises `OSError` if they cannot be read."""
+        """The current mappings of the process.
+
+        Raises:
+            OSError: They cannot be read.
+        """
         return Maps(self._read("maps"))
 
     def open_memory(self) -> None:
-        """Prepare `read`: the memory stays this process's, even if its pid is recycled.
+        """Open the memory of the process for `read`.
+
+        The descriptor stays that of this process's memory, even if another process gets its pid.
 
         Raises:
-            OSError: it may not be read, or the process is dead.
+            OSError: The memory may not be read, or the process is dead.
         """
         memory = os.open(f"/proc/{self.pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
         if not self.is_alive():
@@ -158,7 +174,11 @@ class Target:
         self._memory = memory
 
     def read(self, address: int, size: int) -> bytes:
-        """Up to `size` bytes of its memory from `address` on: as many as are mapped."""
+        """Read memory of the process.
+
+        Returns:
+            The `size` bytes from `address` on; fewer if fewer are mapped.
+        """
         if self._memory is None or not 0 <= address < 1 << 63:
             return b""
         try:
@@ -172,6 +192,7 @@ class Target:
 
 
 MAX_CHILDREN = 256
+"""The most descendants in a report."""
 
 
 def processes_below(pid: int) -> Iterator[ChildProcess]:

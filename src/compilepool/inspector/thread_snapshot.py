@@ -1,7 +1,7 @@
-"""Registers and stack of a running thread, copied while ptrace holds it still for a moment.
+"""Copies the registers and the stack of a running thread, while ptrace stops it for a moment.
 
-What a thread waits for goes on waiting, but for the calls that signal(7) lists as failing with
-EINTR after a stop: epoll_wait, semop and sigtimedwait among them. Python repeats its own.
+A system call that the thread waits in goes on, except for the calls that fail with EINTR after a
+stop, signal(7): epoll_wait, semop and sigtimedwait among them. Python repeats its own.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from typing import Any, NamedTuple
 
 from compilepool.inspector.registers import Registers
 from compilepool.inspector.target import DEAD, Target
+from compilepool.linux.process import libc
 
 _PTRACE_GETREGS, _PTRACE_DETACH, _PTRACE_SEIZE, _PTRACE_INTERRUPT = 12, 17, 0x4206, 0x4207
-_WALL = 0x40000000  # waitpid(2) __WALL: threads, too
-_EVENT_STOP = 128  # ptrace(2) PTRACE_EVENT_STOP
+_WALL = 0x40000000  # __WALL of waitpid(2): wait for threads, too
+_EVENT_STOP = 128  # PTRACE_EVENT_STOP, ptrace(2)
 
 _STOP_BOUND_S = 0.2
-"""How long a thread may take to stop: until it gets a CPU."""
+"""The seconds that a thread may take to stop. It stops when it gets a CPU."""
 
 _STOP_BOUND_IN_KERNEL_S = 0.01
-"""The same in uninterruptible sleep, which may take for ever."""
+"""The seconds that a thread in uninterruptible sleep may take to stop. It may never do."""
 
-STACK_COPIED = 256 * 1024
+STACK_COPIED = 256 * 1024  # bytes from the stack pointer on
 _RED_ZONE = 128  # bytes below the stack pointer that a function may use, System V ABI, AMD64
 
 _NAMES = (  # struct user_regs_struct, <sys/user.h>
@@ -42,12 +43,12 @@ class NotStopped(Exception):
 
 
 class ThreadSnapshot(NamedTuple):
-    """A thread at one moment.
+    """The registers and the stack of a thread at one moment.
 
     Attributes:
-        registers: all of them, or pc and stack pointer only.
-        stack_start: the address of the first byte of `stack`.
-        stack: as it was; empty if it was not copied.
+        registers: All registers, or only pc and stack pointer.
+        stack_start: The address of the first byte of `stack`.
+        stack: The content of the stack; empty if it was not copied.
     """
 
     registers: Registers
@@ -56,26 +57,32 @@ class ThreadSnapshot(NamedTuple):
 
 
 class Tracer:
-    """Takes snapshots. What did not stop in time is let go as soon as it does, or with us."""
+    """Copies threads of one process by ptrace.
+
+    A thread that does not stop in time is let go when it stops, or when the inspector ends.
+
+    Args:
+        target: The process.
+    """
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        # It tells of stops. Blocked, it can be waited for.
+        # SIGCHLD announces stops. `sigtimedwait` can only wait for a blocked signal.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
         self._late: set[int] = set()
 
     def take(self, tid: int) -> ThreadSnapshot:
-        """A snapshot of a thread, which stands still for some 100 µs.
+        """Copy a thread, which is stopped for about 100 µs.
 
         Raises:
-            NotStopped: it did not stop in time.
-            ProcessLookupError: the thread or the process has ended.
+            NotStopped: The thread did not stop in time.
+            ProcessLookupError: The thread or the process has ended.
             OSError: ptrace is refused.
         """
         try:
             _ptrace(_PTRACE_SEIZE, tid)
         except PermissionError:
-            if self._target.state(tid) in DEAD:  # nothing was refused, that is how ptrace says it
+            if self._target.state(tid) in DEAD:  # ptrace says EPERM for a dead thread, too
                 raise ProcessLookupError(tid) from None
             raise
         is_ours = self._is_ours(tid)
@@ -88,7 +95,7 @@ class Tracer:
             _detach(tid, status)
 
     def let_go(self) -> None:
-        """Let go what has stopped too late."""
+        """Let go of the threads that have stopped too late."""
         for tid in list(self._late):
             status = _wait(tid)
             if status is not None:
@@ -96,13 +103,14 @@ class Tracer:
                 _detach(tid, status)
 
     def _is_ours(self, tid: int) -> bool:
-        # Once it is seized, its number cannot be recycled. Was it before that?
+        # Once a thread is seized, its id cannot be recycled. It may have been recycled before.
         in_process = os.path.exists(f"/proc/{self._target.pid}/task/{tid}")
         return in_process and self._target.is_alive()
 
     def _stop(self, tid: int) -> int:
         self._late.add(tid)
-        with contextlib.suppress(ProcessLookupError):  # dead: there is a status to wait for
+        # The thread is dead, and its status can be waited for.
+        with contextlib.suppress(ProcessLookupError):
             _ptrace(_PTRACE_INTERRUPT, tid)
         is_in_kernel = self._target.state(tid) == "D"
         bound_s = _STOP_BOUND_IN_KERNEL_S if is_in_kernel else _STOP_BOUND_S
@@ -129,28 +137,29 @@ def _wait(tid: int) -> int | None:
     try:
         found, status = os.waitpid(tid, os.WNOHANG | _WALL)
     except ChildProcessError:
-        return 0  # as if it had exited
+        return 0  # as if the thread had exited
     return status if found else None
 
 
 def _detach(tid: int, status: int) -> None:
     if not os.WIFSTOPPED(status):
         return
-    # It may have stopped because of a signal, which it shall get. Of a stop of ours, there is none.
+    # The thread may have stopped because of a signal, which must then be delivered. A stop that
+    # this process caused has none.
     number = 0 if status >> 16 == _EVENT_STOP else os.WSTOPSIG(status)
-    with contextlib.suppress(ProcessLookupError):  # killed meanwhile
+    with contextlib.suppress(ProcessLookupError):  # the thread was killed in the meantime
         _ptrace(_PTRACE_DETACH, tid, number)
 
 
 @functools.cache
-def _libc() -> ctypes.CDLL:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.ptrace.restype = ctypes.c_long
-    return libc
+def _libc_ptrace() -> Any:
+    function = libc().ptrace
+    function.restype = ctypes.c_long
+    return function
 
 
 def _ptrace(request: int, tid: int, data: Any = None) -> None:
     argument = ctypes.c_void_p(data) if isinstance(data, int) else data
-    if _libc().ptrace(ctypes.c_long(request), ctypes.c_int(tid), None, argument) == -1:
+    if _libc_ptrace()(ctypes.c_long(request), ctypes.c_int(tid), None, argument) == -1:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))

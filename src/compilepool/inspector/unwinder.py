@@ -1,7 +1,7 @@
-"""Unwinding by libdw, the library of elfutils, from registers and memory that we give it.
+"""Unwinds stacks with libdw, the library of elfutils.
 
-Declarations: <elfutils/libdwfl.h>. libdw itself reads the process's `/proc/PID/maps` and the files
-that are mapped there; it attaches to nothing.
+The inspector gives it registers and memory. The declarations are in <elfutils/libdwfl.h>. libdw
+itself reads `/proc/PID/maps` and the files that are mapped there. It attaches to nothing.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ _ON_FRAME = ctypes.CFUNCTYPE(ctypes.c_int, _pointer, _pointer)
 
 
 class LibdwError(Exception):
-    """libdw could not be loaded, or does not understand the process."""
+    """libdw could not be loaded, or cannot read the process."""
 
 
 class Unwinder:
     """Unwinds the threads of one process.
 
     Args:
-        target: the process.
-        maps: its mappings.
-        libdw: path or name of the library.
+        target: The process.
+        maps: The mappings of the process.
+        libdw: The path or name of libdw.
 
     Raises:
-        LibdwError: it cannot.
+        LibdwError: libdw could not be loaded, or cannot read the process.
     """
 
     def __init__(self, target: Target, maps: Maps, libdw: str) -> None:
@@ -55,12 +55,13 @@ class Unwinder:
         self._maps = maps
         self._snapshot = ThreadSnapshot(Registers({}))
         self._frames: list[Frame] = []
-        self._backs: list[int] = []
+        self._lookup_pcs: list[int] = []
         self._is_cut = False
         self._dw = _load(libdw)
-        # All of this must live as long as libdw may call or read it.
+        # These must live as long as libdw may call or read them.
         self._callbacks = [
-            _FIND_DEBUGINFO(lambda *_: -1),  # symbol tables will do; it might ask the network
+            # Symbol tables suffice; the default might ask the network.
+            _FIND_DEBUGINFO(lambda *_: -1),
             _NEXT_THREAD(lambda *_: 0),
             _GET_THREAD(lambda *_: True),
             _READ_MEMORY(self._read_memory),
@@ -76,22 +77,22 @@ class Unwinder:
         self._dwfl = self._begin()
 
     def unwind(self, snapshot: ThreadSnapshot) -> tuple[list[Frame], bool]:
-        """The frames of a thread, most recent first, without names.
+        """The frames of a thread without names, the most recent first.
 
         Returns:
-            At most `MAX_FRAMES` of them, and whether there are more.
+            At most `MAX_FRAMES` frames, and whether there are more.
         """
         self._frames = []
-        self._backs = []
+        self._lookup_pcs = []
         self._is_cut = False
         registers = snapshot.registers
         if self._maps.code_at(registers.pc) is None:
-            # A call to a bad address: all that it did was to push where to return to.
-            self._add(registers.pc, 0)
+            # This is a call to a bad address. It has only pushed the return address.
+            self._add(registers.pc, registers.pc)
             word = self._target.read(registers.sp, _WORD.size)
             if len(word) < _WORD.size:
                 return self._frames, False
-            registers = registers.at(_WORD.unpack(word)[0], registers.sp + _WORD.size)
+            registers = registers.with_pc_and_sp(_WORD.unpack(word)[0], registers.sp + _WORD.size)
         self._snapshot = ThreadSnapshot(registers, snapshot.stack_start, snapshot.stack)
         self._dw.dwfl_getthread_frames(self._dwfl, self._target.pid, self._frame_callback, None)
         return self._frames, self._is_cut
@@ -99,9 +100,10 @@ class Unwinder:
     def named(self, frames: list[Frame]) -> list[Frame]:
         """The frames that `unwind` has returned last, with names.
 
-        Takes seconds where a large library's table of symbols has to be read from a slow disk.
+        It can take seconds to read the symbol table of a large library from a slow disk.
         """
-        return [self._named(frame, back) for frame, back in zip(frames, self._backs, strict=True)]
+        pairs = zip(frames, self._lookup_pcs, strict=True)
+        return [self._named(frame, lookup_pc) for frame, lookup_pc in pairs]
 
     def _begin(self) -> ctypes.c_void_p:
         dw = self._dw
@@ -148,23 +150,24 @@ class Unwinder:
         if len(self._frames) == MAX_FRAMES:
             self._is_cut = True
             return _ABORT
-        # A caller's pc may be the first of the next function, if it called one that never returns.
-        self._add(pc.value, 0 if is_activation.value else 1)
+        # A caller's pc is a return address. After a call that never returns, it may belong to the
+        # next function.
+        self._add(pc.value, pc.value if is_activation.value else pc.value - 1)
         return _CONTINUE
 
-    def _add(self, pc: int, back: int) -> None:
+    def _add(self, pc: int, lookup_pc: int) -> None:
         self._frames.append(bare_frame(self._maps, pc))
-        self._backs.append(back)
+        self._lookup_pcs.append(lookup_pc)
 
-    def _named(self, frame: Frame, back: int) -> Frame:
-        address = _address(frame.pc - back)
+    def _named(self, frame: Frame, lookup_pc: int) -> Frame:
+        address = _address(lookup_pc)
         module = self._dw.dwfl_addrmodule(self._dwfl, address)
         symbol = self._dw.dwfl_module_addrname(_pointer(module), address) if module else None
         return frame._replace(function=readable_name(symbol)) if symbol else frame
 
 
 def bare_frame(maps: Maps, pc: int) -> Frame:
-    """A frame of which no more than the pc is known."""
+    """A frame without the function's name, from its pc alone."""
     mapping = maps.at(pc)
     if mapping is None:
         return Frame(UNKNOWN, None, 0, pc)

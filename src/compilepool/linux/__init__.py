@@ -1,1 +1,1 @@
-"""The kernel's interfaces: pidfds, /proc, cgroups, signals, spawning. Knows nothing of pools."""
+"""Interfaces of the Linux kernel: pidfds, /proc, cgroups, signals, spawning. It knows no pools."""

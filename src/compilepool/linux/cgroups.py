@@ -1,4 +1,4 @@
-"""Where this process's cgroups are, and what they count."""
+"""The cgroups of the calling process, and what they count; see cgroups(7)."""
 
 from __future__ import annotations
 
@@ -7,21 +7,29 @@ from collections.abc import Callable, Iterable, Iterator
 from compilepool.light_typing import TypeAlias
 
 ReadFile: TypeAlias = Callable[[str], str]
-"""Returns a file's text, or raises OSError."""
+"""A function that returns the text of the file at a path, or raises OSError."""
 
 
 def read_file(path: str) -> str:
-    """The text of a file. Raises OSError."""
+    """Return the text of a file.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
         return file.read()
 
 
 def cgroup_directories(controller: str, read: ReadFile = read_file) -> Iterator[str]:
-    """This process's cgroup and those above it, as far as they are mounted here.
+    """The directories of this process's cgroup and the cgroups above it that are mounted.
 
     Args:
-        controller: "cpu", "memory" ... of version 1; "" for version 2. See cgroups(7).
-        read: reads a file.
+        controller: The controller of a version 1 hierarchy, such as "cpu" or "memory"; "" for
+            version 2. See cgroups(7).
+        read: The function that reads a file.
+
+    Returns:
+        The directories, from the process's own cgroup upwards.
     """
     try:
         memberships = read("/proc/self/cgroup").splitlines()
@@ -47,8 +55,8 @@ def _directories(
         if controller and controller not in kind[2].split(","):
             continue
         root, mount_point = fields[3].rstrip("/"), fields[4].rstrip("/")
-        # In a container the mount may show only a part of the tree, or another one than
-        # /proc/self/cgroup names: then the mount point is the closest that can be seen.
+        # In a container, the mount may show only a part of the tree, or another part than the one
+        # that /proc/self/cgroup names. The mount point is then the closest cgroup that is visible.
         is_inside = path == root or path.startswith(f"{root}/")
         inner = path[len(root) :].strip("/") if is_inside else ""
         while inner:
@@ -62,21 +70,22 @@ def oom_kills(read: ReadFile = read_file) -> int | None:
     """How many processes of this cgroup the kernel has killed because memory ran out.
 
     Returns:
-        None if the kernel does not tell.
+        The count, or None if the kernel does not tell.
     """
     path = oom_kills_file(read)
     return None if path is None else oom_kills_in(path, read)
 
 
 def oom_kills_file(read: ReadFile = read_file) -> str | None:
-    """The file that counts those kills: the same one as long as this process stays in its cgroup.
+    """The file that counts the processes that the kernel killed because memory ran out.
 
-    See `admin-guide/cgroup-v2.rst` (memory.events) of the kernel, and the same counter in version
-    1's memory.oom_control. Where no memory cgroup is to be seen, it is the one of the whole
-    machine, /proc/vmstat.
+    The file stays the same while this process stays in its cgroup. Version 2 counts in
+    memory.events (`Documentation/admin-guide/cgroup-v2.rst` of the kernel), version 1 in
+    memory.oom_control. If no memory cgroup is visible, /proc/vmstat has the count of the whole
+    machine.
 
     Returns:
-        None if there is none.
+        The path, or None if no file has a count.
     """
     candidates = [
         f"{directory}/{name}"
@@ -90,7 +99,7 @@ def oom_kills_file(read: ReadFile = read_file) -> str | None:
 
 
 def oom_kills_in(path: str, read: ReadFile = read_file) -> int | None:
-    """The count in such a file; None if it has none."""
+    """The count in a file that `oom_kills_file` returned; None if the file has none."""
     try:
         for line in read(path).splitlines():
             key, _, value = line.partition(" ")

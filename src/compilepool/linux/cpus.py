@@ -1,4 +1,4 @@
-"""How many CPUs this process may really use."""
+"""The number of CPUs that the calling process may use."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from compilepool.linux.cgroups import ReadFile, cgroup_directories, read_file
 
 
 def usable_cpus() -> int:
-    """The CPUs that this process may use: affinity, cut to the cgroup's quota, at least 1.
+    """The number of CPUs that this process may use: its affinity, reduced to its cgroup's quota.
 
-    A quota of 1.5 CPUs counts as 2: two processes use it up, one would not.
+    It is at least 1. A quota of 1.5 CPUs counts as 2, because one process alone would not use it
+    up.
     """
     count = len(os.sched_getaffinity(0))
     quota = cgroup_quota()
@@ -19,14 +20,16 @@ def usable_cpus() -> int:
 
 
 def cgroup_quota(read: ReadFile = read_file) -> float | None:
-    """The smallest CPU quota among this process's cgroup and those above it, in CPUs.
+    """The smallest CPU quota of this process's cgroup and the cgroups above it, in CPUs.
+
+    See cgroups(7), and `admin-guide/cgroup-v2.rst` (cpu.max) and `scheduler/sched-bwc.rst`
+    (cpu.cfs_quota_us) in the kernel's documentation.
 
     Args:
-        read: returns a file's text, or raises OSError.
+        read: The function that reads a file.
 
     Returns:
-        None where there is no quota. See cgroups(7), and the kernel's
-        `admin-guide/cgroup-v2.rst` (cpu.max) and `scheduler/sched-bwc.rst` (cpu.cfs_quota_us).
+        The quota, or None if there is none.
     """
     quotas = [_v2_quota(read, directory) for directory in cgroup_directories("", read)]
     quotas += [_v1_quota(read, directory) for directory in cgroup_directories("cpu", read)]

@@ -1,4 +1,4 @@
-"""Where libdw is, the library of elfutils that unwinds native stacks."""
+"""Finds libdw, the library of elfutils that unwinds native stacks. The client calls it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import os
 
 
 def find_libdw() -> str:
-    """The path or name of libdw to load: of the pystack package's own copy, else the system's.
+    """The libdw to load: the copy in the pystack package if there is one, else the system's.
 
-    pystack is looked for, and not imported. Its wheels keep their libraries in a folder beside it.
+    It finds pystack without importing it. The wheels of pystack keep their libraries in a folder
+    beside the package.
 
     Returns:
-        A path, or a name that the dynamic linker may find; nothing is loaded here.
+        A path, or a name for the dynamic linker. Nothing is loaded here.
     """
     try:
         spec = importlib.util.find_spec("pystack")
-    except (ImportError, ValueError):  # something half loaded has that name
+    except (ImportError, ValueError):  # a module of that name is only partly loaded
         spec = None
     for folder in (spec and spec.submodule_search_locations) or ():
         beside = os.path.join(os.path.dirname(folder), "pystack.libs", "libdw-*.so*")

@@ -1,4 +1,8 @@
-"""Processes by pidfd: signals that never hit a recycled pid, waits, and the end of whole trees."""
+"""Signals, waits for and kills processes by their pidfds, pidfd_open(2).
+
+A signal through a pidfd never hits another process that was given the same pid. The module also
+kills whole trees of processes.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,14 @@ from collections.abc import Iterable
 
 from compilepool.linux.proc import children, descendants, is_below
 
-_LET_GO_S = 1.0
+_DEBUGGER_PATIENCE_S = 1.0  # how long a debugger may keep a dead child from being reaped
 
 
 def send_signal(pidfd: int, number: int) -> bool:
-    """Signal the process behind `pidfd`. Never hits a recycled pid.
+    """Signal the process behind `pidfd`. The signal never hits another process with the same pid.
 
     Returns:
-        False if it is gone, may not be signalled, or the descriptor was closed by somebody.
+        False if the process is gone or may not be signalled, or if the descriptor has been closed.
     """
     try:
         signal.pidfd_send_signal(pidfd, number)
@@ -28,7 +32,11 @@ def send_signal(pidfd: int, number: int) -> bool:
 
 
 def wait_dead(pidfd: int, timeout_s: float) -> bool:
-    """Wait until the process behind `pidfd` is dead (maybe not reaped); False on timeout."""
+    """Wait until the process behind `pidfd` is dead. It need not have been reaped.
+
+    Returns:
+        False if it is still alive after `timeout_s` seconds.
+    """
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(max(0.0, timeout_s) * 1000))
@@ -37,8 +45,9 @@ def wait_dead(pidfd: int, timeout_s: float) -> bool:
 def reap(pidfd: int) -> int | None:
     """Reap the dead child behind `pidfd`.
 
-    Returns its exit code, negated signal number if a signal killed it, or None if it is not dead
-    or somebody else (a `waitpid(-1)`, an ignored SIGCHLD) reaped it.
+    Returns:
+        The exit code; the negated signal number if a signal killed the child; None if the child is
+        not dead, or was reaped by someone else (a `waitpid(-1)`, an ignored SIGCHLD).
     """
     try:
         result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
@@ -50,37 +59,41 @@ def reap(pidfd: int) -> int | None:
 
 
 def reap_with_peak(pidfd: int, pid: int) -> tuple[int | None, int]:
-    """As `reap`; and the most memory that the child, or one of its own, had resident.
+    """Reap a dead child, and tell its peak of memory.
 
     Args:
-        pidfd: of the child.
-        pid: of the same child.
+        pidfd: The child's pidfd.
+        pid: The child's pid.
 
     Returns:
-        Exit code, and bytes, getrusage(2).
+        The exit code as `reap` returns it, and the largest resident set that the child, or one of
+        its reaped children, ever had, in bytes, getrusage(2).
     """
     try:
-        # One that a debugger holds is dead, and cannot be reaped until that lets go.
-        deadline = time.monotonic() + _LET_GO_S
+        # A child that a debugger traces can be dead, and still cannot be reaped until the debugger
+        # lets go.
+        deadline = time.monotonic() + _DEBUGGER_PATIENCE_S
         while os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             if time.monotonic() > deadline:
                 return None, 0
             time.sleep(0.001)
-        _, status, usage = os.wait4(pid, 0)  # nobody else has reaped it, so it is that child
+        # Nobody has reaped it, so the pid is still that child's.
+        _, status, usage = os.wait4(pid, 0)
     except OSError:
         return None, 0
     return os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
 
 
 def kill_child(pid: int) -> None:
-    """Kill (SIGKILL) a process if it is a child of this one that nobody has reaped."""
+    """Kill (SIGKILL) a process if it is a child of this process that nobody has reaped."""
     with contextlib.suppress(ChildProcessError, ProcessLookupError):
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # raises if it is not
+        # Raises if it is not such a child.
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         os.kill(pid, signal.SIGKILL)
 
 
 def kill_below(pid: int, ancestor: int, ancestor_pidfd: int) -> None:
-    """Kill (SIGKILL) a process if it is below another one, which is alive."""
+    """Kill (SIGKILL) a process if it is a descendant of `ancestor`, and `ancestor` is alive."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
@@ -93,25 +106,26 @@ def kill_below(pid: int, ancestor: int, ancestor_pidfd: int) -> None:
 
 
 def is_really_below(pid: int, ancestor: int, ancestor_pidfd: int) -> bool:
-    """Whether a process is below another one.
+    """Whether a process is a descendant of another one, which is alive.
 
-    To be asked when there is a pidfd of `pid`, so that it cannot become another process's. If the
-    ancestor is alive afterwards, that holds for its pid as well.
+    The caller holds a pidfd of `pid`, so the kernel cannot give that pid to another process. The
+    ancestor's pid is its own, too, if the ancestor is still alive after the search.
     """
     return is_below(pid, ancestor) and not wait_dead(ancestor_pidfd, 0)
 
 
 def signal_descendants(pid: int, pidfd: int, number: int, *, keep: bool = True) -> list[int]:
-    """Signal all processes below one. If that is dead, nobody is signalled.
+    """Signal all descendants of a process. If the process is dead, nothing is signalled.
 
     Args:
-        pid: the one.
-        pidfd: its pidfd: it tells that the pid has not become another process's.
-        number: the signal's.
-        keep: whether to return anything.
+        pid: The process's pid.
+        pidfd: The process's pidfd, which shows that `pid` is still its own.
+        number: The signal's number.
+        keep: Whether to return pidfds.
 
     Returns:
-        The pidfds of those that live, for the caller to close; fewer if descriptors are scarce.
+        The pidfds of the descendants that are still alive, for the caller to close; fewer if
+        descriptors are scarce.
     """
     found = []
     for child, _ in descendants(pid):
@@ -129,14 +143,18 @@ def signal_descendants(pid: int, pidfd: int, number: int, *, keep: bool = True) 
 
 
 def sweep(keep: Iterable[int] = (), patience_s: float = 5.0) -> list[int]:
-    """Kill all descendants of this subreaper but the children in `keep` and what is below them.
+    """Kill all descendants of this process, which is a subreaper, with few exceptions.
 
-    Only children are signalled: their pids cannot be recycled before this process reaps them. What
-    they leave is reparented here when they die, and goes in the next round.
+    It signals only children, whose pids cannot be recycled before this process reaps them. When a
+    child dies, its own children become children of this process, and the next round kills them.
+
+    Args:
+        keep: The pids of the children that are spared, with all that is below them.
+        patience_s: The seconds to wait for victims to die.
 
     Returns:
-        The pids of those that are still alive: after `patience_s` seconds (in uninterruptible
-        sleep), or because they may not be signalled (setuid programs).
+        The pids of the survivors: children that were still alive after `patience_s` seconds (in
+        uninterruptible sleep), and children that may not be signalled (setuid programs).
     """
     spared = set(keep)
     survivors: list[int] = []
@@ -149,7 +167,7 @@ def sweep(keep: Iterable[int] = (), patience_s: float = 5.0) -> list[int]:
                 spared.add(pid)
                 survivors.append(pid)
         for pid in victims:
-            # One descriptor at a time: there may be more victims than descriptors left.
+            # One descriptor at a time, because there may be more victims than free descriptors.
             if pid not in spared and not _reap_child(pid, deadline - time.monotonic()):
                 spared.add(pid)
                 survivors.append(pid)

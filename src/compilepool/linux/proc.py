@@ -1,7 +1,7 @@
-"""What `/proc` tells of processes, proc(5): the one place that parses its files.
+"""Reads and parses `/proc`, proc(5). No other module parses its files.
 
-The pid of a process that nobody has reaped stays its own. Any other pid may belong to another
-process by the time that its file is read.
+A process's pid stays its own until it has been reaped. Any other pid may belong to another process
+by the time its file is read.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ from compilepool.light_typing import NamedTuple
 
 _READ_SIZE = 4096
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+_PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes
 _FORKED_NO_EXEC = 0x40  # PF_FORKNOEXEC, <linux/sched.h>
 
 
 def read_proc(path: str) -> bytes:
-    """The content of a file of `/proc`. Takes half the time of `open`, for what is read often.
+    """Return the content of a file of `/proc`.
+
+    It takes half the time of `open`, which matters for files that are read often.
 
     Raises:
-        OSError: the process is gone, or may not be looked at.
+        OSError: The process is gone, or may not be inspected.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -36,16 +38,18 @@ def read_proc(path: str) -> bytes:
 
 
 class Stat(NamedTuple):
-    """A process or a thread, as its `stat` file has it.
+    """The fields of a `stat` file that the pool needs. The file is that of a process or a thread.
 
     Attributes:
-        name: of the program, at most 15 bytes.
-        state: a letter: R running, S sleeping, D uninterruptible, T or t stopped, Z or X dead.
-        parent_pid: the parent's pid.
-        has_execed: whether it has run a program of its own since it was forked.
-        cpu_s: its CPU time, in seconds.
-        start_s: when it was started, in seconds since the machine was.
-        arguments: the first and the last address of its command line; 0 where that is hidden.
+        name: The name of the program, at most 15 bytes.
+        state: A letter: R running, S sleeping, D uninterruptible, T or t stopped, Z or X dead.
+        parent_pid: The pid of the parent.
+        has_execed: Whether the process has called exec since it was forked.
+        cpu_s: The CPU time of the process or thread, in seconds.
+        start_s: The time from the start of the machine to the start of the process or thread, in
+            seconds.
+        arguments: The addresses of the beginning and the end of the command line; 0 where the
+            kernel hides them.
     """
 
     name: str
@@ -58,20 +62,19 @@ class Stat(NamedTuple):
 
 
 def stat(pid: int | str = "self", tid: int | None = None) -> Stat:
-    """What the kernel tells of a process, or of one of its threads.
+    """Read the `stat` file of a process, or of one of its threads.
 
     Args:
-        pid: the process.
-        tid: the thread; None: the process as a whole.
+        pid: The process.
+        tid: The thread; None for the process as a whole.
 
     Raises:
-        OSError: it is gone.
-        ValueError: the file is not as proc(5) has it.
+        OSError: The process or thread is gone.
+        ValueError: The file does not have the format of proc(5).
     """
-    task = "" if tid is None else f"task/{tid}/"
-    # The name may hold anything, parentheses included.
-    head, _, tail = read_proc(f"/proc/{pid}/{task}stat").rpartition(b")")
-    fields = tail.split()  # the first is (3) of proc(5)
+    # The name may contain any character, parentheses included.
+    head, _, tail = read_proc(_path("stat", pid, tid)).rpartition(b")")
+    fields = tail.split()  # the first is field (3) of proc(5)
     try:
         return Stat(
             name=head.partition(b"(")[2].decode(errors="replace"),
@@ -87,18 +90,26 @@ def stat(pid: int | str = "self", tid: int | None = None) -> Stat:
 
 
 def status_field(field: str, pid: int | str = "self", tid: int | None = None) -> str:
-    """A field of the `status` file of a process or thread; empty if it is gone, or has none."""
-    task = "" if tid is None else f"task/{tid}/"
+    """The value of a field in the `status` file of a process or thread; empty if there is none."""
     with contextlib.suppress(OSError):
-        for line in read_proc(f"/proc/{pid}/{task}status").splitlines():
+        for line in read_proc(_path("status", pid, tid)).splitlines():
             name, _, value = line.partition(b":")
             if name == field.encode():
                 return value.strip().decode(errors="replace")
     return ""
 
 
+def _path(name: str, pid: int | str, tid: int | None) -> str:
+    return f"/proc/{pid}/{name}" if tid is None else f"/proc/{pid}/task/{tid}/{name}"
+
+
 def has_signal(mask: str, number: int) -> bool:
-    """Whether a signal is in a mask of the `status` file, such as SigCgt."""
+    """Whether a signal is in a signal mask of a `status` file, such as SigCgt.
+
+    Args:
+        mask: The mask in hexadecimal; empty counts as no signal.
+        number: The signal's number.
+    """
     return bool(int(mask or "0", 16) >> (number - 1) & 1)
 
 
@@ -108,12 +119,12 @@ def catches(pid: int, number: int) -> bool:
 
 
 class Statm(NamedTuple):
-    """The memory of a process, in bytes: cheap to ask for.
+    """The memory of a process, in bytes, from `/proc/PID/statm`, which is cheap to read.
 
     Attributes:
-        mapped: all that it has mapped.
-        resident: what of that is in memory.
-        anonymous: what of that belongs to no file.
+        mapped: All memory that the process has mapped.
+        resident: The part of `mapped` that is in memory.
+        anonymous: The part of `resident` that belongs to no file.
     """
 
     mapped: int
@@ -122,23 +133,36 @@ class Statm(NamedTuple):
 
 
 def parse_statm(data: bytes) -> Statm:
-    """The content of a `statm` file. Raises ValueError or IndexError if it is none."""
+    """Parse the content of a `statm` file.
+
+    Raises:
+        ValueError: A field is not a number.
+        IndexError: There are too few fields.
+    """
     fields = data.split()
     resident = int(fields[1])
     return Statm(int(fields[0]) * _PAGE, resident * _PAGE, (resident - int(fields[2])) * _PAGE)
 
 
 def statm(pid: int | str = "self") -> Statm:
-    """The memory of a process. Raises OSError, ValueError or IndexError if it is gone."""
+    """The memory of a process.
+
+    Raises:
+        OSError: The process is gone.
+        ValueError: The file does not have the format of proc(5).
+        IndexError: The file is empty, because the process is gone.
+    """
     return parse_statm(read_proc(f"/proc/{pid}/statm"))
 
 
 def smaps_rollup(pid: int | str = "self") -> dict[str, int]:
-    """Bytes by the names of `/proc/PID/smaps`. Slow: the kernel looks at each page.
+    """The fields of `/proc/PID/smaps_rollup` by name, in bytes.
+
+    Reading it is slow, because the kernel visits every page.
 
     Raises:
-        OSError: the process is gone, or may not be looked at.
-        ValueError: it has no memory any more.
+        OSError: The process is gone, or may not be inspected.
+        ValueError: The process has no memory any more.
     """
     _, *lines = read_proc(f"/proc/{pid}/smaps_rollup").splitlines() or [b""]
     values = {}
@@ -151,12 +175,16 @@ def smaps_rollup(pid: int | str = "self") -> dict[str, int]:
 
 
 def unwritten_file_mappings() -> list[tuple[int, int]]:
-    """Where this process maps files read-only and has never written: start and end addresses.
+    """This process's read-only mappings of files that it has never written to.
 
-    The loader writes to some mappings before it protects them: those are left out.
+    The dynamic loader writes to some mappings before it makes them read-only. The result does not
+    contain these.
+
+    Returns:
+        The start and the end address of each mapping.
 
     Raises:
-        OSError: the kernel does not tell.
+        OSError: The kernel does not tell.
     """
     found = []
     start = end = 0
@@ -169,7 +197,7 @@ def unwritten_file_mappings() -> list[tuple[int, int]]:
             fields = line.split()
             if len(fields) >= 5 and "-" in fields[0] and not fields[0].endswith(":"):
                 start, end = (int(number, 16) for number in fields[0].split("-"))
-                # A path, not [vdso]: those are no files.
+                # A path begins with a slash. [vdso] and its like are not files.
                 is_file = len(fields) > 5 and fields[5].startswith("/")
                 is_candidate = is_file and fields[1].startswith("r-")
     return found
@@ -184,12 +212,17 @@ def name_of(pid: int) -> str:
 
 
 def uptime_s() -> float:
-    """For how long the machine has been up, in seconds."""
+    """The seconds since the machine was started."""
     return float(read_proc("/proc/uptime").split()[0])
 
 
 class Descendant(NamedTuple):
-    """A process below another one."""
+    """A process below another one.
+
+    Attributes:
+        pid: The process's pid.
+        parent_pid: The pid of its parent.
+    """
 
     pid: int
     parent_pid: int
@@ -226,7 +259,7 @@ def threads(pid: int | str = "self") -> list[int]:
 
 
 def is_below(pid: int, ancestor: int) -> bool:
-    """Whether a process is the other one, or is below it."""
+    """Whether a process is `ancestor`, or a descendant of it."""
     while pid > 1 and pid != ancestor:
         try:
             pid = stat(pid).parent_pid
@@ -236,7 +269,7 @@ def is_below(pid: int, ancestor: int) -> bool:
 
 
 def is_child_of_main_thread(parent_pid: int) -> bool:
-    """Whether this process was forked by the main thread of `parent_pid`."""
+    """Whether the main thread of `parent_pid` forked this process."""
     try:
         listed = read_proc(f"/proc/{parent_pid}/task/{parent_pid}/children")
     except OSError:
@@ -245,9 +278,9 @@ def is_child_of_main_thread(parent_pid: int) -> bool:
 
 
 def names_of_other_threads() -> list[str]:
-    """The names of this process's threads but the main one.
+    """The names of all threads of this process except the main thread.
 
-    A thread that was given none has its process's name, and "" here.
+    A thread that was given no name has that of its process. Its name is "" in the result.
     """
     names = []
     common = read_proc("/proc/self/comm")
@@ -260,7 +293,7 @@ def names_of_other_threads() -> list[str]:
 
 
 def open_files() -> list[str]:
-    """The targets of this process's open file descriptors, as `/proc/self/fd` shows them."""
+    """The targets of this process's open descriptors, as `/proc/self/fd` shows them."""
     targets = []
     for fd in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):

@@ -1,6 +1,7 @@
-"""What a process of ours asks of the kernel for itself. The standard library has no names for it.
+"""What a process of ours asks of the kernel for itself: prctl(2), limits, memory, scheduling.
 
-Linux only, but elsewhere it can be imported: libc is loaded when it is called.
+The standard library has no functions for most of it. The functions work on Linux only, but the
+module can be imported anywhere, because libc is loaded when it is first needed.
 """
 
 from __future__ import annotations
@@ -30,28 +31,45 @@ _COMM_LENGTH = 15  # TASK_COMM_LEN less its NUL, proc(5)
 
 @functools.cache
 def libc() -> ctypes.CDLL:
-    """The C library. One for all, and its functions with it: workers share what is found early."""
+    """The C library.
+
+    There is one object, so that forked workers share the functions that were looked up before the
+    fork.
+    """
     import ctypes
 
     return ctypes.CDLL(None, use_errno=True)
 
 
+def libc_error(call: str) -> OSError:
+    """The error of a function of `libc()` that has just failed.
+
+    Args:
+        call: The function's name and arguments, for the message.
+    """
+    import ctypes
+
+    number = ctypes.get_errno()
+    return OSError(number, f"{call}: {os.strerror(number)}")
+
+
 def resolve(*names: str) -> None:
-    """Find functions of libc, so that processes that are forked later need not."""
+    """Look up functions of libc now, so that processes that are forked later need not."""
     for name in names:
         getattr(libc(), name)
 
 
 def trim_heap() -> None:
-    """Give the kernel what this process has freed, malloc_trim(3); where libc has that."""
+    """Return freed memory to the kernel, malloc_trim(3), if this libc has that function."""
     with contextlib.suppress(AttributeError):
         libc().malloc_trim(0)
 
 
 def give_back_memory() -> None:
-    """Give the kernel what is not needed for sleeping: freed memory, and the interpreter's code.
+    """Return to the kernel all memory that a sleeping process does not need.
 
-    The code is in the page cache all the same, and comes back page by page as it runs.
+    That is freed memory, and the interpreter's code. The code stays in the page cache, and comes
+    back page by page as it runs.
     """
     gc.collect()
     trim_heap()
@@ -62,11 +80,15 @@ def give_back_memory() -> None:
 
 @contextlib.contextmanager
 def memory_limit(room: int) -> Iterator[None]:
-    """Meanwhile, this process can map no more than `room` bytes beyond what it has mapped."""
+    """Limit how much more memory this process can map, for the duration of the context.
+
+    Args:
+        room: The bytes that it can map in addition to what it has mapped.
+    """
     import resource
 
     before, hard = resource.getrlimit(resource.RLIMIT_AS)
-    # RLIM_INFINITY is -1 here.
+    # RLIM_INFINITY is -1 in Python.
     limits = (proc.statm().mapped + room, before, hard)
     resource.setrlimit(resource.RLIMIT_AS, (min(limit for limit in limits if limit >= 0), hard))
     try:
@@ -76,9 +98,9 @@ def memory_limit(room: int) -> Iterator[None]:
 
 
 def _drop_pages(start: int, end: int) -> None:
-    """Have the kernel forget that this process has these pages of a file in memory.
+    """Drop this process's pages of a file mapping from memory, madvise(2) MADV_DONTNEED.
 
-    They come back when they are touched, madvise(2). Whatever was written to them is lost.
+    They come back when they are touched. Anything that was written to them is lost.
     """
     import ctypes
 
@@ -89,19 +111,25 @@ def _prctl(option: int, value: int) -> None:
     import ctypes
 
     if libc().prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"prctl({option}, {value}): {os.strerror(error)}")
+        raise libc_error(f"prctl({option}, {value})")
 
 
 def become_subreaper() -> None:
-    """Have orphans among the descendants reparented to this process, prctl(2)."""
+    """Make this process the parent of its orphaned descendants.
+
+    See PR_SET_CHILD_SUBREAPER in prctl(2).
+    """
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """Be killed (SIGKILL) when the thread that forked this process ends; at once if it has.
+    """Have the kernel kill (SIGKILL) this process when the thread that forked it ends.
 
-    The setting is cleared in a fork child and kept across exec, prctl(2) PR_SET_PDEATHSIG.
+    If the parent has already ended, this process is killed at once. The setting is cleared in a
+    forked child and kept across exec, prctl(2) PR_SET_PDEATHSIG.
+
+    Args:
+        parent_pid: The pid of the expected parent.
     """
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
@@ -114,40 +142,51 @@ def outlive_parent() -> None:
 
 
 def die_first_for_memory() -> None:
-    """Be the first that the kernel kills when memory runs out, with all children; proc(5)."""
+    """Make this process the first that the kernel kills when memory runs out.
+
+    Its children inherit that, see oom_score_adj in proc(5).
+    """
     _write("/proc/self/oom_score_adj", b"1000")
 
 
 def use_cpus(cpus: Collection[int], nice: int) -> None:
-    """Use only these CPUs, be nicer, and do not preempt who runs when there is something to do.
+    """Restrict this process to some CPUs, and lower its priority.
 
-    The latter is SCHED_BATCH, sched(7); whoever has another policy than the usual keeps it.
+    It also gets the policy SCHED_BATCH, sched(7), so that it does not preempt a running process
+    when it wakes up. A process with a policy other than the default keeps it.
 
     Args:
-        cpus: numbers of CPUs; those that are not to be had are left out, and all if none is.
-        nice: what is added to this process's niceness, setpriority(2).
+        cpus: The numbers of the CPUs. Those that this process may not use are ignored; if it may
+            use none of them, its affinity stays.
+        nice: The number that is added to this process's niceness, nice(2).
     """
     usable = set(cpus) & os.sched_getaffinity(0)
     if usable:
         os.sched_setaffinity(0, usable)
     if nice:
         os.nice(nice)
-    with contextlib.suppress(OSError):  # a sandbox may forbid it, and musl has none of it
+    with contextlib.suppress(OSError):  # a sandbox may forbid it, and musl lacks these functions
         if os.sched_getscheduler(0) == os.SCHED_OTHER:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def allow_ptrace(pid: int) -> None:
-    """Let the process `pid` and those below it look into this one where Yama would forbid it.
+    """Allow a process and its descendants to trace this one where Yama would forbid it.
 
-    prctl(2) PR_SET_PTRACER, and `admin-guide/LSM/Yama.rst` of the kernel.
+    See prctl(2) PR_SET_PTRACER, and `admin-guide/LSM/Yama.rst` in the kernel's documentation.
+
+    Args:
+        pid: The pid of the process that may trace.
     """
-    with contextlib.suppress(OSError):  # a kernel without Yama does not know it
+    with contextlib.suppress(OSError):  # a kernel without Yama does not know this option
         _prctl(_PR_SET_PTRACER, pid)
 
 
 def children_cpu_s() -> float:
-    """The CPU time of all children that this process has reaped, and of theirs, in seconds."""
+    """The CPU time of all children that this process has reaped, in seconds.
+
+    It contains the time of their own reaped children, getrusage(2).
+    """
     import resource
 
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -155,7 +194,11 @@ def children_cpu_s() -> float:
 
 
 def raise_fd_limit() -> tuple[int, int]:
-    """Raise the soft limit of open files to the hard one; returns it from before and now."""
+    """Raise the soft limit of open files to the hard limit.
+
+    Returns:
+        The soft limit before and after.
+    """
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -165,7 +208,7 @@ def raise_fd_limit() -> tuple[int, int]:
 
 
 def set_fd_limit(soft: int) -> None:
-    """Set the soft limit of open files."""
+    """Set the soft limit of open files. Does nothing if that is refused."""
     import resource
 
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -176,8 +219,8 @@ def set_fd_limit(soft: int) -> None:
 def set_process_title(title: str, comm: str) -> None:
     """Show `title` as this process's command line (`ps -f`) and `comm` as its name (`top`).
 
-    The title is cut to the space that the original command line took. Does nothing where the
-    kernel hides the addresses.
+    The title is cut to the space of the original command line. If the kernel hides the addresses of
+    the command line, only the name changes.
     """
     import ctypes
 

@@ -1,4 +1,4 @@
-"""What this machine must have for a pool. Imports on any platform, to say what is missing."""
+"""What a machine needs to run a pool. The module can be imported on any platform."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ import sys
 
 
 class KernelTooOld(Exception):
-    """Something that the pool cannot do without is missing; the message says what."""
+    """This machine lacks something that the pool needs. The message says what."""
 
 
 def check_platform() -> None:
-    """Raise `KernelTooOld` unless this is a Linux that has all that the pool needs (>= 5.4)."""
+    """Check that this machine has everything that a pool needs.
+
+    That is Linux with pidfd_open(2) (5.3) and waiting by pidfd, waitid(2) (5.4); /proc; and a
+    kernel that lists a thread's children there, proc(5).
+
+    Raises:
+        KernelTooOld: Something is missing, or a sandbox forbids it.
+    """
     if sys.platform != "linux":
         raise KernelTooOld(f"compilepool needs Linux, this is {sys.platform}")
     try:
@@ -19,7 +26,9 @@ def check_platform() -> None:
         try:
             os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
-            pass  # nobody's child is its own; a kernel that cannot wait by pidfd says EINVAL
+            # No process is its own child, so this is the expected answer. A kernel that cannot wait
+            # by pidfd says EINVAL.
+            pass
         finally:
             os.close(pidfd)
     except (AttributeError, OSError) as error:

@@ -1,44 +1,54 @@
-"""Starting a process of ours by exec, never by fork: the caller may have threads."""
+"""Starts a process of ours by posix_spawn(3), never by fork: the caller may have threads."""
 
 from __future__ import annotations
 
-import _signal  # `signal` makes enums of it, which takes long
+import _signal  # `signal` wraps it in enums, which takes long
 import errno
 import os
 import sys
 
 TYPE_CHECKING = False
 
-if TYPE_CHECKING:  # the supervisor imports this before all else, and `collections` takes long
+# The supervisor imports this module first, and `collections` takes long to import.
+if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 FIRST_FD = 3
-"""The number that the first of the handed-on descriptors has in the new process."""
+"""The number of the first passed descriptor in the new process."""
 
 _ENTRY = "entry.py"
 
 PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+"""The folder that contains this package."""
 
 
 def is_pool_process() -> bool:
-    """Whether this process was started by a pool, as one of its own, or was forked from such."""
+    """Whether this process is a process of a pool, or was forked from one."""
     return os.path.join(PACKAGE_ROOT, "compilepool", _ENTRY) in sys.orig_argv
 
 
 def process_command(flags: Sequence[str], module: str) -> list[str]:
-    """The command that runs the `main` of a module of ours in a new interpreter.
+    """The command that runs the `main` function of one of our modules in a new interpreter.
+
+    Args:
+        flags: The interpreter's flags.
+        module: The module's full name.
 
     Raises:
-        OSError: there is no interpreter to run it, or no file.
+        OSError: `sys.executable` is not an interpreter, or the package is not a folder of files.
     """
     return [*script_command(flags, _ENTRY), module]
 
 
 def script_command(flags: Sequence[str], script: str) -> list[str]:
-    """The command that runs a file of this package, by path: that needs no `sys.path`.
+    """The command that runs a file of this package by its path, which needs no `sys.path`.
+
+    Args:
+        flags: The interpreter's flags.
+        script: The file's path in the package.
 
     Raises:
-        OSError: there is no interpreter to run it, or no file.
+        OSError: `sys.executable` is not an interpreter, or the package is not a folder of files.
     """
     if not sys.executable or getattr(sys, "frozen", False):
         raise OSError(
@@ -47,38 +57,40 @@ def script_command(flags: Sequence[str], script: str) -> list[str]:
         )
     path = os.path.join(PACKAGE_ROOT, "compilepool", script)
     if not os.path.exists(path):
-        raise OSError(f"{path} is no file: compilepool must be installed unzipped")
+        raise OSError(f"{path} is not a file: compilepool must be installed unzipped")
     return [sys.executable, *flags, path]
 
 
 def spawn(command: Sequence[str], env: Mapping[str, str], fds: Sequence[int]) -> int:
-    """Start a process in a session of its own, all signals at their defaults and unblocked.
+    """Start a process in its own session, with all signals at their defaults and unblocked.
 
     Args:
-        command: program and arguments.
-        env: its environment.
-        fds: descriptors that it gets, numbered from `FIRST_FD` on. Close-on-exec keeps out others.
+        command: The program and its arguments.
+        env: The environment.
+        fds: The descriptors that the process gets, numbered from `FIRST_FD` on. It gets no other
+            descriptor that is close-on-exec, as Python's are.
 
     Returns:
-        Its pid, a child of the calling process.
+        The pid of the process, a child of the calling process.
 
     Raises:
-        OSError: it could not be started.
+        OSError: The process could not be started.
     """
-    import fcntl  # not everywhere, and this module is to be imported everywhere
+    import fcntl  # not every platform has it, and this module can be imported on any
 
-    # Jobs must not eat what is typed at the user's terminal.
+    # Jobs must not read what the user types at the terminal.
     actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
     ]
     for output in (1, 2):
         if not _is_inheritable(output):
-            # Else the first descriptor that the new process opens would be its output.
+            # Otherwise the first file that the new process opens would become its output.
             actions.append((os.POSIX_SPAWN_OPEN, output, os.devnull, os.O_WRONLY, 0))
     sources: list[int] = []
     try:
         for target, fd in enumerate(fds, FIRST_FD):
-            # A source must not be overwritten as a target before its turn.
+            # Duplicate the sources above all targets, so that no source is overwritten before its
+            # turn.
             source = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FD + len(fds))
             sources.append(source)
             actions.append((os.POSIX_SPAWN_DUP2, source, target))
@@ -91,7 +103,7 @@ def spawn(command: Sequence[str], env: Mapping[str, str], fds: Sequence[int]) ->
             setsigmask=(),
             setsigdef=_signal.valid_signals() - {_signal.SIGKILL, _signal.SIGSTOP},
         )
-    except ValueError as error:  # a NUL, or what the file system's encoding lacks
+    except ValueError as error:  # a NUL, or a character that the file system's encoding lacks
         raise OSError(errno.EINVAL, str(error)) from None
     finally:
         for source in sources:

@@ -1,1 +1,4 @@
-"""All that crosses a process border. Imports nothing but the standard library and itself."""
+"""The protocol between our processes: messages, payloads and what they carry.
+
+It imports only the standard library, and cloudpickle on demand.
+"""

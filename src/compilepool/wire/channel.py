@@ -1,9 +1,12 @@
-"""One end of a link: packets in and out of a SOCK_SEQPACKET socket, whatever they mean."""
+"""One end of a link: sends and receives packets over a SOCK_SEQPACKET socket.
+
+Every process of ours uses it. What the messages mean is not decided here.
+"""
 
 from __future__ import annotations
 
-# `socket` is classes and enums around this, which take longer to make than most processes take to
-# do all that they do with sockets.
+# `socket` wraps this module in classes and enums. Importing it takes longer than most processes
+# spend on all their socket calls.
 import _socket as socket
 import array
 import contextlib
@@ -17,29 +20,31 @@ from collections.abc import Callable, Iterable, Sequence
 from compilepool.light_typing import NoReturn
 from compilepool.wire.messages import MAX_FDS, MAX_PACKET, Message, ProtocolError, decode, encode
 
-# Room for one more than there may be: what fills it is too many.
+# Room for one descriptor too many, so that `receive` notices a packet with more than MAX_FDS.
 _ANCILLARY_SPACE = socket.CMSG_SPACE((MAX_FDS + 1) * array.array("i").itemsize)
-# As plain numbers: operators on the enums of `socket` take as long as the system call.
+# Plain integers: an operator on the enums of `socket` takes as long as the system call.
 _NOW = int(socket.MSG_DONTWAIT)
 _CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
 _CLOEXEC_NOW = _CLOEXEC | _NOW
 _TRUNCATED = int(socket.MSG_TRUNC)
 _FDS_TRUNCATED = int(socket.MSG_CTRUNC)
-_SEND_BUFFER = 1024 * 1024  # the kernel grants what net.core.wmem_max allows
-_TOO_MANY_REFS_PATIENCE_S = 60.0
+_SEND_BUFFER = 1024 * 1024  # bytes; the kernel caps it at net.core.wmem_max, socket(7)
+_TOO_MANY_REFS_PATIENCE_S = 60.0  # how long `send` waits for descriptors in flight to arrive
 
 
 class Channel:
-    """Sends and receives messages. Not thread-safe; one reader and one writer may differ.
+    """Sends and receives messages.
 
-    A peer's death ends `receive` with None, and `send` with ConnectionError. Descriptors are
-    received close-on-exec.
+    A channel is not thread-safe, except that one thread may send while another one receives. When
+    the peer dies, `receive` returns None and `send` raises ConnectionError. Received descriptors
+    are close-on-exec.
     """
 
     def __init__(self, sock: socket.socket) -> None:
-        sock.settimeout(None)  # whatever the program has set by `socket.setdefaulttimeout`
+        sock.settimeout(None)  # The user's program may have called `socket.setdefaulttimeout`.
         self._sock = sock
-        # Pages of it are there only if packets are so long.
+        # The kernel gives this memory page by page, so a channel that receives short packets only
+        # stays small.
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         self._buffer = memoryview(mmap.mmap(-1, MAX_PACKET, flags=flags))
         with contextlib.suppress(OSError):
@@ -47,13 +52,21 @@ class Channel:
 
     @classmethod
     def pair(cls) -> tuple[Channel, socket.socket]:
-        """This process's end as a channel, and the other as a socket to hand on."""
+        """Create a socket pair.
+
+        Returns:
+            This process's end as a channel, and the other end as a socket to hand on.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         return cls(ours), theirs
 
     @classmethod
     def adopt(cls, fd: int) -> Channel:
-        """The channel of a descriptor that this process was started with."""
+        """The channel of a socket that this process was started with.
+
+        Args:
+            fd: The socket's descriptor, which the channel owns from now on.
+        """
         os.set_inheritable(fd, False)
         return cls(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd))
 
@@ -64,23 +77,26 @@ class Channel:
         self._sock.close()
 
     def shutdown_output(self) -> None:
-        """Have the peer see the end, after what was sent before; receiving goes on."""
+        """End this direction. The peer receives what was sent before, then the end.
+
+        Receiving goes on.
+        """
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)
 
     def send(self, message: Message, *, wait: bool = True) -> bool:
-        """Send one message; its descriptors stay open here.
+        """Send one message. Its descriptors stay open in this process.
 
         Returns:
-            False if `wait` is False and there is no room now.
+            False if `wait` is False and the socket has no room now.
 
         Raises:
-            ConnectionError: the peer is gone.
+            ConnectionError: The peer is gone.
         """
         return self.send_packet(encode(message), message.fds, wait=wait)
 
     def send_packet(self, packet: bytes, fds: tuple[int, ...], *, wait: bool) -> bool:
-        """`send` for a packet of messages already encoded."""
+        """Send a packet of messages that are already encoded; see `send`."""
         flags = 0 if wait else _NOW
         deadline = 0.0
         while True:
@@ -94,8 +110,8 @@ class Channel:
             except BlockingIOError:
                 return False
             except OSError as error:
-                # More descriptors in flight than RLIMIT_NOFILE, unix(7): they are in unread
-                # packets, so wait until the peers have read some.
+                # More descriptors are in flight than RLIMIT_NOFILE allows, unix(7). They are in
+                # packets that nobody has read yet, so wait until the peers have read some.
                 if error.errno != errno.ETOOMANYREFS:
                     raise
                 if not wait:
@@ -109,12 +125,12 @@ class Channel:
         """Receive one packet.
 
         Returns:
-            Its messages; an empty list if `wait` is False and there is none now; None if the peer
-            is gone and all that it sent has been received. Messages lose their descriptors where
-            this process has too many open files to receive them.
+            The packet's messages. An empty list if `wait` is False and no packet is there. None if
+            the peer is gone and everything that it sent has been received. If this process has too
+            many open files to receive the descriptors, the messages come without them.
 
         Raises:
-            ProtocolError: the packet is malformed; its descriptors are closed.
+            ProtocolError: The packet is malformed. Its descriptors are closed.
         """
         flags = _CLOEXEC if wait else _CLOEXEC_NOW
         while True:
@@ -126,8 +142,8 @@ class Channel:
             except BlockingIOError:
                 return []
             except ConnectionResetError:
-                # The peer closed with packets of ours unread. The kernel reports that once, ahead
-                # of what the peer had sent before.
+                # The peer closed its socket with packets of ours unread. The kernel reports that
+                # once, before it delivers what the peer had sent, so ask again.
                 continue
         fds = _descriptors(ancillary) if ancillary else []
         try:
@@ -147,7 +163,7 @@ class Channel:
 
 
 class Outbox:
-    """A queue before a channel, for a sender that must never block.
+    """A queue in front of a channel, for a sender that must never block.
 
     Messages leave in order, several to a packet. The outbox owns their descriptors.
     """
@@ -160,11 +176,15 @@ class Outbox:
         return bool(self._waiting)
 
     def put(self, message: Message) -> None:
-        """Queue a message; it leaves with `flush`."""
+        """Queue a message. It leaves with the next `flush`."""
         self._waiting.append((encode(message), message.fds))
 
     def flush(self) -> None:
-        """Send what the socket takes. Raises ConnectionError if the peer is gone."""
+        """Send as many queued messages as the socket takes now.
+
+        Raises:
+            ConnectionError: The peer is gone.
+        """
         waiting = self._waiting
         while waiting:
             parts: list[bytes] = []
@@ -182,7 +202,7 @@ class Outbox:
                 close_all(waiting.popleft()[1])
 
     def clear(self) -> None:
-        """Drop what has not left."""
+        """Drop all queued messages and close their descriptors."""
         while self._waiting:
             close_all(self._waiting.popleft()[1])
 
@@ -194,10 +214,10 @@ def close_all(fds: Iterable[int]) -> None:
 
 
 def handle_each(messages: Sequence[Message], handle: Callable[[Message], None]) -> None:
-    """Call `handle`, which takes over descriptors, with each message.
+    """Call `handle` with each message in turn. `handle` takes over the message's descriptors.
 
     Raises:
-        ProtocolError: `handle` raised it; the descriptors of the messages after it are closed.
+        ProtocolError: `handle` raised it. The descriptors of the messages that follow are closed.
     """
     for index, message in enumerate(messages, 1):
         try:
@@ -214,7 +234,7 @@ def refuse(message: Message, reason: str) -> NoReturn:
 
 
 def close_messages(messages: Iterable[Message]) -> None:
-    """Close the descriptors of messages that nobody wants."""
+    """Close the descriptors of messages that nobody handles."""
     for message in messages:
         close_all(message.fds)
 

@@ -1,13 +1,16 @@
-"""Why a job ended without a result. The supervisor finds it out, the client puts it into words."""
+"""A job's failure: why the job has no result of its own.
+
+The supervisor finds the reason and sends it. The client puts it into words.
+"""
 
 from __future__ import annotations
 
 import signal
 from enum import StrEnum
 
-from compilepool.light_typing import NamedTuple
-from compilepool.wire.messages import Message, ProtocolError, read_json
-from compilepool.wire.payloads import Payload, Unpacked, lacks_descriptor, of_message, pack
+from compilepool.light_typing import Any, NamedTuple
+from compilepool.wire.messages import Message, all_are, check
+from compilepool.wire.payloads import Payload, lacks_descriptor, of_message, pack_json, unpack_json
 from compilepool.wire.usage import NO_USAGE, Usage
 
 KILLED_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
@@ -20,18 +23,19 @@ class Cause(StrEnum):
     CRASH = "crash"  # the worker died while it ran the job
     TIMEOUT = "timeout"  # the job ran longer than its timeout
     MEMORY = "memory"  # the job took more memory than its limit
-    START = "start"  # workers could not be started, or died while starting, several times in a row
+    START = "start"  # several workers in a row died while they started
     FORK_SERVER = "fork server"  # the fork server died under the job for the second time
     PRELOAD = "preload"  # a preload module raised or crashed
 
 
 class ProcessMemory(NamedTuple):
-    """A process of a job, and the memory that it takes.
+    """The memory that one process takes.
 
     Attributes:
-        pid: the process id.
-        name: the name of the program, as `ps` shows it.
-        bytes: the memory, without what the process shares with processes that are not the job's.
+        pid: The process's pid.
+        name: The program's name, as `ps` shows it.
+        bytes: The bytes of memory that it takes, without those that it shares with processes
+            outside the job.
     """
 
     pid: int
@@ -40,30 +44,29 @@ class ProcessMemory(NamedTuple):
 
     def is_valid(self) -> bool:
         """Whether the values are of the right types."""
-        return (
-            isinstance(self.pid, int) and isinstance(self.name, str) and isinstance(self.bytes, int)
-        )
+        return all_are(int, self.pid, self.bytes) and isinstance(self.name, str)
 
 
 class Failure(NamedTuple):
-    """Why a job ended without a result, or why there is no worker.
+    """Why a job failed, and what is known about it.
 
     Attributes:
-        cause: what went wrong.
-        exitcode: the exit code of the process that died, or the negated signal number; None if it
-            could not be started, did not die, or nobody knows.
-        module: the module that the process was preloading; empty if none.
-        text: a Python traceback, or the reason in words.
-        native: JSON lines of a `NativeReport`; empty if nobody has looked into the process.
-        phase: the phase that the job was in, see `report_phase`; empty if it has named none.
-        phase_s: how long the phase, or the job if it has named none, had lasted, in seconds.
-        peak_bytes: the most memory that the process, or one of its children that had ended, had
-            resident, getrusage(2); 0 if unknown.
-        is_out_of_memory: for a process that SIGKILL has ended: whether the kernel's out-of-memory
-            killer struck at that time. None if that is unknown.
-        limit: for TIMEOUT and MEMORY, the limit that the job went over, in seconds or bytes.
-        processes: for MEMORY, the worker and the processes below it, the largest first.
-        usage: what the job has used.
+        cause: What went wrong.
+        exitcode: The exit code of the process that died; the negated signal number if a signal
+            killed it; None if the process could not be started, did not die, or its exit code is
+            unknown.
+        module: For PRELOAD, the name of the preload module.
+        text: A Python traceback, or the reason why the pool killed or could not start the process.
+        native: The JSON lines of a `NativeReport`; empty if nobody inspected the process.
+        phase: The phase that the job had reported last; empty if none.
+        phase_s: The seconds since that phase began, or since the job began if there is no phase.
+        peak_bytes: The largest resident set that the process, or one of its children that had
+            ended, ever had, in bytes, getrusage(2); 0 if unknown.
+        is_out_of_memory: Whether the kernel killed a process for want of memory just then; None if
+            the kernel does not tell.
+        limit: The limit that the job exceeded, in seconds or bytes.
+        processes: For MEMORY, the worker and its descendants, the largest first.
+        usage: The time and memory that the job used.
     """
 
     cause: Cause
@@ -85,10 +88,8 @@ class Failure(NamedTuple):
         return self.cause is Cause.CRASH and self.exitcode in KILLED_FROM_OUTSIDE and not self.text
 
     def payload(self) -> Payload:
-        """What the FAILED message for a job carries."""
-        import json
-
-        return pack([[json.dumps(self._asdict()).encode()]])
+        """The payload of the FAILED message for a job."""
+        return pack_json(self._asdict())
 
     @classmethod
     def of_message(cls, message: Message) -> Failure:
@@ -105,29 +106,25 @@ class Failure(NamedTuple):
 
     @classmethod
     def of_payload(cls, payload: Payload) -> Failure:
-        """The failure in a payload, which is closed. Raises `ProtocolError` if there is none."""
-        with Unpacked(payload) as unpacked:
-            data = bytes(unpacked.stream)
-        try:
-            fields = read_json(data)
-            fields["cause"] = Cause(fields["cause"])
-            fields["processes"] = tuple(ProcessMemory(*each) for each in fields["processes"])
-            fields["usage"] = Usage.of_values(fields["usage"])
-            failure = cls(**fields)
-        except (ValueError, TypeError, KeyError):
-            raise ProtocolError("not a failure") from None
-        if not failure._is_valid():
-            raise ProtocolError("a failure with wrong values")
-        return failure
+        """The failure in a payload, which is closed.
 
-    def _is_valid(self) -> bool:
-        texts = (self.module, self.text, self.native, self.phase)
-        return (
-            all(isinstance(text, str) for text in texts)
-            and isinstance(self.exitcode, int | None)
-            and isinstance(self.phase_s, int | float)
-            and isinstance(self.peak_bytes, int)
-            and isinstance(self.is_out_of_memory, bool | None)
-            and isinstance(self.limit, int | float)
-            and all(each.is_valid() for each in self.processes)
+        Raises:
+            ProtocolError: The payload holds no valid failure.
+        """
+        return unpack_json(payload, cls._of_fields, "a failure")
+
+    @classmethod
+    def _of_fields(cls, fields: dict[str, Any]) -> Failure:
+        fields["cause"] = Cause(fields["cause"])
+        fields["processes"] = tuple(ProcessMemory(*each) for each in fields["processes"])
+        fields["usage"] = Usage.of_values(fields["usage"])
+        failure = cls(**fields)
+        check(
+            all_are(str, failure.module, failure.text, failure.native, failure.phase)
+            and isinstance(failure.exitcode, int | None)
+            and isinstance(failure.peak_bytes, int)
+            and isinstance(failure.is_out_of_memory, bool | None)
+            and all_are(int | float, failure.phase_s, failure.limit)
+            and all(each.is_valid() for each in failure.processes)
         )
+        return failure

@@ -1,12 +1,10 @@
-"""What a worker does at this moment, as the supervisor tells it of a job that runs."""
+"""What a job does at one moment: the supervisor's answer to `CompilePool.dump`."""
 
 from __future__ import annotations
 
-import json
-
-from compilepool.light_typing import NamedTuple
-from compilepool.wire.messages import ProtocolError, read_json
-from compilepool.wire.payloads import Payload, Unpacked, pack
+from compilepool.light_typing import Any, NamedTuple
+from compilepool.wire.messages import all_are, check
+from compilepool.wire.payloads import Payload, pack_json, unpack_json
 
 
 class JobSnapshot(NamedTuple):
@@ -14,12 +12,12 @@ class JobSnapshot(NamedTuple):
 
     Attributes:
         state: "queued", "running" or "ended".
-        text: Python tracebacks of all threads.
-        native: JSON lines of a `NativeReport`.
-        phase: what the job calls what it does.
-        phase_s: for how long the phase, or the job if there is none, has lasted, in seconds.
-        run_s: for how long the job has run, in seconds.
-        log: the end of its output until now.
+        text: The Python tracebacks of all threads.
+        native: The JSON lines of a `NativeReport`.
+        phase: The phase that the job has reported last; empty if none.
+        phase_s: The seconds since that phase began, or since the job began if there is no phase.
+        run_s: The seconds that the job has run.
+        log: The end of the job's output so far.
     """
 
     state: str
@@ -31,22 +29,21 @@ class JobSnapshot(NamedTuple):
     log: str = ""
 
     def payload(self) -> Payload:
-        """What the DUMPED message for a job carries."""
-        return pack([[json.dumps(self._asdict()).encode()]])
+        """The payload of the DUMPED message for a job."""
+        return pack_json(self._asdict())
 
     @classmethod
     def of_payload(cls, payload: Payload) -> JobSnapshot:
-        """The snapshot in a payload, which is closed. Raises `ProtocolError` if there is none."""
-        with Unpacked(payload) as unpacked:
-            data = bytes(unpacked.stream)
-        try:
-            snapshot = cls(**read_json(data))
-        except TypeError:
-            raise ProtocolError("not a snapshot") from None
+        """The snapshot in a payload, which is closed.
+
+        Raises:
+            ProtocolError: The payload holds no valid snapshot.
+        """
+        return unpack_json(payload, cls._of_fields, "a snapshot of a job")
+
+    @classmethod
+    def _of_fields(cls, fields: dict[str, Any]) -> JobSnapshot:
+        snapshot = cls(**fields)
         texts = (snapshot.state, snapshot.text, snapshot.native, snapshot.phase, snapshot.log)
-        numbers = (snapshot.phase_s, snapshot.run_s)
-        if not all(isinstance(text, str) for text in texts) or not all(
-            isinstance(number, int | float) for number in numbers
-        ):
-            raise ProtocolError("a snapshot with wrong values")
+        check(all_are(str, *texts) and all_are(int | float, snapshot.phase_s, snapshot.run_s))
         return snapshot

@@ -1,38 +1,45 @@
-"""The messages and their encoding: pure, no I/O.
+"""The messages between our processes, and their encoding. Pure functions, no I/O.
 
-Every link between two processes is a SOCK_SEQPACKET socket pair. A packet carries one or more
-messages, each a fixed header and a body; descriptors travel beside the packet (SCM_RIGHTS) and
-belong to its messages in order. Bodies are opaque here, and to the supervisor, which relays them.
+A link between two processes is a SOCK_SEQPACKET socket pair. A packet carries one or more messages.
+A message is a header of fixed size and a body. Descriptors travel beside the packet (SCM_RIGHTS,
+unix(7)) and belong to its messages in order. The supervisor relays bodies without looking into
+payloads.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 
-from compilepool.light_typing import Any, NamedTuple
+from compilepool.light_typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from types import UnionType
+
+Made = TypeVar("Made")
 
 MAX_PACKET = 128 * 1024
-"""Bytes. A receiver never allocates more than this for what a peer sends."""
+"""The most bytes of a packet. A receiver never allocates more than this for what a peer sends."""
 
 MAX_FDS = 63
-"""Descriptors beside one packet; the kernel allows 253 (SCM_MAX_FD)."""
+"""The most descriptors beside one packet. The kernel allows 253, SCM_MAX_FD in <net/scm.h>."""
 
 _HEADER = struct.Struct("<IBBBBQ")  # body length, kind, flag, form, descriptors, id
 _HEADER_SIZE = _HEADER.size
 MAX_BODY = MAX_PACKET - _HEADER_SIZE
+_REASON_LIMIT = 200  # characters
 
 
 class ProtocolError(Exception):
-    """The peer sent what no peer of this library sends. Drop it."""
+    """The peer sent something that no peer of this library sends. The receiver drops the peer."""
 
 
 class Kind(IntEnum):
-    """What a message means. The comment says who sends it, and what id, flag and body are."""
+    """What a message means. Each comment says what id, flag, body and descriptors hold."""
 
     # client -> supervisor
-    CONFIGURE = 1  # body: PoolConfig as a payload; first message; fds: [startup memfd]
+    CONFIGURE = 1  # body: payload of a PoolConfig; fds: [startup memfd]; the first message
     SUBMIT = 2  # id: job; body: name and terms, see `submission`, then the payload of the call
     CANCEL = 3  # id: job
     CANCEL_QUEUED = 4
@@ -45,40 +52,42 @@ class Kind(IntEnum):
 
     # supervisor -> client
     STARTED = 20  # id: job
-    # id: job; flag: Outcome; body: Usage, then payload. Also worker -> supervisor, where HAS_OUTPUT
-    # may be added to the flag
+    # id: job; flag: Outcome; body: Usage, then the payload. A worker sends it to the supervisor,
+    # too, and may add HAS_OUTPUT to the flag.
     RESULT = 21
     FAILED = 22  # id: job; body: payload of a Failure
     CANCELLED = 23  # id: job
-    LOGGED = 24  # flag: Level; body: JSON {source, text}. Also from the processes below
-    LOG = 25  # id: job; body: the end of its output; before its RESULT or FAILED
+    # flag: Level; body: JSON {source, text}; other processes send it to the supervisor, too
+    LOGGED = 24
+    LOG = 25  # id: job; body: the end of its output; comes before the job's RESULT or FAILED
     DUMPED = 26  # id: job; body: payload of a JobSnapshot
-    IDLE_MEMORY = 27  # id: bytes that an idle worker takes
-    WARMTH = 28  # id: of the last WARM_UP; flag: Readiness
-    NO_WORKERS = 29  # id: likewise; body: payload of a Failure
-    PEEKED = 30  # id: that of PEEK; body: payload of a PoolView
+    IDLE_MEMORY = 27  # id: the bytes of memory that an idle worker takes
+    WARMTH = 28  # id: that of the last WARM_UP; flag: Readiness
+    NO_WORKERS = 29  # id: that of the last WARM_UP; body: payload of a Failure
+    PEEKED = 30  # id: that of the PEEK; body: payload of a PoolView
 
     # supervisor -> fork server
-    SERVE = 40  # body: PoolConfig as a payload; first message
+    SERVE = 40  # body: payload of a PoolConfig; the first message
     START_WORKER = 41  # id: worker; body: WorkerOrders; fds: WorkerFds
 
-    # fork server -> supervisor; the first three also from a worker that preloads by itself
+    # fork server -> supervisor; a worker that preloads by itself sends the first three, too
     IMPORTING = 50  # body: module name
-    READY = 51  # id, from a worker that was ordered to tell: the bytes that it takes
+    READY = 51  # id: the private bytes of a worker whose orders ask for them, else 0
     PRELOAD_FAILED = 52  # body: JSON {module, text}
     UNSAFE_TO_FORK = 53  # body: text, the reason
-    WORKER_STARTED = 54  # id: worker; body: JSON {pid}; fds: its pidfd
+    WORKER_STARTED = 54  # id: worker; body: JSON {pid}; fds: [the worker's pidfd]
     WORKER_EXITED = 55  # id: worker; body: JSON {exitcode, peak_bytes, cpu_s} or {error}
 
     # supervisor -> worker
     JOB = 60  # id: job; body: its environment, see `submission`, then the payload of the call
 
     # worker -> supervisor -> client
-    INITIALIZER_FAILED = 61  # id, to the client: likewise; flag: Outcome; body: payload
+    # flag: Outcome; body: payload; id, to the client: that of the last WARM_UP
+    INITIALIZER_FAILED = 61
 
 
 class Readiness(IntEnum):
-    """Whether the workers are there that were asked for."""
+    """How many of the workers that WARM_UP asked for are ready."""
 
     NONE = 0
     SOME = 1
@@ -86,7 +95,10 @@ class Readiness(IntEnum):
 
 
 class Level(IntEnum):
-    """How important a log message is, as `logging` has it, which is not loaded everywhere."""
+    """The importance of a log message.
+
+    The numbers are those of `logging`, which not every process imports.
+    """
 
     DEBUG = 10
     INFO = 20
@@ -94,7 +106,7 @@ class Level(IntEnum):
 
 
 class Outcome(IntEnum):
-    """How a job ended, and so what the payload of its RESULT holds."""
+    """How a job ended. It decides what the payload of the job's RESULT holds."""
 
     RETURNED = 0  # the pickled result
     RAISED = 1  # section 0: JSON {type, traceback}; then the pickled exception
@@ -102,11 +114,11 @@ class Outcome(IntEnum):
 
 
 HAS_OUTPUT = 0x80
-"""The job has written output that was not read when it ended."""
+"""The flag bit of a RESULT for a job that has written output that nobody had read when it ended."""
 
 
 class Shutdown(IntEnum):
-    """What becomes of unfinished jobs."""
+    """What becomes of unfinished jobs when the pool shuts down."""
 
     DRAIN = 0  # they run
     NOW = 1  # they are killed
@@ -122,7 +134,7 @@ class Form(IntEnum):
 
 
 class Message(NamedTuple):
-    """One message. Whoever holds it owns `fds` and closes them."""
+    """One message. Its holder owns `fds` and closes them."""
 
     kind: Kind
     id: int = 0
@@ -133,7 +145,10 @@ class Message(NamedTuple):
 
 
 def json_message(kind: Kind, body: dict[str, Any], *, id: int = 0) -> Message:
-    """A message with a JSON body; a body too long for a packet loses the ends of its strings."""
+    """A message with a JSON object as its body.
+
+    If the object is too long for a packet, each of its strings is cut.
+    """
     import json
 
     data = json.dumps(body).encode()
@@ -144,33 +159,72 @@ def json_message(kind: Kind, body: dict[str, Any], *, id: int = 0) -> Message:
 
 
 def text_message(kind: Kind, text: str) -> Message:
-    """A message with a text body, cut to what surely fits."""
+    """A message with a text as its body, cut so that it surely fits a packet."""
     return Message(kind, body=text[: MAX_BODY // 8].encode(errors="replace"))
 
 
 def log_message(level: Level, source: str, text: str) -> Message:
-    """A message for the client's logging, for the logger of the module `source`."""
+    """A message for the client's logging.
+
+    Args:
+        level: The level to log at.
+        source: The name of the module whose logger the client uses.
+        text: The log message.
+    """
     return json_message(Kind.LOGGED, {"source": source, "text": text})._replace(flag=level)
 
 
 def read_json(body: bytes) -> dict[str, Any]:
-    """The JSON object in `body`. Raises `ProtocolError` if it holds none."""
-    import json
+    """The JSON object in a message's body.
+
+    Raises:
+        ProtocolError: The body holds no JSON object.
+    """
+    return parse_json(body, _checked_object, "a JSON object")
+
+
+def _checked_object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(type(value).__name__)
+    return value
+
+
+def parse_json(data: bytes, make: Callable[[Any], Made], name: str) -> Made:
+    """Parse JSON that a peer sent, and check it.
+
+    Args:
+        data: The JSON text.
+        make: Returns what the parsed value stands for. It raises ValueError, TypeError or KeyError
+            if the value is not as it should be.
+        name: What `make` returns, for the error message: "a failure".
+
+    Raises:
+        ProtocolError: `data` is not JSON, or `make` refused it.
+    """
+    import json  # not at the top: not every process has JSON to read
 
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        raise ProtocolError("body is not JSON") from None
-    if not isinstance(value, dict):
-        raise ProtocolError("body is not a JSON object")
-    return value
+        return make(json.loads(data))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ProtocolError(f"not {name}: {str(error)[:_REASON_LIMIT]}") from None
+
+
+def all_are(kind: type | UnionType, *values: object) -> bool:
+    """Whether all values are of one type."""
+    return all(isinstance(value, kind) for value in values)
+
+
+def check(is_valid: bool) -> None:
+    """Refuse a value in the `make` of `parse_json`. Raises ValueError unless `is_valid`."""
+    if not is_valid:
+        raise ValueError("wrong values")
 
 
 def encode(message: Message) -> bytes:
     """The message as bytes, without its descriptors.
 
     Raises:
-        ValueError: the body or the descriptors do not fit a packet.
+        ValueError: The body or the descriptors do not fit into a packet.
     """
     kind, id, flag, form, body, fds = message
     if len(body) > MAX_BODY or len(fds) > MAX_FDS:
@@ -179,15 +233,16 @@ def encode(message: Message) -> bytes:
 
 
 def decode(packet: bytes, fds: Iterable[int] | None = ()) -> list[Message]:
-    """The messages of one packet, with the descriptors that came beside it.
+    """The messages of one packet, each with its descriptors.
 
     Args:
-        packet: the packet.
-        fds: the descriptors; None if they could not be received, and all messages go without.
+        packet: The packet.
+        fds: The descriptors that came beside it; None if this process could not receive them. The
+            messages then have none.
 
     Raises:
-        ProtocolError: the packet is truncated, has trailing bytes, an unknown kind or form, or
-            more or fewer descriptors than its messages announce. The caller still owns `fds`.
+        ProtocolError: The packet is truncated, has an unknown kind or form, or announces more or
+            fewer descriptors than there are. The caller still owns `fds`.
     """
     messages = []
     rest = list(fds or ())

@@ -1,7 +1,8 @@
-"""What the inspector has seen of a process: native stacks, a crash, children.
+"""What the inspector sees of a process: the crash, native stacks, children.
 
-It travels as JSON lines, one part of the report each, so that a report that was cut off is worth
-what has come of it. Nothing in it is trusted: the process that was looked at is broken.
+The inspector writes a report as JSON lines, one part to a line, so a report that is cut off still
+tells what came before the cut. The client parses it. It trusts nothing in the report, since the
+inspected process is broken.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from collections.abc import Callable, Mapping
 from compilepool.light_typing import Any, NamedTuple
 
 MAX_FRAMES = 64
-"""Frames of a thread that are reported."""
+"""The most frames of one thread in a report."""
 
 MAX_TEXT = 300
-"""Characters of a name or a command line that are reported."""
+"""The most characters of a function's name or a command line in a report."""
 
 UNKNOWN = "??"
-"""The name of a function that has none."""
+"""The name of a function whose name is not known."""
 
 _RUNTIME = ("libc.so", "libc-", "libpthread", "libstdc++", "libc++", "libgcc_s", "ld-", "[vdso]")
-_MAX_RUNTIME_FRAMES = 2  # memcpy, or malloc and what it calls, are worth seeing
+_MAX_RUNTIME_FRAMES = 2  # memcpy, or malloc and what it calls, are worth showing
 
-_STATES = {  # proc(5), stat
+_STATES = {  # the state letters of /proc/PID/stat, proc(5)
     "R": "running",
     "S": "sleeping",
     "D": "in uninterruptible sleep",
@@ -36,19 +37,20 @@ _STATES = {  # proc(5), stat
 
 
 class CrashSite(NamedTuple):
-    """Where and on what a thread has crashed.
+    """Where a thread crashed, and what it accessed.
 
     Attributes:
-        tid: the thread's id.
-        thread_name: the thread's name.
-        pc: the address of the instruction.
-        address: what it has accessed; None if it has accessed nothing, or nobody knows.
-        access: how: "read", "write" or "execute"; None where there is no address.
-        trap: the number of the processor's exception (on x86-64: 0 division, 6 illegal instruction,
+        tid: The thread's id.
+        thread_name: The thread's name.
+        pc: The address of the instruction that crashed.
+        address: The address that the instruction accessed; None if it accessed none, or the address
+            is unknown.
+        access: "read", "write" or "execute"; None if there is no address.
+        trap: The number of the processor's exception (on x86-64: 0 division, 6 illegal instruction,
             13 general protection, 14 page fault); None if the signal was sent, as abort() does.
-        library: the file that the instruction is in, without its folder; None if no memory is
-            mapped there.
-        offset: of the instruction in the library, in bytes.
+        library: The name of the file that holds the instruction, without its folder; None if no
+            memory is mapped there.
+        offset: The instruction's offset in the library, in bytes.
     """
 
     tid: int
@@ -65,10 +67,11 @@ class Frame(NamedTuple):
     """One call on a stack.
 
     Attributes:
-        function: the name of the function, demangled; `UNKNOWN` if it has none.
-        library: the file that it is in, without its folder; None if no memory is mapped there.
-        offset: of the instruction in the library, in bytes.
-        pc: the instruction's address; of a caller, the address that is returned to.
+        function: The demangled name of the function; `UNKNOWN` if it has none.
+        library: The name of the file that holds the function, without its folder; None if no memory
+            is mapped there.
+        offset: The instruction's offset in the library, in bytes.
+        pc: The instruction's address. In a caller's frame, it is the return address.
     """
 
     function: str
@@ -81,12 +84,12 @@ class ThreadStack(NamedTuple):
     """The native stack of one thread.
 
     Attributes:
-        tid: the thread's id.
-        name: the thread's name.
-        state: the letter of its state in proc(5).
-        is_crashed: whether it has crashed.
-        frames: the calls, most recent first.
-        is_cut: whether there are more frames than these.
+        tid: The thread's id.
+        name: The thread's name.
+        state: The letter of the thread's state, proc(5).
+        is_crashed: Whether the thread has crashed.
+        frames: The calls, the most recent first.
+        is_cut: Whether the stack has more frames than these.
     """
 
     tid: int
@@ -98,15 +101,15 @@ class ThreadStack(NamedTuple):
 
 
 class ChildProcess(NamedTuple):
-    """A process below the one that was looked at.
+    """A descendant of the inspected process.
 
     Attributes:
-        pid: its pid.
-        parent_pid: its parent's.
-        command: its command line.
-        age_s: how long ago it was started, in seconds.
-        state: the letter of its state in proc(5).
-        cpu_s: the CPU time that it has used, in seconds.
+        pid: The process's pid.
+        parent_pid: The pid of its parent.
+        command: Its command line.
+        age_s: The seconds since it was started.
+        state: The letter of its state, proc(5).
+        cpu_s: The CPU time that it has used, in seconds.
     """
 
     pid: int
@@ -118,13 +121,13 @@ class ChildProcess(NamedTuple):
 
 
 class NativeReport(NamedTuple):
-    """All of a report.
+    """A whole report.
 
     Attributes:
-        crash: the crash, if there is one.
-        threads: the stacks, the one that has crashed first.
-        missing: what is not in the report, why, and what would allow it, in plain words.
-        children: the processes below, parents before their children.
+        crash: The crash; None if there is none.
+        threads: The stacks, those of crashed threads first.
+        missing: What the report lacks, why, and what would allow it, each as a sentence for people.
+        children: The descendants of the process, parents before their children.
     """
 
     crash: CrashSite | None
@@ -134,9 +137,10 @@ class NativeReport(NamedTuple):
 
     @classmethod
     def of_lines(cls, data: bytes) -> NativeReport:
-        """The report in the lines of `to_line`; what is not one of them is passed over.
+        """Parse the lines that `to_line` wrote, and skip every other line.
 
-        Of a thread that stands there twice, the second stack counts: it has names, then.
+        If a thread has several stacks in the report, the last one counts: the inspector writes a
+        stack without names first and again with names.
         """
         crash: CrashSite | None = None
         threads: dict[int, ThreadStack] = {}
@@ -157,7 +161,7 @@ class NativeReport(NamedTuple):
 
 
 def to_line(part: CrashSite | ThreadStack | ChildProcess | str) -> bytes:
-    """One part of a report as a line; a `str` is a line of `NativeReport.missing`."""
+    """One part of a report as a JSON line. A `str` becomes an entry of `NativeReport.missing`."""
     if isinstance(part, str):
         return _line("missing", part)
     kind = {CrashSite: "crash", ThreadStack: "thread", ChildProcess: "child"}[type(part)]
@@ -168,16 +172,16 @@ def to_line(part: CrashSite | ThreadStack | ChildProcess | str) -> bytes:
 
 
 def native_traceback(report: NativeReport) -> str:
-    """All stacks of a report as text, the crashed thread's first; empty if there are none."""
+    """All stacks of a report as text, those of crashed threads first; empty if there are none."""
     return "\n\n".join(_thread_text(thread) for thread in report.threads)
 
 
 def telling_frames(thread: ThreadStack) -> list[Frame]:
-    """The frames of a thread that has crashed, without those that say only how it crashed.
+    """The frames of a crashed thread that say why it crashed.
 
-    Where the runtime libraries end the process (abort, a double free, an exception that nobody
-    catches), they do so by many calls. What tells is which function of theirs was called, and by
-    whom.
+    If the runtime libraries end the process (abort, a double free, an uncaught exception), the
+    innermost frames are theirs. Of those, only the function that the program called remains,
+    because it and its caller tell the reason.
     """
     own = 0
     while own < len(thread.frames) and is_of_runtime(thread.frames[own]):
@@ -186,7 +190,7 @@ def telling_frames(thread: ThreadStack) -> list[Frame]:
 
 
 def is_of_runtime(frame: Frame) -> bool:
-    """Whether a frame is in a library that every program has."""
+    """Whether a frame is in a library that every program has, such as libc."""
     return frame.library is not None and frame.library.startswith(_RUNTIME)
 
 
@@ -280,7 +284,7 @@ def _seconds(value: object) -> float:
 
 
 def _text(value: object) -> str:
-    """Text that can be printed: jobs choose names and command lines as they like."""
+    """The text with a blank for each unprintable character: jobs choose names and command lines."""
     if not isinstance(value, str):
         raise TypeError
     return "".join(letter if letter.isprintable() else " " for letter in value)

@@ -1,12 +1,12 @@
-"""Payloads: what a job's call, result or exception is on the wire.
+"""Payloads: a job's call, result or exception as it travels between processes.
 
-A payload is a list of sections: the pickle stream, then its out-of-band buffers (PEP 574). Small
-ones travel in the message; larger ones in a memfd, of which only the descriptor travels, so that
-the supervisor copies nothing and there is no size limit. Who sends one leaves it alone until it has
-been read.
+A payload is a list of sections: the pickle stream, then its out-of-band buffers (PEP 574). A small
+payload travels in the message. A larger one is in a memfd, and only the descriptor travels: the
+supervisor copies nothing, and there is no size limit. The sender does not change a memfd until it
+has been read.
 
-Layout of INLINE_MANY and MEMFD: a u32 count, 4 bytes for `spares`, a u64 length for each section,
-then the sections, each at a multiple of 64 bytes.
+INLINE_MANY and MEMFD have this layout: a u32 count, 4 bytes for `spares`, a u64 length for each
+section, then the sections, each at a multiple of 64 bytes.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ import fcntl
 import io
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from compilepool.light_typing import TYPE_CHECKING, NamedTuple, TypeAlias
-from compilepool.wire.messages import Form, Kind, Message, ProtocolError
+from compilepool.light_typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from compilepool.wire.messages import Form, Kind, Made, Message, ProtocolError, parse_json
 from compilepool.wire.spares import NAME, Spares, mark_read
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-_BUFFER_SIZE = 64 * 1024  # bytes, of a frame of a pickle
+_BUFFER_SIZE = 64 * 1024  # bytes; about the size of a frame of a pickle, PEP 3154
 
 
 def open_section(fd: int, at: int, length: int) -> io.BufferedReader:
-    """The section as a file, which must not be used when `fd` is closed.
+    """A section of a memfd as a file. The file must not be used after `fd` is closed.
 
     Args:
-        fd: the memfd. Its file offset, which processes share, is not used.
-        at: where the section begins, in bytes.
-        length: how many it has.
+        fd: The memfd. Its file offset, which processes share, is neither used nor changed.
+        at: The offset at which the section begins, in bytes.
+        length: The length of the section in bytes.
     """
     return io.BufferedReader(_Section(fd, at, length), _BUFFER_SIZE)
 
@@ -56,24 +56,29 @@ class _Section(io.RawIOBase):
 
 
 INLINE_LIMIT = 64 * 1024
-"""Bytes. From here on a memfd costs less than two more copies through sockets."""
+"""The most bytes of a payload in a message.
 
-_NONE, _MEMFD = Form.NONE, Form.MEMFD  # for each message: to look up a member takes its time
-_ALIGNMENT = 64
-_COUNT = struct.Struct("<I4x")
+Above it, a memfd costs less than two more copies through sockets.
+"""
+
+# Looking up a member of an enum takes time, and these two are needed for every message.
+_NONE, _MEMFD = Form.NONE, Form.MEMFD
+_ALIGNMENT = 64  # bytes
+_COUNT = struct.Struct("<I4x")  # the number of sections, and 4 bytes for `spares`
 _MAX_SECTIONS = 1 << 24
-_HEAD_SIZE = 512  # bytes: the lengths of as many sections as there mostly are
+_HEAD_SIZE = 512  # bytes; enough for the lengths of 63 sections, more than most payloads have
+_JSON_LIMIT = 64 * 1024 * 1024  # bytes; more than the kernel allows for a command line, execve(2)
 _IOV_MAX = 1024  # <limits.h>; the kernel's UIO_MAXIOV
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Section: TypeAlias = Sequence[Buffer]
-"""One section as the pieces that it is made of, so that large pieces need not be joined."""
+"""One section as the pieces that it consists of, so that large pieces need not be joined."""
 
 
 class Payload(NamedTuple):
-    """A packed payload. Whoever holds it owns `fd` (-1: none).
+    """A packed payload. Its holder owns `fd`; -1 means that there is none.
 
-    A MEMFD payload without descriptor has been spilled: `body` holds what the memfd held.
+    A MEMFD payload without a descriptor has been spilled: `body` has the memfd's content.
     """
 
     form: Form
@@ -85,9 +90,13 @@ class Payload(NamedTuple):
         return self.form is not _MEMFD
 
     def message(self, kind: Kind, id: int = 0, flag: int = 0, head: bytes = b"") -> Message:
-        """This payload as a message, whose body begins with `head`.
+        """This payload in a message whose body begins with `head`.
 
-        A spilled one gets a new memfd, which the message owns.
+        The message of a spilled payload has a new memfd, which the message owns. Otherwise the
+        message shares this payload's descriptor.
+
+        Raises:
+            OSError: There is no memory or no descriptor for a new memfd.
         """
         if self.form is not _MEMFD:
             return Message(kind, id, flag, self.form, head + self.body)
@@ -95,10 +104,10 @@ class Payload(NamedTuple):
         return Message(kind, id, flag, Form.MEMFD, head, (fd,))
 
     def spill(self) -> Payload:
-        """The same payload without a descriptor; closes the one it had.
+        """The same payload without a descriptor. Closes the descriptor that it had.
 
         Raises:
-            ProtocolError: the descriptor cannot be read.
+            ProtocolError: The descriptor cannot be read.
         """
         if self.fd < 0:
             return self
@@ -108,21 +117,21 @@ class Payload(NamedTuple):
             self.close()
 
     def close(self) -> None:
-        """Close the descriptor. The payload is not to be used any more."""
+        """Close the descriptor. The payload must not be used afterwards."""
         if self.fd >= 0:
-            with contextlib.suppress(OSError):  # some programs close all that they find
+            with contextlib.suppress(OSError):  # some programs close all descriptors that they find
                 os.close(self.fd)
 
 
 def of_message(message: Message, at: int = 0) -> Payload:
-    """The payload of a received message, which owns the message's descriptors from now on.
+    """The payload of a received message. It takes over the message's descriptors.
 
     Args:
-        message: the message.
-        at: where in its body the payload begins.
+        message: The message.
+        at: The offset in the message's body at which the payload begins.
 
     Raises:
-        ProtocolError: the message has no payload, or not the descriptor that its form needs. Its
+        ProtocolError: The message has no payload, or lacks the descriptor that its form needs. Its
             descriptors are closed.
     """
     check_payload(message)
@@ -131,7 +140,12 @@ def of_message(message: Message, at: int = 0) -> Payload:
 
 
 def check_payload(message: Message) -> None:
-    """Raises `ProtocolError` as `of_message` does, whose argument this may be."""
+    """Check that `of_message` accepts a message.
+
+    Raises:
+        ProtocolError: The message has no payload, or lacks the descriptor that its form needs. Its
+            descriptors are closed.
+    """
     form = message.form
     if form is _NONE or len(message.fds) != (form is _MEMFD):
         for fd in message.fds:
@@ -140,7 +154,7 @@ def check_payload(message: Message) -> None:
 
 
 def lacks_descriptor(message: Message) -> bool:
-    """Whether a message has lost its payload, because this process has too many open files."""
+    """Whether a message lost its payload because this process has too many open files."""
     return message.form is _MEMFD and not message.fds
 
 
@@ -150,15 +164,15 @@ def pack(
     inline_limit: int = INLINE_LIMIT,
     spares: Spares | None = None,
 ) -> Payload:
-    """Pack sections, copying each byte once; into a memfd if they have more than `inline_limit`.
+    """Pack sections, copying each byte once.
 
     Args:
-        sections: the sections.
-        inline_limit: bytes.
-        spares: memfds that may be used for it.
+        sections: The sections.
+        inline_limit: The most bytes of a payload that is not put into a memfd.
+        spares: Memfds that may be written to instead of a new one.
 
     Raises:
-        OSError: no memory or no descriptor for a memfd.
+        OSError: There is no memory or no descriptor for a memfd.
     """
     if len(sections) == 1 and len(sections[0]) == 1:
         piece = sections[0][0]
@@ -179,22 +193,44 @@ def pack(
     return Payload(Form.MEMFD, b"", _write(pieces, -1 if spares is None else spares.take()))
 
 
-class Unpacked:
-    """The sections of a payload: a context manager, because they may be in a file.
+def pack_json(value: object, *, inline_limit: int = INLINE_LIMIT) -> Payload:
+    """A payload with a value as JSON, which may be of any length; see `pack`."""
+    import json  # not at the top: the supervisor is on its way when the client gets here
 
-    Closes the payload's descriptor on leaving.
+    return pack([[json.dumps(value).encode()]], inline_limit=inline_limit)
+
+
+def unpack_json(payload: Payload, make: Callable[[Any], Made], name: str) -> Made:
+    """Parse the JSON in a payload, and check it. The payload is closed; see `parse_json`.
+
+    Raises:
+        ProtocolError: The payload is invalid or too long, or `make` refused what is in it.
+    """
+    with Unpacked(payload) as unpacked:
+        # A memfd can have any size, with nothing in it.
+        is_too_long = unpacked.stream_size > _JSON_LIMIT
+        data = b"" if is_too_long else bytes(unpacked.stream)
+    return parse_json(data, make, name)
+
+
+class Unpacked:
+    """The sections of a payload, as a context manager: they may be in a file.
+
+    Leaving the context closes the payload's descriptor.
 
     Args:
-        payload: the payload.
-        may_be_written_again: whether its sender is told, by its memfd, that it has been read.
+        payload: The payload.
+        may_be_written_again: Whether to mark the memfd as read, so that its sender can use it
+            again.
 
     Attributes:
-        stream_size: bytes of the first section, the pickle stream.
-        buffers: the other sections, writable copies that may be kept.
-        file: the stream, to unpickle from, if it is in a file; valid inside the context only.
+        stream_size: The length of the first section, the pickle stream, in bytes.
+        buffers: The other sections, as writable copies that may be kept.
+        file: The pickle stream as a file, if it is in a memfd; else None. Valid inside the context
+            only.
 
     Raises, on entering:
-        ProtocolError: the layout is not valid, or the descriptor is of no memfd.
+        ProtocolError: The layout is invalid, or the descriptor is not a memfd.
     """
 
     def __init__(self, payload: Payload, *, may_be_written_again: bool = False) -> None:
@@ -222,13 +258,17 @@ class Unpacked:
 
     def __exit__(self, *_: object) -> None:
         if self._may_be_written_again and self.file is not None:
-            with contextlib.suppress(OSError):  # then it is not
+            with contextlib.suppress(OSError):  # then the sender does not use it again
                 mark_read(self._payload.fd)
         self._payload.close()
 
     @property
     def stream(self) -> memoryview:
-        """The stream. Raises `ProtocolError` if it cannot be read."""
+        """The pickle stream.
+
+        Raises:
+            ProtocolError: It cannot be read.
+        """
         if self.file is None:
             return self._body[self._at : self._at + self.stream_size]
         return memoryview(_read(self._payload.fd, self._at, self.stream_size))
@@ -241,7 +281,8 @@ class Unpacked:
 
     def _open(self, fd: int) -> None:
         try:
-            fcntl.fcntl(fd, fcntl.F_GET_SEALS)  # anything else could keep us waiting
+            # It fails for anything but a memfd. Reading a pipe, for example, could block for ever.
+            fcntl.fcntl(fd, fcntl.F_GET_SEALS)
         except OSError:
             raise ProtocolError("payload descriptor is not a memfd") from None
         size = os.fstat(fd).st_size
@@ -256,7 +297,12 @@ class Unpacked:
 
 
 def _places(head: Buffer, size: int) -> list[tuple[int, int]]:
-    """Offset and length of each section; `head` has at least the counts, `size` is of the whole."""
+    """The offset and the length of each section.
+
+    Args:
+        head: The beginning of the layout, with the count and all lengths.
+        size: The size of the whole layout in bytes.
+    """
     if len(head) < _COUNT.size:
         raise ProtocolError("truncated payload")
     (count,) = _COUNT.unpack_from(head)
@@ -278,7 +324,7 @@ def _size(piece: Buffer) -> int:
 
 
 def _write(pieces: Sequence[Buffer], fd: int = -1) -> int:
-    """Write to a memfd: a new one, or `fd`, of which all else is overwritten."""
+    """Write the pieces to a memfd: to a new one, or to `fd`, whose old content is lost."""
     if fd < 0:
         fd = os.memfd_create(NAME, os.MFD_CLOEXEC)
     try:
@@ -286,7 +332,7 @@ def _write(pieces: Sequence[Buffer], fd: int = -1) -> int:
         pending.reverse()
         at = 0
         while pending:
-            # pwritev takes IOV_MAX pieces and 2 GiB at most, writev(2).
+            # pwritev takes at most IOV_MAX pieces and 2 GiB, writev(2).
             written = os.pwritev(fd, pending[: -_IOV_MAX - 1 : -1], at)
             at += written
             while pending and written >= pending[-1].nbytes:
@@ -310,6 +356,6 @@ def _read(fd: int, at: int, length: int) -> bytearray:
                 raise ProtocolError("truncated payload")
             rest = rest[count:]
             at += count
-    except (OSError, MemoryError) as error:  # no file, not open for reading, or too large
+    except (OSError, MemoryError) as error:  # not a file, not open for reading, or too large
         raise ProtocolError(f"payload cannot be read: {error!r}") from None
     return data

@@ -1,37 +1,36 @@
-"""What the client tells the other processes once, when a pool starts."""
+"""A pool's settings: the client sends them to the other processes when the pool starts."""
 
 from __future__ import annotations
 
 from compilepool.light_typing import Any, NamedTuple
-from compilepool.wire.messages import ProtocolError
-from compilepool.wire.payloads import INLINE_LIMIT, Payload, Unpacked, pack
-
-_SIZE_LIMIT = 64 * 1024 * 1024  # bytes; more than the kernel lets a command line be
+from compilepool.wire.messages import all_are, check
+from compilepool.wire.payloads import INLINE_LIMIT, Payload, pack_json, unpack_json
 
 
 class PoolConfig(NamedTuple):
     """The settings of a pool.
 
     Attributes:
-        max_workers: how many workers may live at once.
+        max_workers: The most workers that may live at once.
         start_method: "fork" or "spawn".
-        preload: the modules to import before the first job.
-        python_flags: interpreter flags of the client, for the processes that run user code.
-        sys_path: `sys.path` of the client.
-        argv: `sys.argv` of the client.
-        cwd: working directory of the client, or "" if it is gone.
-        capture: whether the output of jobs is captured.
-        log_dir: the folder for the output of each job; "" if none.
-        native_tracebacks: whether a worker that crashes holds still to be looked into.
-        libdw: the library that does so; see `wire.libdw`.
-        nice: by how much workers are nicer than the client.
-        cpus: the CPUs that workers may use; empty: those of the client.
-        pin_workers: whether each worker may use one of `cpus` only.
-        min_workers: how many workers stay without jobs.
-        idle_timeout_s: after how long without a job a worker goes; None: never.
-        max_jobs_per_worker: after how many jobs a worker is replaced; None: never.
-        max_worker_memory: from how many bytes of its own on a worker is replaced; None: never.
-        log_level: from what `Level` on the client wants to hear of log messages.
+        preload: The modules to import before the first job.
+        python_flags: The client's interpreter flags, for the processes that run user code.
+        sys_path: The client's `sys.path`.
+        argv: The client's `sys.argv`.
+        cwd: The client's working directory; empty if it no longer exists.
+        capture: Whether the pool captures the output of jobs.
+        log_dir: The folder for a file with the output of each job; empty if none.
+        native_tracebacks: Whether a worker that crashes holds still until its stacks are read.
+        libdw: The libdw that reads native stacks, as `linux.libdw.find_libdw` found it.
+        nice: The number that is added to a worker's niceness.
+        cpus: The CPUs that workers may use; empty means those of the client.
+        pin_workers: Whether each worker may use only one of `cpus`.
+        min_workers: The number of workers that stay when there are no jobs.
+        idle_timeout_s: The seconds without a job after which a worker ends; None means never.
+        max_jobs_per_worker: The number of jobs after which a worker is replaced; None means never.
+        max_worker_memory: The bytes of private memory above which a worker is replaced; None means
+            never.
+        log_level: The lowest `Level` of log messages that the client wants.
     """
 
     max_workers: int
@@ -55,49 +54,33 @@ class PoolConfig(NamedTuple):
     log_level: int = 0
 
     def payload(self, *, inline_limit: int = INLINE_LIMIT) -> Payload:
-        """This configuration as a payload, of any length; see `payloads.pack`."""
-        import json  # not at the top: the supervisor is on its way when the client gets here
-
-        return pack([[json.dumps(self._asdict()).encode()]], inline_limit=inline_limit)
+        """This configuration as a payload of any length; see `payloads.pack`."""
+        return pack_json(self._asdict(), inline_limit=inline_limit)
 
     @classmethod
     def of_payload(cls, payload: Payload) -> PoolConfig:
         """The configuration in a payload, which is closed.
 
         Raises:
-            ProtocolError: there is none.
+            ProtocolError: The payload holds no valid configuration.
         """
-        import json
+        return unpack_json(payload, cls._of_fields, "a pool configuration")
 
-        with Unpacked(payload) as unpacked:
-            # It may be a memfd of any size, with nothing in it.
-            data = b"" if unpacked.stream_size > _SIZE_LIMIT else bytes(unpacked.stream)
-        try:
-            fields: dict[str, Any] = json.loads(data)
-            config = cls(**{**fields, "cpus": tuple(fields["cpus"])})
-        except (ValueError, TypeError, KeyError, RecursionError):
-            raise ProtocolError("not a pool configuration") from None
-        if not config._is_valid():
-            raise ProtocolError("a pool configuration with wrong values")
-        return config
-
-    def _is_valid(self) -> bool:
-        names = (self.preload, self.python_flags, self.sys_path)
-        texts = (self.cwd, self.log_dir, self.libdw)
-        flags = (self.capture, self.native_tracebacks, self.pin_workers)
-        return (
-            isinstance(self.max_workers, int)
-            and self.max_workers > 0
-            and self.start_method in ("fork", "spawn")
-            and all(isinstance(value, list) for value in (*names, self.argv))
-            and all(isinstance(name, str) for value in names for name in value)
-            and all(isinstance(text, str) for text in texts)
-            and all(isinstance(flag, bool) for flag in flags)
-            and isinstance(self.nice, int)
-            and all(isinstance(cpu, int) for cpu in self.cpus)
-            and isinstance(self.min_workers, int)
-            and isinstance(self.idle_timeout_s, int | float | None)
-            and isinstance(self.max_jobs_per_worker, int | None)
-            and isinstance(self.max_worker_memory, int | None)
-            and isinstance(self.log_level, int)
+    @classmethod
+    def _of_fields(cls, fields: dict[str, Any]) -> PoolConfig:
+        config = cls(**{**fields, "cpus": tuple(fields["cpus"])})
+        lists = (config.preload, config.python_flags, config.sys_path, config.argv)
+        limits = (config.max_jobs_per_worker, config.max_worker_memory)
+        check(
+            isinstance(config.max_workers, int)
+            and config.max_workers > 0
+            and config.start_method in ("fork", "spawn")
+            and all_are(list, *lists)
+            and all(all_are(str, *texts) for texts in lists)
+            and all_are(str, config.cwd, config.log_dir, config.libdw)
+            and all_are(bool, config.capture, config.native_tracebacks, config.pin_workers)
+            and all_are(int, config.nice, config.min_workers, config.log_level, *config.cpus)
+            and isinstance(config.idle_timeout_s, int | float | None)
+            and all_are(int | None, *limits)
         )
+        return config

@@ -1,22 +1,22 @@
-"""What the supervisor tells of a pool at one moment, for statistics and for the progress shown."""
+"""A pool at one moment, as its supervisor sees it: for statistics and the progress display."""
 
 from __future__ import annotations
 
-from compilepool.light_typing import NamedTuple
-from compilepool.wire.messages import ProtocolError
-from compilepool.wire.payloads import Payload, Unpacked, pack
+from compilepool.light_typing import Any, NamedTuple
+from compilepool.wire.messages import all_are, check
+from compilepool.wire.payloads import Payload, pack_json, unpack_json
 
 
 class WorkerView(NamedTuple):
-    """A worker. Times are by `time.monotonic()`, which is the same in all processes.
+    """A worker at one moment. Times are of `time.monotonic()`, which is the same in all processes.
 
     Attributes:
-        pid: its pid; 0 if its process does not exist yet.
+        pid: The worker's pid; 0 if its process does not exist yet.
         state: "starting", "idle", "busy" or "leaving".
-        job: the client's number of the job that it runs; 0 if it runs none.
-        since: when that began.
-        phase: what the job calls what it does; empty if nothing.
-        phase_since: when it began to.
+        job: The client's number of the running job; 0 if none runs.
+        since: The time at which that job began.
+        phase: The phase that the job has reported last; empty if none.
+        phase_since: The time at which that phase began.
     """
 
     pid: int
@@ -29,25 +29,25 @@ class WorkerView(NamedTuple):
     def is_valid(self) -> bool:
         """Whether the values are of the right types."""
         numbers = (self.pid, self.job, self.since, self.phase_since)
-        return all(isinstance(number, int | float) for number in numbers) and all(
-            isinstance(text, str) for text in (self.state, self.phase)
-        )
+        return all_are(int | float, *numbers) and all_are(str, self.state, self.phase)
 
 
 class PoolView(NamedTuple):
     """The processes and the queue of a supervisor.
 
     Attributes:
-        workers: all that there are.
-        queued: how many jobs have not begun.
-        max_queued: the most that has been.
-        fork_server: pid of the fork server; 0 if there is none.
-        preloaded_at: when it had done the preload, by `time.monotonic()`; 0 if it has not.
-        fork_servers_lost: how many fork servers have died.
-        workers_lost: how many workers have died that were not to end.
-        workers_recycled: how many were replaced after so many jobs, or for their memory.
-        is_quiesced: whether the pool sleeps.
-        quiesced_s: for how long it has slept in all.
+        workers: All workers.
+        queued: The number of jobs that have not begun.
+        max_queued: The largest number of such jobs so far.
+        fork_server: The pid of the fork server; 0 if there is none.
+        preloaded_at: The time at which the fork server finished the preload, by `time.monotonic()`;
+            0 if it has not.
+        fork_servers_lost: The number of fork servers that have died.
+        workers_lost: The number of workers that died although nobody had told them to end.
+        workers_recycled: The number of workers that were replaced for their number of jobs or their
+            memory.
+        is_quiesced: Whether the pool sleeps.
+        quiesced_s: The seconds that it has slept in total.
     """
 
     workers: tuple[WorkerView, ...] = ()
@@ -62,29 +62,21 @@ class PoolView(NamedTuple):
     quiesced_s: float = 0.0
 
     def payload(self) -> Payload:
-        """What the PEEKED message carries."""
-        import json
-
-        return pack([[json.dumps(self).encode()]])
+        """The payload of the PEEKED message."""
+        return pack_json(self)
 
     @classmethod
     def of_payload(cls, payload: Payload) -> PoolView:
-        """What is in a payload, which is closed. Raises `ProtocolError` if that is none."""
-        import json
+        """The view in a payload, which is closed.
 
-        with Unpacked(payload) as unpacked:
-            data = bytes(unpacked.stream)
-        try:
-            workers, *rest = json.loads(data)
-            peek = cls(tuple(WorkerView(*worker) for worker in workers), *rest)
-        except (ValueError, TypeError, RecursionError):
-            raise ProtocolError("not a look at a pool") from None
-        if not peek._is_valid():
-            raise ProtocolError("a look at a pool with wrong values")
-        return peek
+        Raises:
+            ProtocolError: The payload holds no valid view.
+        """
+        return unpack_json(payload, cls._of_values, "a view of a pool")
 
-    def _is_valid(self) -> bool:
-        numbers = self[1:]
-        return all(worker.is_valid() for worker in self.workers) and all(
-            isinstance(number, int | float) for number in numbers
-        )
+    @classmethod
+    def _of_values(cls, values: list[Any]) -> PoolView:
+        workers, *numbers = values
+        view = cls(tuple(WorkerView(*worker) for worker in workers), *numbers)
+        check(all_are(int | float, *numbers) and all(worker.is_valid() for worker in view.workers))
+        return view

@@ -1,6 +1,6 @@
-"""Objects to sections and back: pickle first, cloudpickle for what pickle cannot do.
+"""Objects to sections and back. It uses pickle, or cloudpickle where pickle fails.
 
-Used by the client and the workers only. The supervisor never unpickles anything.
+Client and workers use it. The supervisor never unpickles anything.
 """
 
 from __future__ import annotations
@@ -14,28 +14,30 @@ from compilepool.wire.spares import Spares
 
 _SMALL = 8 * 1024  # bytes
 _LONGEST_NAMING = 1 << 20
-"""Bytes. Longer pieces of a stream are data, and name nothing."""
+"""The most bytes of a piece of a pickle stream that may name `__main__`. Longer pieces are data."""
 
 
 @lazy_annotations
 class Serializer(Protocol):
-    """What `CompilePool(serializer=...)` takes; PyTorch's `SubprocPickler` is one.
+    """The interface that `CompilePool(serializer=...)` expects. PyTorch's `SubprocPickler` has it.
 
-    It is itself sent to the workers, by pickle or cloudpickle, and used on both sides.
+    The serializer itself is sent to the workers, by pickle or cloudpickle, and is used on both
+    sides.
     """
 
     def dumps(self, obj: object, /) -> bytes:
-        """`obj` as bytes."""
+        """Return `obj` as bytes."""
 
     def loads(self, data: bytes, /) -> Any:
-        """The object that `data` was made of."""
+        """Return the object that `dumps` turned into `data`."""
 
 
 def dump(obj: object, serializer: Serializer | None = None) -> list[Section]:
-    """The sections of `obj`, with `serializer` or pickle and cloudpickle.
+    """The sections of `obj`, made by `serializer` if there is one, else by pickle or cloudpickle.
 
     Raises:
-        Exception: whatever the serializer raises, the reason that `obj` cannot be pickled.
+        Exception: The error of the serializer or of cloudpickle: the reason why `obj` cannot be
+            pickled.
     """
     if serializer is not None:
         data = serializer.dumps(obj)
@@ -48,7 +50,7 @@ def dump(obj: object, serializer: Serializer | None = None) -> list[Section]:
         return _dump_by_value(obj)
     for piece in sections[0]:
         if len(piece) < _LONGEST_NAMING and b"__main__" in bytes(piece):
-            # By reference to a `__main__` that the receiver does not have.
+            # Pickled by reference to `__main__`, and the receiver has another one.
             return _dump_by_value(obj)
     return sections
 
@@ -56,15 +58,24 @@ def dump(obj: object, serializer: Serializer | None = None) -> list[Section]:
 def dump_payload(
     obj: object, serializer: Serializer | None = None, spares: Spares | None = None
 ) -> Payload:
-    """`dump`, packed, as `pack` does it."""
+    """A payload with the sections that `dump` makes of `obj`.
+
+    Args:
+        obj: The object.
+        serializer: The user's serializer, or None.
+        spares: Memfds that may be written to instead of a new one.
+
+    Raises:
+        Exception: `obj` cannot be pickled, or there is no memory or no descriptor for a memfd.
+    """
     return pack(dump(obj, serializer), spares=spares)
 
 
 def load(unpacked: Unpacked, serializer: Serializer | None) -> Any:
-    """The object of sections that `dump` made.
+    """The object whose sections `dump` made.
 
     Raises:
-        Exception: whatever unpickling raises.
+        Exception: Whatever unpickling raises.
     """
     if serializer is not None:
         return serializer.loads(bytes(unpacked.stream))
@@ -74,7 +85,12 @@ def load(unpacked: Unpacked, serializer: Serializer | None) -> Any:
 
 
 def load_payload(payload: Payload, serializer: Serializer | None = None) -> Any:
-    """`load` from a packed payload, which is closed."""
+    """The object in a payload, which is closed.
+
+    Raises:
+        ProtocolError: The payload is invalid.
+        Exception: Whatever unpickling raises.
+    """
     if payload.form is Form.INLINE and serializer is None:
         return pickle.loads(payload.body)
     with Unpacked(payload) as unpacked:
@@ -82,7 +98,7 @@ def load_payload(payload: Payload, serializer: Serializer | None = None) -> Any:
 
 
 class _Dumper:
-    """A pickler, and the file that it writes to: pieces are kept as they are, without copying."""
+    """A pickler and the file that it writes to, which keeps the pieces of the stream uncopied."""
 
     def __init__(self, pickler: Any = pickle.Pickler) -> None:
         self._pieces: list[Buffer] = []
@@ -95,15 +111,19 @@ class _Dumper:
         return [self._pieces[:], *([buffer.raw()] for buffer in self._buffers)]
 
     def forget(self) -> bool:
-        """Be ready for another object. Returns whether that is better than a new dumper."""
+        """Make this dumper ready for another object.
+
+        Returns:
+            False if a new dumper is better: the memo of this one may be large, and would stay so.
+        """
         if len(self._pieces) > 1 or len(self._pieces[0]) > _SMALL or self._buffers:
-            return False  # its memo may be large, and would stay so
+            return False
         self._pieces.clear()
         self._pickler.clear_memo()
         return True
 
 
-_idle_dumpers: list[_Dumper] = []  # each is used by one thread at a time
+_idle_dumpers: list[_Dumper] = []  # a dumper is taken out while a thread uses it
 
 
 def _dump(obj: object) -> list[Section]:

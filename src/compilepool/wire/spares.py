@@ -1,7 +1,7 @@
 """Memfds of payloads that have been read, kept to be written again.
 
-Their pages are there already: to take new ones of the kernel, and to give them back, costs more
-than to copy a megabyte.
+The kernel has already allocated their pages. Allocating new pages and freeing them costs more than
+copying a megabyte.
 """
 
 from __future__ import annotations
@@ -10,28 +10,32 @@ import contextlib
 import os
 from collections import deque
 
-_LARGEST = 2 << 20  # bytes; of larger ones, most of the time is copying
+_LARGEST = 2 << 20  # bytes; for a larger payload, copying takes most of the time
 
 NAME = "compilepool"
-_LINK = f"/memfd:{NAME} (deleted)"  # proc(5)
+_LINK = f"/memfd:{NAME} (deleted)"  # the link target of such a memfd in /proc/self/fd, proc(5)
 
-_STATE_AT = 4  # in the head of a payload; 0 when it is written
+_STATE_AT = 4  # offset in the head of a payload; the byte is 0 when the payload is written
 _HAS_BEEN_READ = b"\1"
 
 
 def mark_read(fd: int) -> None:
-    """Tell who has written the payload in a memfd that it has been read."""
+    """Mark the payload in a memfd as read, so that the process that wrote it can write it again.
+
+    Raises:
+        OSError: The descriptor cannot be written to.
+    """
     os.pwrite(fd, _HAS_BEEN_READ, _STATE_AT)
 
 
 class Spares:
-    """The memfds that one process keeps. Any thread.
+    """The memfds that one process keeps. Any thread may use it.
 
-    Some programs close all descriptors that they find: then another file may have the number, which
-    is left alone.
+    Some programs close all descriptors that they find. The number of a memfd may then be that of
+    another file, so every descriptor is checked before it is used or closed.
 
     Args:
-        count: how many, at most.
+        count: The most memfds to keep.
     """
 
     def __init__(self, count: int) -> None:
@@ -40,11 +44,14 @@ class Spares:
         self._pid = os.getpid()
 
     def put(self, fd: int, *, is_read: bool = False) -> None:
-        """Keep a memfd, or close it.
+        """Keep a memfd that has been sent or read.
+
+        A memfd that is too large is closed instead. If there are too many, the oldest one is
+        closed.
 
         Args:
-            fd: the memfd. It is not used again before it has been read.
-            is_read: whether it has.
+            fd: The memfd. `take` does not return it before it has been read.
+            is_read: Whether this process has already read it.
         """
         if not _is_ours(fd):
             return
@@ -58,13 +65,13 @@ class Spares:
             self._drop()
 
     def take(self) -> int:
-        """A memfd that may be written; -1 if there is none."""
+        """A memfd that may be written to; -1 if there is none."""
         if os.getpid() != self._pid:
-            return -1  # its parent has the same
+            return -1  # this is a forked child, and its parent has the same memfds
         for _ in range(len(self._fds)):
             try:
                 fd = self._fds.popleft()
-            except IndexError:  # another thread was faster
+            except IndexError:  # another thread took it
                 break
             if _is_ours(fd):
                 if os.pread(fd, 1, _STATE_AT) == _HAS_BEEN_READ:
@@ -73,7 +80,7 @@ class Spares:
         return -1
 
     def close(self) -> None:
-        """Close all."""
+        """Close all memfds."""
         while self._fds:
             self._drop()
 

@@ -1,8 +1,9 @@
-"""What a worker does just now, in memory that it shares with the supervisor.
+"""What a worker is doing, in a page of memory that it shares with the supervisor.
 
-Writing it takes no system call, so it is there for every job; and it survives the worker, so it
-tells what a dead one was doing. A worker that is killed may die with a job that the kernel has just
-handed to it, but that it has not begun: then the job is not to blame, and must run elsewhere.
+Writing to it takes no system call, so every job is recorded. The page outlives the worker, so it
+tells what a dead worker was doing. A killed worker may die with a job that the kernel has already
+delivered to it but that it has not begun. The page shows that the job is not to blame and must run
+elsewhere.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import time
 
 from compilepool.light_typing import NamedTuple
 
-_TEXT_SIZE = 102
-# job; since when; UsedBefore; phase: since when, length, text
+_TEXT_SIZE = 102  # bytes; a longer name of a phase is cut
+# job, since; the fields of UsedBefore; phase_since, length and text of the phase
 _STATUS = struct.Struct(f"<QddQQQdH{_TEXT_SIZE}s")
 _PHASE = struct.Struct(f"<dH{_TEXT_SIZE}s")
 _JOB = struct.Struct("<Q")
@@ -24,13 +25,13 @@ _PHASE_AT = _STATUS.size - _PHASE.size
 
 
 class UsedBefore(NamedTuple):
-    """What a worker had used before a job.
+    """What a worker had used before it began a job.
 
     Attributes:
-        cpu_s: the CPU time of itself and of its children that have been waited for, in seconds.
-        resident: bytes of memory that it had resident.
-        anonymous: those of them that are no file's.
-        children_peak: the most that one of its children that have ended had resident.
+        cpu_s: The CPU time of the worker and of its children that have been waited for, in seconds.
+        resident: The bytes of its resident memory.
+        anonymous: The part of these bytes that belongs to no file.
+        children_peak: The largest resident set that one of its ended children had, in bytes.
     """
 
     cpu_s: float = 0.0
@@ -43,14 +44,15 @@ NOTHING_USED = UsedBefore()
 
 
 class Status(NamedTuple):
-    """What a worker does.
+    """What a worker is doing.
 
     Attributes:
-        job: the number of the job that it has begun last; 0 if none.
-        since: when that was, by `time.monotonic()`, which is the same in all processes.
-        before: what the worker had used when it began the job.
-        phase: what the job has called what it does; empty if nothing.
-        phase_since: when it began to.
+        job: The number of the job that it began last; 0 if none.
+        since: The time at which it began the job, by `time.monotonic()`, which is the same in all
+            processes.
+        before: What the worker had used when it began the job.
+        phase: The phase that the job has reported last; empty if none.
+        phase_since: The time at which that phase began; the start of the job if there is none.
     """
 
     job: int
@@ -61,10 +63,10 @@ class Status(NamedTuple):
 
 
 class StatusPage:
-    """The worker's side. Children that a job has forked write, too, for as long as that job runs.
+    """The worker's side of the page. Children that a job forks may write to it while the job runs.
 
     Args:
-        fd: descriptor of what `make_status` has made; may be closed afterwards.
+        fd: The descriptor that `make_status` returned. It may be closed afterwards.
     """
 
     def __init__(self, fd: int) -> None:
@@ -72,14 +74,21 @@ class StatusPage:
         self._job = 0
 
     def begin(self, job: int, before: UsedBefore = NOTHING_USED) -> float:
-        """The job is about to run. Returns the time."""
+        """Record that a job is about to run.
+
+        Returns:
+            The time that was recorded, by `time.monotonic()`.
+        """
         now = time.monotonic()
         self._job = job
         _STATUS.pack_into(self._page, 0, job, now, *before, now, 0, b"")
         return now
 
     def set_phase(self, text: str) -> None:
-        """The job enters a phase. In what an earlier job has left running, nothing happens."""
+        """Record that the job enters a phase.
+
+        Does nothing in a process that an earlier job left running.
+        """
         if _JOB.unpack_from(self._page)[0] != self._job:
             return
         data = text.encode(errors="replace")[:_TEXT_SIZE]
@@ -87,7 +96,11 @@ class StatusPage:
 
 
 def make_status() -> int:
-    """A new memfd for the status of one worker."""
+    """Create the memfd for the status page of one worker.
+
+    Raises:
+        OSError: There is no memory or no descriptor.
+    """
     fd = os.memfd_create("compilepool status", os.MFD_CLOEXEC)
     os.ftruncate(fd, _STATUS.size)
     return fd
@@ -96,13 +109,14 @@ def make_status() -> int:
 def read_status(fd: int) -> Status:
     """The status that a worker has written. Never raises, whatever was written."""
     data = b""
-    # What is being written just now reads the same twice when it is done. (Its writer may be dead.)
+    # A page that is being written reads the same twice only when the write is complete. (Its writer
+    # may be dead, so give up after three times.)
     for _ in range(3):
         before, data = data, os.pread(fd, _STATUS.size, 0).ljust(_STATUS.size, b"\0")
         if data == before:
             break
     job, since, cpu_s, *memory, phase_since, length, text = _STATUS.unpack(data)
-    phase = text[:length].decode(errors="ignore")  # a character may have been cut
+    phase = text[:length].decode(errors="ignore")  # the last character may be cut
     used = UsedBefore(_finite(cpu_s), *memory)
     return Status(job, _finite(since), used, phase, _finite(phase_since))
 

@@ -1,4 +1,4 @@
-"""The SUBMIT and the JOB message: what is told of a job besides its payload."""
+"""The SUBMIT and the JOB message: a job's name, terms and environment, ahead of its payload."""
 
 from __future__ import annotations
 
@@ -6,32 +6,38 @@ import functools
 import math
 import struct
 
-from compilepool.light_typing import NamedTuple
-from compilepool.wire.messages import Kind, Message, ProtocolError
+from compilepool.light_typing import Any, NamedTuple, TypeAlias
+from compilepool.wire.messages import Kind, Message, ProtocolError, check, parse_json
 from compilepool.wire.payloads import Payload
 
 ENV_LIMIT = 32 * 1024
-"""Bytes that the environment variables of one job may take."""
+"""The most bytes of the environment variables of one job, as JSON."""
 
-_LENGTHS = struct.Struct("<HI")  # of name and terms
+_LENGTHS = struct.Struct("<HI")  # lengths of name and terms
 _ENV_LENGTH = struct.Struct("<I")
 _ENV_AT = _ENV_LENGTH.size
 _NO_ENV = _ENV_LENGTH.pack(0)
 _NAME_LIMIT = 256  # characters
-_CACHED = 256  # terms: most jobs of a pool have the same
+_CACHED = 256  # entries; most jobs of a pool have the same terms
+
+
+Env: TypeAlias = tuple[tuple[str, str | None], ...]
+"""Environment variables and their values; the value None unsets a variable."""
 
 
 class JobTerms(NamedTuple):
-    """How a job is to be treated, and what it may take.
+    """The limits and the scheduling of a job.
 
     Attributes:
-        timeout_s: for how long it may run, in seconds; None: without limit.
-        memory_limit: how many bytes it may take; None: without limit.
-        expected_memory: how many bytes it will probably take; None: what such jobs took before.
-        retries: how often it may run again after a death that was not its own doing.
-        priority: those with a higher one go first.
-        key: which jobs are the same; "" if it is like no other.
-        env: the environment variables that differ for it; None: unset.
+        timeout_s: The seconds that the job may run; None means no limit.
+        memory_limit: The bytes of memory that the job may take; None means no limit.
+        expected_memory: The bytes of memory that the job will probably take; None means what
+            similar jobs took before.
+        retries: How often the job may run again after a death that was not its own doing.
+        priority: A job with a higher priority starts earlier.
+        key: The identity of the job: jobs with the same key count as one; empty if the job is
+            unique.
+        env: The environment variables that the job changes; the value None unsets one.
     """
 
     timeout_s: float | None = None
@@ -40,26 +46,12 @@ class JobTerms(NamedTuple):
     retries: int = 0
     priority: int = 0
     key: str = ""
-    env: tuple[tuple[str, str | None], ...] = ()
+    env: Env = ()
 
     @property
     def is_watched(self) -> bool:
-        """Whether it has a limit that must be enforced while it runs."""
+        """Whether the job has a limit that must be enforced while it runs."""
         return self.timeout_s is not None or self.memory_limit is not None
-
-    def _is_valid(self) -> bool:
-        amounts = (self.memory_limit, self.expected_memory)
-        return (
-            (self.timeout_s is None or _is_positive(self.timeout_s))
-            and all(amount is None or (_is_int(amount) and amount > 0) for amount in amounts)
-            and _is_int(self.retries)
-            and self.retries >= 0
-            and _is_int(self.priority)
-            and isinstance(self.key, str)
-            and all(
-                isinstance(name, str) and isinstance(value, str | None) for name, value in self.env
-            )
-        )
 
 
 DEFAULT_TERMS = JobTerms()
@@ -68,18 +60,22 @@ DEFAULT_TERMS = JobTerms()
 def submit_message(
     id: int, name: str, payload: Payload, terms: JobTerms = DEFAULT_TERMS
 ) -> Message:
-    """The message for a job; see `Payload.message` for who owns its descriptors."""
+    """The SUBMIT message for a job; see `Payload.message` for the ownership of descriptors."""
     head = name[:_NAME_LIMIT].encode(errors="replace")
-    told = b"" if terms is DEFAULT_TERMS else _terms_as_json(terms)
-    head = _LENGTHS.pack(len(head), len(told)) + head + told
+    terms_json = b"" if terms is DEFAULT_TERMS else _terms_as_json(terms)
+    head = _LENGTHS.pack(len(head), len(terms_json)) + head + terms_json
     return payload.message(Kind.SUBMIT, id, head=head)
 
 
 def read_submit(message: Message) -> tuple[str, JobTerms, int]:
-    """The job's name and terms, and where in the body the payload begins.
+    """Parse a SUBMIT message.
+
+    Returns:
+        The job's name, its terms, and the offset in the body at which the payload begins.
 
     Raises:
-        ProtocolError: there is no name, or no terms. The caller still owns the descriptors.
+        ProtocolError: The name or the terms are missing or invalid. The caller still owns the
+            descriptors.
     """
     body = message.body
     if len(body) < _LENGTHS.size:
@@ -95,18 +91,21 @@ def read_submit(message: Message) -> tuple[str, JobTerms, int]:
 
 
 def job_message(id: int, terms: JobTerms, payload: Payload) -> Message:
-    """What a worker is told of a job; see `Payload.message` for who owns its descriptors."""
+    """The JOB message for a worker; see `Payload.message` for the ownership of descriptors."""
     if not terms.env:
         return payload.message(Kind.JOB, id, head=_NO_ENV)
     env = env_as_json(terms.env)
     return payload.message(Kind.JOB, id, head=_ENV_LENGTH.pack(len(env)) + env)
 
 
-def read_job(message: Message) -> tuple[tuple[tuple[str, str | None], ...], int]:
-    """The environment variables of `JobTerms.env`, and where in the body the payload begins.
+def read_job(message: Message) -> tuple[Env, int]:
+    """Parse a JOB message.
+
+    Returns:
+        The variables of `JobTerms.env`, and the offset in the body at which the payload begins.
 
     Raises:
-        ProtocolError: there are none. The caller still owns the descriptors.
+        ProtocolError: The environment is missing or invalid. The caller still owns the descriptors.
     """
     body = message.body
     if body.startswith(_NO_ENV):
@@ -119,10 +118,11 @@ def read_job(message: Message) -> tuple[tuple[tuple[str, str | None], ...], int]
 
 
 @functools.lru_cache(_CACHED)
-def env_as_json(env: tuple[tuple[str, str | None], ...]) -> bytes:
-    """The environment variables of a job as they are sent, at most `ENV_LIMIT` bytes.
+def env_as_json(env: Env) -> bytes:
+    """A job's environment variables as they are sent. The caller checks that they fit `ENV_LIMIT`.
 
-    A variable need not be valid Unicode: the file system's encoding makes surrogates of the rest.
+    A variable need not be valid Unicode: `os.environ` has surrogates for other bytes (PEP 383), and
+    JSON keeps them.
     """
     import json
 
@@ -130,13 +130,12 @@ def env_as_json(env: tuple[tuple[str, str | None], ...]) -> bytes:
 
 
 @functools.lru_cache(_CACHED)
-def _env_of_json(data: bytes) -> tuple[tuple[str, str | None], ...]:
-    import json
+def _env_of_json(data: bytes) -> Env:
+    return parse_json(data, _env_of_pairs, "the environment of a job")
 
-    try:
-        return tuple((str(name), value) for name, value in json.loads(data))
-    except (ValueError, TypeError, RecursionError):
-        raise ProtocolError("not the environment of a job") from None
+
+def _env_of_pairs(pairs: list[Any]) -> Env:
+    return tuple((str(name), value) for name, value in pairs)
 
 
 @functools.lru_cache(_CACHED)
@@ -148,16 +147,22 @@ def _terms_as_json(terms: JobTerms) -> bytes:
 
 @functools.lru_cache(_CACHED)
 def _terms_of_json(data: bytes) -> JobTerms:
-    import json
+    return parse_json(data, _terms_of_fields, "the terms of a job")
 
-    try:
-        fields = json.loads(data)
-        terms = JobTerms(**{**fields, "env": tuple((name, value) for name, value in fields["env"])})
-        is_valid = terms._is_valid()
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise ProtocolError("not the terms of a job") from None
-    if not is_valid:
-        raise ProtocolError("terms of a job with wrong values")
+
+def _terms_of_fields(fields: dict[str, Any]) -> JobTerms:
+    env = tuple((name, value) for name, value in fields["env"])
+    terms = JobTerms(**{**fields, "env": env})
+    amounts = (terms.memory_limit, terms.expected_memory)
+    check(
+        (terms.timeout_s is None or _is_positive(terms.timeout_s))
+        and all(amount is None or (_is_int(amount) and amount > 0) for amount in amounts)
+        and _is_int(terms.retries)
+        and terms.retries >= 0
+        and _is_int(terms.priority)
+        and isinstance(terms.key, str)
+        and all(isinstance(name, str) and isinstance(value, str | None) for name, value in env)
+    )
     return terms
 
 

@@ -1,4 +1,7 @@
-"""What a job has used: told by its worker ahead of the payload of its RESULT, or in a Failure."""
+"""The time and memory that a job used: part of its RESULT or its Failure.
+
+A worker sends it ahead of the payload of the RESULT.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +15,28 @@ from compilepool.wire.messages import Form, Kind, Message, ProtocolError
 if TYPE_CHECKING:
     from compilepool.wire.payloads import Payload
 
-_USAGE = struct.Struct("<dddQIIQH")  # the last: how many bytes of phases follow
+# The last field is the length of the phases that follow, in bytes.
+_USAGE = struct.Struct("<dddQIIQH")
 _USAGE_SIZE = _USAGE.size
 _MAX_PHASES = 64
-_LATEST_S = 1e12
+_LATEST_S = 1e12  # seconds; a time after it is not one of `time.monotonic()`
 
 
 class Usage(NamedTuple):
-    """What a job has used.
+    """The time and memory that a job used.
 
     Attributes:
-        started: when it began, by `time.monotonic()`, which is the same in all processes; 0 if it
-            did not.
-        ended: when it ended.
-        cpu_s: the CPU time of itself and of its children that have been waited for, in seconds.
-        peak_bytes: the most memory that it has been seen to take.
-        pid: of its worker; 0 if it had none.
-        attempts: how often it was begun.
-        worker_bytes: the memory that its worker shared with no other process when it had ended, if
-            that was more than a worker may have; else 0.
-        phases: what it called what it did, and since when; see `phases_text`. Only who wants to
-            know reads it.
+        started: The time at which the job began, by `time.monotonic()`, which is the same in all
+            processes; 0 if it did not begin.
+        ended: The time at which it ended.
+        cpu_s: The CPU time of the job and of its children that have been waited for, in seconds.
+        peak_bytes: The most memory that the job was seen to take, in bytes.
+        pid: The pid of its worker; 0 if it had none.
+        attempts: How often the job was begun.
+        worker_bytes: The worker's private memory when the job ended, in bytes, if that is more than
+            a worker may keep; else 0.
+        phases: The phases that the job reported, as `phases_text` encodes them. It is parsed only
+            on demand.
     """
 
     started: float = 0.0
@@ -46,10 +50,11 @@ class Usage(NamedTuple):
 
     @classmethod
     def of_values(cls, values: Sequence[Any]) -> Usage:
-        """The inverse of `list(usage)`.
+        """The usage whose values `list(usage)` returned.
 
         Raises:
-            TypeError, ValueError: they are none.
+            TypeError: There are too many or too few values.
+            ValueError: A value is of the wrong type.
         """
         return _unpacked(_packed(cls._make(values)))
 
@@ -58,25 +63,25 @@ NO_USAGE = Usage()
 
 
 def result_message(id: int, flag: int, payload: Payload, usage: Usage) -> Message:
-    """The RESULT of a job; see `Payload.message` for who owns its descriptors."""
+    """The RESULT of a job; see `Payload.message` for the ownership of descriptors."""
     return payload.message(Kind.RESULT, id, flag, _packed(usage))
 
 
 def lost_result(id: int, usage: Usage) -> Message:
-    """The RESULT of a job whose payload did not get through: it has a memfd, and lacks it."""
+    """The RESULT of a job whose payload was lost: it has the form MEMFD and no descriptor."""
     return Message(Kind.RESULT, id, form=Form.MEMFD, body=_packed(usage))
 
 
 def usage_of(message: Message) -> Usage:
-    """What the job has used.
+    """The usage in a RESULT.
 
     Raises:
-        ProtocolError: it does not tell. The caller still owns the descriptors.
+        ProtocolError: The usage is missing or invalid. The caller still owns the descriptors.
     """
     try:
         usage = _unpacked(message.body)
     except ValueError as error:
-        raise ProtocolError(f"RESULT that does not tell what the job has used: {error}") from None
+        raise ProtocolError(f"RESULT without a valid usage: {error}") from None
     if not (
         0 <= usage.started <= _LATEST_S
         and 0 <= usage.ended <= _LATEST_S
@@ -87,10 +92,13 @@ def usage_of(message: Message) -> Usage:
 
 
 def read_usage(message: Message) -> tuple[Usage, int]:
-    """What the job has used, and where in the body the payload begins.
+    """Parse the head of a RESULT.
+
+    Returns:
+        The usage, and the offset in the body at which the payload begins.
 
     Raises:
-        ProtocolError: it does not tell. The caller still owns the descriptors.
+        ProtocolError: The usage is missing or invalid. The caller still owns the descriptors.
     """
     return usage_of(message), _size(message.body)
 
@@ -101,9 +109,12 @@ def replace_usage(message: Message, usage: Usage) -> Message:
 
 
 def phases_text(phases: Sequence[tuple[str, float]]) -> str:
-    """The phases of a job, each with when it began, by `time.monotonic()`; the first ones.
+    """The first 64 phases of a job as JSON.
 
-    Names have some 100 bytes at most, so this has less than 64 KiB.
+    The text has less than 64 KiB, because a name has about 100 bytes at most.
+
+    Args:
+        phases: The name of each phase and the time at which it began, by `time.monotonic()`.
     """
     import json
 
@@ -111,7 +122,11 @@ def phases_text(phases: Sequence[tuple[str, float]]) -> str:
 
 
 def phases_of_text(text: str) -> list[tuple[str, float]]:
-    """The inverse; nothing if it is none."""
+    """Parse the text that `phases_text` returned.
+
+    Returns:
+        The name of each phase and the time at which it began; an empty list if the text is invalid.
+    """
     import json
 
     if not text:
@@ -133,7 +148,7 @@ def _packed(usage: Usage) -> bytes:
         data = usage.phases.encode() if usage.phases else b""
         return _USAGE.pack(*usage[:-1], len(data)) + data
     except (struct.error, AttributeError, UnicodeEncodeError) as error:
-        raise ValueError(f"not what a job has used: {error}") from None
+        raise ValueError(f"not the usage of a job: {error}") from None
 
 
 def _unpacked(data: bytes) -> Usage:

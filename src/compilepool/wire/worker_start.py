@@ -1,21 +1,24 @@
-"""What a worker is started with: orders of its own, and descriptors."""
+"""What a worker is started with: its own settings and its descriptors.
+
+The supervisor sends them to the fork server, which hands them to the worker.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
-from compilepool.light_typing import NamedTuple
-from compilepool.wire.messages import ProtocolError
+from compilepool.light_typing import Any, NamedTuple
+from compilepool.wire.messages import parse_json
 
 
 class WorkerOrders(NamedTuple):
-    """The orders for one worker.
+    """The settings of one worker.
 
     Attributes:
-        cpus: the CPUs that it may use; empty: those of the process that starts it.
-        tells_idle_memory: whether its READY tells how many bytes of memory it takes then.
-        max_memory: from how many bytes of its own on it tells how many it has; 0: never.
+        cpus: The CPUs that the worker may use; empty means those of the process that starts it.
+        tells_idle_memory: Whether the worker's READY has the bytes of private memory that it takes.
+        max_memory: The bytes of private memory above which the worker reports how many it has; 0
+            means never.
     """
 
     cpus: tuple[int, ...] = ()
@@ -23,29 +26,35 @@ class WorkerOrders(NamedTuple):
     max_memory: int = 0
 
     def encode(self) -> bytes:
-        """As a START_WORKER message has them; printable."""
+        """The settings as JSON, for a START_WORKER message or a command line."""
+        import json
+
         return json.dumps(self).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> WorkerOrders:
-        """The inverse of `encode`. Raises `ProtocolError` if that is none."""
-        try:
-            cpus, tells_idle_memory, max_memory = json.loads(data)
-            allowed = tuple(int(cpu) for cpu in cpus)
-            return cls(allowed, bool(tells_idle_memory), int(max_memory))
-        except (ValueError, TypeError, RecursionError):
-            raise ProtocolError("not the orders of a worker") from None
+        """Parse what `encode` returned.
+
+        Raises:
+            ProtocolError: It is invalid.
+        """
+        return parse_json(data, cls._of_values, "the orders of a worker")
+
+    @classmethod
+    def _of_values(cls, values: list[Any]) -> WorkerOrders:
+        cpus, tells_idle_memory, max_memory = values
+        return cls(tuple(map(int, cpus)), bool(tells_idle_memory), int(max_memory))
 
 
 class WorkerFds(NamedTuple):
-    """They travel in this order.
+    """The descriptors of one worker, in the order in which they travel.
 
     Attributes:
-        socket: its link to the supervisor.
-        crash: the socket that crashes are written to.
-        status: the memfd of its status, see `wire.status`.
-        outputs: the pipes that jobs write their output to, in turn; None if it is not captured.
-        startup: a memfd with what every worker starts with, see `worker.main.Startup`; or None.
+        socket: The worker's link to the supervisor.
+        crash: The socket that the worker writes tracebacks to.
+        status: The memfd of the worker's status page, see `wire.status_page`.
+        outputs: The two pipes that jobs write their output to, in turn; None if it is not captured.
+        startup: The memfd with what every worker starts with, see `worker.main.Startup`; or None.
     """
 
     socket: int
@@ -55,7 +64,7 @@ class WorkerFds(NamedTuple):
     startup: int | None
 
     def flat(self) -> tuple[int, ...]:
-        """All of them."""
+        """All descriptors in one tuple."""
         startup = () if self.startup is None else (self.startup,)
         return (self.socket, self.crash, self.status, *(self.outputs or ()), *startup)
 
@@ -63,8 +72,12 @@ class WorkerFds(NamedTuple):
     def of_flat(cls, fds: Sequence[int], *, captures: bool) -> WorkerFds:
         """The inverse of `flat`.
 
+        Args:
+            fds: The descriptors.
+            captures: Whether `outputs` is among them.
+
         Raises:
-            ValueError: there are too few or too many.
+            ValueError: There are too few or too many descriptors.
         """
         own = 5 if captures else 3
         if len(fds) not in (own, own + 1):

@@ -1,1 +1,5 @@
-"""A worker process: runs jobs, one at a time. Standard library, `wire` and cloudpickle only."""
+"""The worker process. It runs jobs, one at a time.
+
+It imports only the standard library, `any_process`, `linux` and `wire`, which imports cloudpickle
+on demand.
+"""

@@ -1,6 +1,6 @@
-"""Runs one job in this process itself, without a pool: what `compilepool replay --gdb` debugs.
+"""Runs one job without a pool, in a process of its own, for `compilepool replay --gdb`.
 
-No signal is handled, so that the debugger stops at the crash.
+It handles no signals, so that the debugger stops at the crash.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ from compilepool.worker.main import Startup
 
 
 def main() -> None:
-    """Run the job of this process.
+    """Run one job in this process.
 
-    Arguments: the descriptors of memfds: the configuration, the call, and maybe the startup
-    payload. A debugger may start this several times over, so their offsets stay where they are.
+    The arguments are the descriptors of memfds: the configuration, the call, and optionally the
+    startup payload. A debugger may run this program several times with the same memfds, so their
+    file offsets must not change.
     """
     payloads = []
     for fd in map(int, sys.argv[1:]):
         os.set_inheritable(fd, False)
         payloads.append(Payload(Form.MEMFD, b"", fd))
     config, call, *startup = payloads
-    faulthandler.disable()  # the environment may have enabled it
+    faulthandler.disable()  # PYTHONFAULTHANDLER may have enabled it
     identity.become_worker_of(os.getppid())
-    sys.modules["__main__"] = types.ModuleType("__main__")  # as in any worker
+    sys.modules["__main__"] = types.ModuleType("__main__")  # as in every worker
     _run(PoolConfig.of_payload(config), call, startup[0] if startup else None)
     exit_in_order()
 

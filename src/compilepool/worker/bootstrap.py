@@ -1,4 +1,4 @@
-"""What makes a process a worker, before it runs anything of the user's."""
+"""Turns a process into a worker, before it runs any code of the user."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from compilepool.worker.parking import give_threads_a_stack, report_crashes
 
 
 def preload(module: str, channel: Channel) -> bool:
-    """Import a module, telling the supervisor beforehand, in case it crashes us.
+    """Import a module, after telling the supervisor, because the import may crash this process.
 
     Returns:
-        False if it could not be imported. The supervisor knows; this process should exit.
+        False if the import raised. The supervisor has then been told, and this process must exit.
     """
     channel.send(text_message(Kind.IMPORTING, module))
     start = time.monotonic()
@@ -46,9 +46,9 @@ def preload(module: str, channel: Channel) -> bool:
 
 @functools.cache
 def prepare() -> None:
-    """Do what all workers need, and need not do each for itself: once for all that are forked.
+    """Do the work that is the same for all workers, before they are forked.
 
-    What is written before the fork is shared; what a worker writes is its own.
+    Memory that is written before the fork is shared. Memory that a worker writes is its own.
     """
     give_threads_a_stack()
     write_line_by_line()
@@ -58,22 +58,24 @@ def prepare() -> None:
 def bootstrap(
     parent_pid: int, supervisor_pid: int, crash_fd: int, config: PoolConfig, orders: WorkerOrders
 ) -> None:
-    """Make this process a worker. PyTorch: `_async_compile_initializer`.
+    """Make this process a worker. Its counterpart in PyTorch is `_async_compile_initializer`.
 
-    It ends when its parent ends, whatever it does then; leads a session of its own, out of reach
-    of the terminal's signals; inherits the orphans below it; and if it crashes, writes a traceback
-    to `crash_fd`. When memory runs out, the kernel takes it, or what it has started, before others.
+    The worker is killed when its parent ends, whatever it is doing. It leads its own session, which
+    the terminal's signals do not reach. It becomes the parent of its orphaned descendants. If it
+    crashes, it writes a traceback to `crash_fd`. When memory runs out, the kernel kills the worker
+    and its children before other processes.
 
     Args:
-        parent_pid: the fork server.
-        supervisor_pid: the supervisor, whose children may look into this process.
-        crash_fd: the crash socket.
-        config: the pool's configuration.
-        orders: this worker's.
+        parent_pid: The pid of the fork server.
+        supervisor_pid: The pid of the supervisor, whose descendants may trace this process.
+        crash_fd: The descriptor of the crash socket.
+        config: The configuration of the pool.
+        orders: The settings of this worker.
     """
     process.die_with_parent(parent_pid)
     prepare()
-    with contextlib.suppress(PermissionError):  # it leads its session already if it was exec'ed
+    # A worker that was spawned leads its session already.
+    with contextlib.suppress(PermissionError):
         os.setsid()
     process.become_subreaper()
     process.set_process_title("compilepool worker", "cp-worker")
@@ -89,7 +91,8 @@ def bootstrap(
     except ProcessLookupError:
         os.kill(os.getpid(), signal.SIGKILL)
     atexit._clear()
-    # The user's `__main__` is never imported here: what a job has of it comes by value.
+    # The user's `__main__` is never imported here: cloudpickle sends what a job needs of it by
+    # value.
     sys.modules["__main__"] = types.ModuleType("__main__")
 
 
@@ -97,7 +100,7 @@ def apply_config(config: PoolConfig) -> None:
     """Give this process the client's `sys.path`, `sys.argv` and working directory."""
     sys.path[:] = config.sys_path
     if PACKAGE_ROOT not in sys.path:
-        # The client found this package by other means (an editable install's hook).
+        # The client found this package by other means, such as the hook of an editable install.
         sys.path.append(PACKAGE_ROOT)
     sys.argv[:] = config.argv
     with contextlib.suppress(OSError):
@@ -105,14 +108,17 @@ def apply_config(config: PoolConfig) -> None:
 
 
 def flush_output() -> None:
-    """Write out what has been printed, if that can be done."""
+    """Write out the buffers of stdout and stderr, if that works."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
 
 
 def exit_in_order() -> NoReturn:
-    """End this process after what jobs registered with `atexit`, and nothing else."""
+    """Run the functions that jobs have registered with `atexit`, flush the output, and exit.
+
+    Nothing else of Python's finalization happens.
+    """
     atexit._run_exitfuncs()
     flush_output()
     os._exit(0)

@@ -1,4 +1,4 @@
-"""Runs one job: unpickles the call, calls, and pickles what comes of it."""
+"""Runs one job in a worker: unpickles the call, runs it, and pickles the result or exception."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from compilepool.wire.spares import Spares
 
 @contextlib.contextmanager
 def environment(variables: Sequence[tuple[str, str | None]]) -> Iterator[None]:
-    """Within it, these variables are set, or unset if None; afterwards they are as before."""
+    """Set environment variables for the duration of the context; the value None unsets one."""
     before = [(name, os.environ.get(name)) for name, _ in variables]
     _apply(variables)
     try:
@@ -45,9 +45,12 @@ def run_job(
     """Run the call in a payload, which is closed. Never raises, whatever the job does.
 
     Args:
-        call: the payload.
-        serializer: the user's, or None.
-        spares: memfds that its result may be written to.
+        call: The payload with the function and its arguments.
+        serializer: The user's serializer, or None.
+        spares: Memfds that the result may be written to.
+
+    Returns:
+        How the call ended, and the payload for its RESULT.
     """
     try:
         function, args, kwargs = load_payload(call, serializer)
@@ -64,8 +67,8 @@ def run_job(
 
 
 def unreceived() -> tuple[Outcome, Payload]:
-    """The outcome of a call whose descriptor could not be received."""
-    reason = OSError(errno.EMFILE, "the worker has too many open files, which jobs have left")
+    """The outcome of a call whose descriptor this process could not receive."""
+    reason = OSError(errno.EMFILE, "the worker has too many open files, left by earlier jobs")
     return _unserializable("the call", reason, "", reason)
 
 
@@ -74,14 +77,14 @@ def raised(error: BaseException) -> tuple[Outcome, Payload]:
     text = _format(error)
     head = {"type": type_name(error), "traceback": text}
     try:
-        # Never by the user's serializer: it need not know exceptions.
+        # Not with the user's serializer, which need not support exceptions.
         return Outcome.RAISED, pack([[json.dumps(head).encode()], *dump(error)])
     except BaseException as reason:  # noqa: BLE001 - runs the user's code
         return _unserializable("the exception", error, type_name(error), reason, text)
 
 
 def type_name(value: object) -> str:
-    """The qualified name of a value's type."""
+    """The module and qualified name of a value's type."""
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
@@ -99,7 +102,7 @@ def _unserializable(
 
 def _format(error: BaseException) -> str:
     try:
-        # Without this file's own frame.
+        # Leave out the frame of this file.
         frames = error.__traceback__.tb_next if error.__traceback__ else None
         return "".join(traceback.format_exception(type(error), error, frames))[:_TEXT_LIMIT]
     except BaseException:  # noqa: BLE001 - the user's __str__

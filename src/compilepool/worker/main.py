@@ -1,4 +1,4 @@
-"""The worker's life: initializer, then jobs until there are no more."""
+"""The main loop of a worker: it runs the initializer, then one job after the other."""
 
 from __future__ import annotations
 
@@ -29,7 +29,14 @@ _MAX_SPARES = 2  # one is read while the next is written
 
 
 class Startup(NamedTuple):
-    """What the client sends once for all workers."""
+    """What the client sends once for all workers.
+
+    Attributes:
+        serializer: The user's serializer for calls and results; None for pickle and cloudpickle.
+        initializer: The function that every worker calls before its first job; None if there is
+            none.
+        initargs: The arguments of the initializer.
+    """
 
     serializer: Serializer | None
     initializer: Callable[..., object] | None
@@ -37,12 +44,12 @@ class Startup(NamedTuple):
 
 
 def work(channel: Channel, fds: WorkerFds, orders: WorkerOrders) -> NoReturn:
-    """Work until the supervisor wants no more, then exit.
+    """Run jobs until the supervisor closes the link, then exit.
 
     Args:
-        channel: the link to the supervisor.
-        fds: the other descriptors.
-        orders: this worker's.
+        channel: The link to the supervisor.
+        fds: The worker's descriptors; `channel` has the socket among them.
+        orders: The settings of this worker.
     """
     output = OutputCapture(fds.outputs)
     status = StatusPage(fds.status)
@@ -50,7 +57,7 @@ def work(channel: Channel, fds: WorkerFds, orders: WorkerOrders) -> NoReturn:
     try:
         _serve(channel, status, output, fds.startup, orders)
     except ConnectionError:
-        os._exit(1)  # the supervisor is dead, and we are about to be killed
+        os._exit(1)  # the supervisor is dead, and this process is about to be killed
     except OSError as error:
         if error.errno in (errno.EBADF, errno.ENOTSOCK):
             print("compilepool: a job closed its worker's descriptors", file=sys.stderr)
@@ -68,18 +75,8 @@ def _serve(
     startup_fd: int | None,
     orders: WorkerOrders,
 ) -> None:
-    startup = Startup(None, None, ())
-    try:
-        if startup_fd is not None:
-            startup = Startup(*load_payload(Payload(Form.MEMFD, b"", startup_fd)))
-        if startup.initializer is not None:
-            start = time.monotonic()
-            startup.initializer(*startup.initargs)
-            took = f"the initializer took {time.monotonic() - start:.3g} s"
-            channel.send(log_message(Level.DEBUG, __name__, took))
-    except BaseException as error:  # noqa: BLE001 - runs the user's code
-        outcome, payload = raised(error)
-        channel.send(payload.message(Kind.INITIALIZER_FAILED, 0, outcome))
+    startup = _initialize(channel, startup_fd)
+    if startup is None:
         return
     output.flush()
     channel.send(Message(Kind.READY, _private_memory() if orders.tells_idle_memory else 0))
@@ -103,7 +100,8 @@ def _serve(
                     outcome, payload = run_job(call, startup.serializer, spares)
             output.flush()
             if os.getpid() != pid:
-                os._exit(0)  # a child that the job forked and that returned from it
+                # This is a child that the job forked, and that returned from the job's function.
+                os._exit(0)
             now = time.monotonic()
             usage = Usage(started, now, *meter.end(now - started), pid)
             if phases := take_phases():
@@ -116,8 +114,30 @@ def _serve(
                 spares.put(payload.fd)
 
 
+def _initialize(channel: Channel, startup_fd: int | None) -> Startup | None:
+    """Unpickle what all workers start with, and run the initializer.
+
+    Returns:
+        None if the user's code raised. The supervisor has then been told.
+    """
+    startup = Startup(None, None, ())
+    try:
+        if startup_fd is not None:
+            startup = Startup(*load_payload(Payload(Form.MEMFD, b"", startup_fd)))
+        if startup.initializer is not None:
+            start = time.monotonic()
+            startup.initializer(*startup.initargs)
+            took = f"the initializer took {time.monotonic() - start:.3g} s"
+            channel.send(log_message(Level.DEBUG, __name__, took))
+    except BaseException as error:  # noqa: BLE001 - runs the user's code
+        outcome, payload = raised(error)
+        channel.send(payload.message(Kind.INITIALIZER_FAILED, 0, outcome))
+        return None
+    return startup
+
+
 def _private_memory() -> int:
-    """The bytes that this process shares with no other; 0 if the kernel does not tell."""
+    """The bytes of memory that this process shares with no other; 0 if the kernel does not tell."""
     try:
         return smaps_rollup()["Private_Dirty"]
     except (OSError, ValueError):

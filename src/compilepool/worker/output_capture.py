@@ -1,4 +1,4 @@
-"""Where the output of jobs goes: what they, and their children, write to descriptors 1 and 2."""
+"""Captures what a worker's jobs and their children write to descriptors 1 and 2."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ import time
 from compilepool.linux import process
 
 _STREAMS = (1, 2)
-_PATIENCE_S = 0.05
+_PATIENCE_S = 0.05  # how long the next job waits for the supervisor to empty its pipe
 _LOOK_AGAIN_S = 0.0001
-_NONE = bytes(4)
+_NONE = bytes(4)  # what FIONREAD returns for an empty pipe
 
 
 def write_line_by_line() -> None:
-    """Have streams written so: what is in a buffer when the process crashes is lost."""
+    """Make stdout (Python's and C's) and Python's stderr line-buffered.
+
+    A crash loses what is still in a buffer.
+    """
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # a preload module may have put anything there
+        with contextlib.suppress(Exception):  # a preload module may have replaced the stream
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     line_buffered = 1  # _IOLBF, <stdio.h> of glibc and musl
     process.libc().setvbuf(_stdout(), None, line_buffered, ctypes.c_size_t(0))
@@ -35,14 +38,14 @@ def _stdout() -> ctypes.c_void_p:
 
 
 class OutputCapture:
-    """Gives each job's output to one of two pipes, in turn, so that no two jobs' get mixed.
+    """Sends the output of each job to one of two pipes, in turn, so that no outputs mix.
 
-    While the supervisor still has to read the one of the job before, this process may be at the
-    next. It may be ahead by more jobs than pipes, but not of what a job has written: none begins
-    before its pipe is empty.
+    While the supervisor reads the output of one job, the worker can run the next. A job does not
+    begin before its pipe is empty. The worker can run ahead by more than two jobs if they write
+    nothing.
 
     Args:
-        pipes: the pipes; None: output goes where it went before.
+        pipes: The write ends of the pipes; None leaves the output where it goes.
     """
 
     def __init__(self, pipes: tuple[int, int] | None) -> None:
@@ -51,7 +54,7 @@ class OutputCapture:
         self._originals = [os.dup(stream) for stream in _STREAMS] if pipes else []
 
     def begin(self) -> None:
-        """The next job is about to run."""
+        """Direct the output to the pipe of the next job, which is about to run."""
         self._turn ^= 1
         if self._pipes:
             pipe = self._pipes[self._turn]
@@ -61,28 +64,28 @@ class OutputCapture:
                 os.dup2(pipe, stream)
 
     def has_unread(self) -> bool:
-        """Whether the job has written anything that the supervisor has not read yet."""
+        """Whether the supervisor has still to read output of the current job."""
         return self._pipes is not None and _has_unread(self._pipes[self._turn])
 
     def _wait_until_read(self) -> None:
-        # The supervisor is about to: it has our results. Not for ever, for what an earlier job has
-        # left running may write without end.
+        # The supervisor is about to read it, because it has the results. The wait is bounded,
+        # because a process that an earlier job left running may write without end.
         assert self._pipes is not None
         deadline = time.monotonic() + _PATIENCE_S
         while _has_unread(self._pipes[self._turn]) and time.monotonic() < deadline:
             time.sleep(_LOOK_AGAIN_S)
 
     def flush(self) -> None:
-        """Write out what has been printed, if that can be done."""
+        """Write out the buffers of stdout and stderr, Python's and C's, if that works."""
         for stream in (sys.stdout, sys.stderr):
-            try:  # noqa: SIM105 - for each job; `suppress` takes longer than what is in it
+            try:  # noqa: SIM105 - runs for each job; `suppress` takes longer than the flush
                 stream.flush()
-            except BaseException:  # noqa: BLE001 - a job may have put anything there
+            except BaseException:  # noqa: BLE001 - a job may have replaced the stream
                 pass
         process.libc().fflush(_stdout())
 
     def restore(self) -> None:
-        """There are no more jobs: output goes where it went before."""
+        """Direct the output to where it went before the first job."""
         for stream, original in zip(_STREAMS, self._originals, strict=False):
             with contextlib.suppress(OSError):
                 os.dup2(original, stream)
@@ -90,6 +93,6 @@ class OutputCapture:
 
 def _has_unread(pipe: int) -> bool:
     try:
-        return fcntl.ioctl(pipe, termios.FIONREAD, _NONE) != _NONE  # pipe(7): at either end
-    except OSError:  # a job has closed it
+        return fcntl.ioctl(pipe, termios.FIONREAD, _NONE) != _NONE  # pipe(7): works at either end
+    except OSError:  # a job has closed the descriptor
         return False

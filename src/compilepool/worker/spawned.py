@@ -1,4 +1,4 @@
-"""A worker that was exec'ed: preloads by itself, then works like any other."""
+"""A worker that was started by exec: it preloads by itself, then works like a forked one."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from compilepool.worker.main import work
 def main() -> None:
     """Run the worker of this process.
 
-    Arguments: the fork server's pid, the supervisor's, how many descriptors there are (that of the
-    configuration, then those of `WorkerFds`), and the `WorkerOrders`.
+    The arguments are the fork server's pid, the supervisor's pid, the number of descriptors, and
+    the `WorkerOrders` as JSON. The descriptors begin at `FIRST_FD`: first the memfd of the
+    configuration, then those of `WorkerFds`.
     """
     parent_pid, supervisor_pid, fd_count = (int(argument) for argument in sys.argv[1:4])
     orders = WorkerOrders.decode(sys.argv[4].encode())
@@ -32,6 +33,7 @@ def main() -> None:
     bootstrap(parent_pid, supervisor_pid, fds.crash, config, orders)
     apply_config(config)
     if all(preload(module, channel) for module in config.preload):
-        channel.send(text_message(Kind.IMPORTING, ""))  # what happens now is no fault of a module
+        # From here on, a death is not a preload module's fault.
+        channel.send(text_message(Kind.IMPORTING, ""))
         work(channel, fds, orders)
     os._exit(1)
