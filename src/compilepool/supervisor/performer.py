@@ -70,9 +70,7 @@ class Performer:
 
     def _send_run(self, action: actions.SendRun) -> None:
         if action.worker not in self._refused:
-            run = self._runs[action.run]
-            run.attempt = self._scheduler.attempts_of(action.run)
-            self._crew.send_run(action.worker, action.run, run)
+            self._crew.send_run(action.worker, action.run, self._runs[action.run])
 
     def _take_back(self, action: actions.TakeBack) -> None:
         unread = self._crew.take_back(action.worker)

@@ -37,7 +37,7 @@ class Run:
         terms: the terms of the jobs that want it.
         payload: the call.
         waiters: the jobs that wait for it; empty if nobody wants it any more.
-        attempt: the number of the last attempt at it; the first is 1, and 0 is none.
+        attempt: the number of this attempt at it; the first is 1.
         has_output: whether its waiters were told of output, maybe of an earlier attempt.
     """
 
@@ -48,7 +48,7 @@ class Run:
         self.terms = terms
         self.payload = payload
         self.waiters = [waiter]
-        self.attempt = 0
+        self.attempt = 1
         self.has_output = False
 
     @property
@@ -68,8 +68,8 @@ class Run:
         if not self.waiters:
             close_all(fds)
             return
-        (client, id), *others = self.waiters
-        for other, its_id in others:
+        client, id = self.waiters[0]
+        for other, its_id in self.waiters[1:]:
             own_fds = tuple(os.dup(fd) for fd in fds)
             other.send(Message(kind, its_id, flag, form, body, own_fds))
         client.send(Message(kind, id, flag, form, body, fds))

@@ -313,20 +313,26 @@ class Crew:
         if link.importing and not self.fork_servers.of(link.number).is_leaving:
             self._preload_died(deaths.of_preload(why, link.importing))
         if link.jobs[:1] == [last_started]:
-            self._end_output(link)
+            self._end_attempt(link)
         self._forget(link)
         end = "has ended" if why.exitcode == 0 else f"has died, exit code {why.exitcode}"
         self._log.debug(f"worker {link.number} (pid {link.pid}) {end}")
         self._tell(events.WorkerLost(link.number, last_started, why))
 
-    def _end_output(self, link: WorkerLink, *, has_output: bool = True) -> None:
-        """Its first run has ended: all that the run has written is there, if it has."""
+    def _end_attempt(self, link: WorkerLink) -> None:
+        """A worker has died under its first run, which may run again."""
+        run = self._end_output(link)
+        run.attempt += 1
+
+    def _end_output(self, link: WorkerLink, *, has_output: bool = True) -> Run:
+        """The first run of a worker has ended: if it has written anything, that is there now."""
         id = link.jobs[0]
         tail = link.job_ended(has_output=has_output)
         run = self.sender.pop(id)
         self._log_dir.end(id)
         if tail or run.has_output:  # a run that was begun again may have been silent this time
             self._tell(events.RunOutput(id, tail))
+        return run
 
     # The fork server
 
@@ -378,7 +384,7 @@ class Crew:
             link = self._workers[number]
             self._hear_last_words(link)
             if link.jobs[:1] == [link.status.job]:
-                self._end_output(link)
+                self._end_attempt(link)
         why = deaths.of_fork_server(exitcode, server.importing, text)
         if not (server.is_ready or server.is_leaving):
             self._preload_died(deaths.of_preload(why, server.importing))

@@ -135,10 +135,7 @@ class Dispatch:
                 worker = workers[id]
                 if len(worker.runs) > waiting or not worker.state.gets_runs:
                     continue
-                first = self._runs.first()
-                if first is None or not first.may_go_ahead:
-                    return
-                run = self._runs.take_first(id)
+                run = self._runs.take_first(id, to_go_ahead=True)
                 if run is None:
                     return
                 self._give(actions, id, run, now)

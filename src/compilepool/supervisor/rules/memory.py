@@ -47,7 +47,7 @@ class Claims:
     def claim(self, id: RunId) -> bool:
         """Keep memory for a run, which gets a worker. False if there is not enough."""
         expected = self._expected_memory(id)
-        if not self._fits(expected):
+        if expected and not self._fits(expected):
             return False
         self._claims[id] = expected
         self._free -= expected

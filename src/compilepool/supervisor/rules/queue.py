@@ -27,13 +27,11 @@ class ScheduledRun:
         priority: the runs with a higher one go first.
         retries: how often it may still run again if its worker is lost through no fault of its own.
         reruns: how often it was lost with its fork server, and ran again.
-        attempts: how often it was begun, this time included.
         is_cancelled: whether nobody wants it any more.
         worker: the worker that has it; None while it waits.
     """
 
     __slots__ = (
-        "attempts",
         "is_cancelled",
         "may_go_ahead",
         "priority",
@@ -47,7 +45,6 @@ class ScheduledRun:
         self.priority = priority
         self.retries = retries
         self.reruns = 0
-        self.attempts = 1
         self.is_cancelled = False
         self.worker: WorkerId | None = None
 
@@ -93,25 +90,33 @@ class ScheduledRuns(Generic[Reason]):
         self._runs[id] = run
         self._queue.put(id, run.priority)
 
-    def first(self) -> ScheduledRun | None:
-        """The run that is first in the queue; None if the queue is empty."""
-        return self._runs[self._queue.first()] if self._queue else None
-
-    def take_first(self, worker: WorkerId) -> RunId | None:
+    def take_first(self, worker: WorkerId, *, to_go_ahead: bool = False) -> RunId | None:
         """Take the first run from the queue, for a worker.
 
+        Args:
+            worker: the worker.
+            to_go_ahead: whether the run is to wait in the worker's socket.
+
         Returns:
-            None if the queue is empty, or if there is not enough memory for the first run. Smaller
-            ones behind it wait with it: a large run would never start otherwise.
+            None if the queue is empty, if the first run may not go ahead, or if there is not enough
+            memory for it. Those behind it wait with it: it might never start otherwise.
         """
         if not self._queue:
             return None
         id = self._queue.first()
-        if not self._claims.claim(id):
+        run = self._runs[id]
+        if (to_go_ahead and not run.may_go_ahead) or not self._claims.claim(id):
             return None
         self._queue.take()
-        self._runs[id].worker = worker
+        run.worker = worker
         return id
+
+    def put_first(self, id: RunId) -> None:
+        """Put a run first in the queue again. No worker has it any more."""
+        run = self._runs[id]
+        run.worker = None
+        self._claims.drop(id)
+        self._queue.put_first(id, run.priority)
 
     def put_back(self, worker: Worker, ids: Sequence[RunId]) -> None:
         """Take runs from a worker that has not begun them. They are next, unless cancelled."""
@@ -120,12 +125,7 @@ class ScheduledRuns(Generic[Reason]):
             if self._runs[id].is_cancelled:
                 self._end_cancelled(id)
             else:
-                self._put_first(id)
-
-    def run_again(self, id: RunId) -> None:
-        """Put a run first in the queue again that was lost with its worker, and is not to blame."""
-        self._runs[id].attempts += 1
-        self._put_first(id)
+                self.put_first(id)
 
     def end(self, id: RunId) -> None:
         """Forget a run, which has ended and is not in the queue."""
@@ -153,12 +153,6 @@ class ScheduledRuns(Generic[Reason]):
     def memory_seen(self, free: int, used: Mapping[RunId, int]) -> None:
         """There is so much memory; see `Claims.memory_seen`."""
         self._claims.memory_seen(free, used)
-
-    def _put_first(self, id: RunId) -> None:
-        run = self._runs[id]
-        run.worker = None
-        self._claims.drop(id)
-        self._queue.put_first(id, run.priority)
 
     def _end_cancelled(self, id: RunId) -> None:
         self.end(id)

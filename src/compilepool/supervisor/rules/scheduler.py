@@ -205,7 +205,7 @@ class Scheduler(Generic[Reason]):
             run = self._runs[id]
             if is_from_outside and run.retries and not run.is_cancelled:
                 run.retries -= 1
-                self._runs.run_again(id)
+                self._runs.put_first(id)
             else:
                 self._runs.fail(id, reason)
         if failed_to_start(lost):
@@ -243,7 +243,7 @@ class Scheduler(Generic[Reason]):
                     self._runs.fail(id, reason)
                 else:
                     run.reruns += 1
-                    self._runs.run_again(id)
+                    self._runs.put_first(id)
         if not was_leaving:
             self._start_failed(start_reason)
 
@@ -391,10 +391,6 @@ class Scheduler(Generic[Reason]):
         """The first run of each worker that has one."""
         workers = self._workers
         return {id: workers[id].runs[0] for id in workers if workers[id].runs}
-
-    def attempts_of(self, run: RunId) -> int:
-        """How often the run, which has not ended, was begun."""
-        return self._runs[run].attempts
 
     # Parts of events
 

@@ -47,6 +47,7 @@ class Staffing:
         policy: what the user wants.
 
     Attributes:
+        limits_runs: whether a worker may have so many runs only.
         is_asleep: whether the pool is asleep.
         recycled: the number of workers that were replaced after so many runs, or for their memory.
     """
@@ -55,6 +56,7 @@ class Staffing:
         self._workers = workers
         self._max_workers = max_workers
         self._policy = policy
+        self.limits_runs = policy.max_runs_per_worker is not None
         self._warm = 0  # how many were asked for, whatever the policy says
         self._has_given_up = False
         self._idle_deaths = 0
@@ -63,11 +65,6 @@ class Staffing:
         self._keeps_fork_server = False
         self._has_fork_server = True
         self.recycled = 0
-
-    @property
-    def limits_runs(self) -> bool:
-        """Whether a worker may have so many runs only."""
-        return self._policy.max_runs_per_worker is not None
 
     @property
     def has_fork_server(self) -> bool:

@@ -211,10 +211,9 @@ class Workers:
         worker.since = now
         worker.is_report_due = False
         self.unreported.pop(id, None)
-        group = self._group_of(worker)
-        if worker._group is not group:
+        if not (worker.runs and worker._group is self.busy):
             self._regroup(id, worker)
-        if group is self.busy:
+        if worker._group is self.busy:
             self.unreported[id] = None
 
     def start_successor(self, id: WorkerId) -> WorkerId | None:
