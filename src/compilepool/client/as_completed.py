@@ -30,13 +30,13 @@ def as_completed(
     *,
     progress: bool | Progress = False,
 ) -> Iterator[Future[T]]:
-    """As `concurrent.futures.as_completed`, and shows meanwhile how far things are.
+    """`concurrent.futures.as_completed` that can show how many jobs are done, and which ones run.
 
     Args:
-        futures: of any executors; what runs is shown of those of a `CompilePool`.
+        futures: of any executors. Running jobs are shown for those of a `CompilePool`.
         timeout: for how long all may take, in seconds; None: without limit.
-        progress: whether to show it on the terminal of error output, if that is one; or a
-            `rich.progress.Progress` to show it in.
+        progress: True shows the progress on the terminal, if standard error is one; a
+            `rich.progress.Progress` shows it there.
 
     Returns:
         An iterator over the futures, each as it is done.
@@ -68,29 +68,29 @@ def _shown(
 
 
 class _Shown:
-    """What is shown of some futures. A `Consumer`."""
+    """The progress of some futures, on a board. A `Consumer`."""
 
     def __init__(self, futures: set[Future[Any]], board: Board) -> None:
         self._futures = futures
         self._board = board
 
     def note_done(self, future: Future[Any]) -> None:
-        """It is done."""
+        """Show the failure of a future that is done, if it has failed."""
         error = None if future.cancelled() else future.exception()
         if error is not None:
             name = future.name if isinstance(future, CompileFuture) else "a job"
             self._board.note_failure(name, error)
 
     def look(self) -> Sample:
-        """How things are."""
-        staffs = {
-            staff
+        """Count the futures that are not done, and ask each pool which of them run."""
+        owners = {
+            owner
             for future in self._futures
-            if isinstance(future, CompileFuture) and (staff := future._staff) is not None
+            if isinstance(future, CompileFuture) and (owner := future._owner) is not None
         }
         running: list[RunningJob] = []
-        for staff in staffs:
-            running += staff.running_among(self._futures)
+        for owner in owners:
+            running += owner.running_among(self._futures)
         unfinished = sum(not future.done() for future in self._futures)
         queued = max(0, unfinished - len(running))
         return Sample(time.monotonic(), unfinished, queued, running, Memory)

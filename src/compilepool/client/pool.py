@@ -246,7 +246,7 @@ class CompilePool(Executor):
         Raises:
             PoolClosed: after `shutdown`.
         """
-        self._session.staff.warm_up()
+        self._session.warm_up()
 
     def wakeup(self) -> None:
         """The same, under the name that PyTorch has for it: what `quiesce` ended comes back."""
@@ -267,7 +267,7 @@ class CompilePool(Executor):
             PreloadFailed, WorkerCrashed, SupervisorDied, or what the initializer has raised: they
                 cannot start.
         """
-        return self._session.staff.wait_ready(timeout)
+        return self._session.wait_ready(timeout)
 
     @property
     def max_workers(self) -> int:
@@ -277,7 +277,7 @@ class CompilePool(Executor):
     @property
     def ready(self) -> bool:
         """Whether all workers that were asked for have started, and there is one at least."""
-        return self._session.staff.warmth.is_warm
+        return self._session.processes.warmth.is_warm
 
     def quiesce(self, *, keep_warm: bool = False) -> None:
         """Let jobs end, those that wait included; then end all processes but one, which sleeps.
@@ -287,7 +287,7 @@ class CompilePool(Executor):
         Args:
             keep_warm: leave the fork server, too, with what it has preloaded.
         """
-        self._session.staff.quiesce(keep_warm=keep_warm)
+        self._session.processes.quiesce(keep_warm=keep_warm)
 
     def reload(self) -> None:
         """Import the `preload` anew: its files have changed.
@@ -296,14 +296,14 @@ class CompilePool(Executor):
         imported now. A preload that failed is tried again. The environment, `sys.path` and the
         working directory stay as they were when the pool started.
         """
-        self._session.staff.reload()
+        self._session.processes.reload()
 
     def stats(self) -> PoolStats:
         """How the pool is doing, and what it has done.
 
         Looks at the memory of each process, which takes about a millisecond for each.
         """
-        return self._session.staff.stats()
+        return self._session.statistics.stats()
 
     def dump(self, future: CompileFuture[Any], *, timeout: float = 5.0) -> JobDump:
         """What a job does just now: for one that seems to hang. The job goes on.
@@ -358,7 +358,7 @@ class CompilePool(Executor):
         if not callable(fn):
             raise TypeError(f"submit needs a callable, not {type(fn).__name__}")
         name = _name_of(fn) if name is None else name
-        return self._session.submit(name, (fn, args, kwargs), terms)
+        return self._session.submit(name, fn, args, kwargs, terms)
 
 
 class ConfiguredPool(Executor):

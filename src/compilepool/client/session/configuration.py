@@ -8,24 +8,23 @@ import sys
 from collections.abc import Iterable
 
 from compilepool.client.options import PoolOptions
-from compilepool.client.session.setup import workers_of
 from compilepool.linux.libdw import find_libdw
 from compilepool.text import bytes_of
 from compilepool.wire.pool_config import PoolConfig
 
 
-def config_of(options: PoolOptions, python_flags: list[str]) -> PoolConfig:
+def config_of(options: PoolOptions, max_workers: int, python_flags: list[str]) -> PoolConfig:
     """The configuration of a pool that starts now.
 
     Args:
         options: the pool's.
+        max_workers: how many workers it may have.
         python_flags: this interpreter's.
     """
     try:
         cwd = os.getcwd()
     except OSError:
         cwd = ""
-    max_workers = workers_of(options)
     return PoolConfig(
         max_workers=max_workers,
         start_method=options.start_method,

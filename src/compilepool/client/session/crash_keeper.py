@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import functools
-import logging
 import threading
-from collections import deque
 from collections.abc import Callable
 
 from compilepool.client.session.calls import Call
+from compilepool.client.session.threads import Background
 from compilepool.errors import CompilePoolError
 from compilepool.light_typing import TYPE_CHECKING
 from compilepool.text import describe
@@ -20,65 +19,17 @@ from compilepool.wire.payloads import Payload
 if TYPE_CHECKING:
     from compilepool.client.session.setup import PoolSetup
 
-_log = logging.getLogger(__name__)
-
-
-class Background:
-    """Runs tasks one after the other, in a daemon thread that lives while there are any."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()  # reentrant: a finalizer that runs within it may wait
-        self._tasks: deque[Callable[[], None]] = deque()
-        self._thread: threading.Thread | None = None
-
-    def run(self, task: Callable[[], None]) -> None:
-        """Run a task soon; in this thread where no other can be started."""
-        with self._lock:
-            self._tasks.append(task)
-            if self._thread is not None:
-                return
-            self._thread = threading.Thread(target=self._work, name="compilepool", daemon=True)
-            try:
-                self._thread.start()
-                return
-            except RuntimeError:  # no more threads, or the interpreter is about to end
-                self._thread = threading.current_thread()
-        self._work()
-
-    def is_here(self) -> bool:
-        """Whether a task is what calls this."""
-        return self._thread is threading.current_thread()
-
-    def wait(self, timeout_s: float) -> None:
-        """Wait until there are no tasks. Called by a task, it does not wait."""
-        with self._lock:
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout_s)
-
-    def _work(self) -> None:
-        while True:
-            with self._lock:
-                if not self._tasks:
-                    self._thread = None
-                    return
-                task = self._tasks.popleft()
-            try:
-                task()
-            except BaseException:  # noqa: BLE001 - the other tasks are none of its business
-                _log.exception("a task in the background failed")
-
-
 _MAX_WAITING_FDS = 16
 
 
 class CrashKeeper:
-    """Keeps the crashed jobs of one pool, one after the other, in a thread of its own.
+    """Keeps the crashed jobs of one pool, one after the other, in the background.
 
     Args:
-        snapshot: what the pool's processes are made like.
+        setup: what the pool's processes are made like.
         startup: what its workers start with; None if nothing. It may be closed when this is made.
-        end: called with each job and its error, when it has a folder.
+        background: writes the folders.
+        end: called with each call, its failure and its error, when the folder is written.
 
     Raises:
         OSError: too many open files.
@@ -86,85 +37,78 @@ class CrashKeeper:
 
     def __init__(
         self,
-        snapshot: PoolSetup,
+        setup: PoolSetup,
         startup: Payload | None,
+        background: Background,
         end: Callable[[Call, Failure, CompilePoolError], None],
     ) -> None:
         self._end = end
         if startup is not None and startup.fd >= 0:
             startup = startup._replace(fd=fcntl.fcntl(startup.fd, fcntl.F_DUPFD_CLOEXEC, 0))
-        self._snapshot = snapshot
+        self._setup = setup
         self._startup = startup
-        self._background = Background()
+        self._background = background
         # Reentrant: a finalizer that runs within it may close the pool.
         self._lock = threading.RLock()
-        self._jobs: set[Call] = set()
+        self._calls: set[Call] = set()
         self._is_closed = False
 
-    def keep(self, job: Call, failure: Failure) -> None:
-        """Make a crash folder soon, which takes as long as the disk, and then end the job's future.
+    def keep(self, call: Call, failure: Failure) -> None:
+        """Have a crash folder made, which takes as long as the disk, and then the call ended.
 
         Args:
-            job: who calls this has taken it from the table; its payload is closed in the end.
+            call: taken from the table already; its payload is closed in the end.
             failure: how it crashed.
         """
         with self._lock:
-            waiting_fds = sum(other.payload.fd >= 0 for other in self._jobs)
-            self._jobs.add(job)
+            waiting_fds = sum(other.payload.fd >= 0 for other in self._calls)
+            self._calls.add(call)
         if waiting_fds >= _MAX_WAITING_FDS:
             try:
-                job.payload = job.payload.spill()
-            except Exception:  # noqa: BLE001 - all but the call can still be kept
-                job.payload = Payload(Form.MEMFD)
-        self._background.run(functools.partial(self._keep_and_end, job, failure))
+                call.payload = call.payload.spill()
+            except Exception:  # noqa: BLE001 - all but the payload can still be kept
+                call.payload = Payload(Form.MEMFD)
+        self._background.run(functools.partial(self._keep_and_end, call, failure))
 
     def close(self) -> None:
-        """There will be no more crashes. What is being kept is kept."""
+        """There will be no more crashes. Folders that are being made are finished."""
         with self._lock:
             self._is_closed = True
             self._close_if_done()
 
-    def wait(self, timeout_s: float) -> None:
-        """Wait until all that has crashed is kept. Called by a future's callback, it does not."""
-        self._background.wait(timeout_s)
-
-    def is_here(self) -> bool:
-        """Whether it runs the callback of a future, which calls this."""
-        return self._background.is_here()
-
     def abandon(self) -> None:
         """In a child forked by the user: close all descriptors. Its locks may be held for ever."""
         self._lock = threading.RLock()
-        jobs, self._jobs = self._jobs, set()
-        for job in jobs:
-            job.payload.close()
+        calls, self._calls = self._calls, set()
+        for call in calls:
+            call.payload.close()
         self.close()
 
-    def _keep_and_end(self, job: Call, failure: Failure) -> None:
+    def _keep_and_end(self, call: Call, failure: Failure) -> None:
         try:
-            error = self._kept(job, failure)
-        except BaseException as reason:  # noqa: BLE001 - whatever it is, the job must end
-            error = without_report(job, reason)
+            error = self._kept(call, failure)
+        except BaseException as reason:  # noqa: BLE001 - whatever it is, the call must end
+            error = without_report(call, reason)
         with self._lock:
-            self._jobs.discard(job)
-            job.payload.close()
+            self._calls.discard(call)
+            call.payload.close()
             self._close_if_done()
-        self._end(job, failure, error)
+        self._end(call, failure, error)
 
-    def _kept(self, job: Call, failure: Failure) -> CompilePoolError:
+    def _kept(self, call: Call, failure: Failure) -> CompilePoolError:
         """The job's error, which names the folder, or says why there is none."""
         from compilepool.client.reports import errors as failures
 
-        log = job.future.record.log
-        error = failures.error_of(failure, job.name, log)
+        log = call.future.record.log
+        error = failures.error_of(failure, call.name, log)
         try:
-            folder = self._folder(job, failure, error)
+            folder = self._folder(call, failure, error)
         except Exception as reason:  # noqa: BLE001 - the crash itself can still be told
             unkept = f"its crash folder could not be written: {describe(reason)}"
-            return failures.error_of(failure, job.name, log, unkept=unkept)
-        return failures.error_of(failure, job.name, log, folder=folder)
+            return failures.error_of(failure, call.name, log, unkept=unkept)
+        return failures.error_of(failure, call.name, log, folder=folder)
 
-    def _folder(self, job: Call, failure: Failure, error: CompilePoolError) -> str:
+    def _folder(self, call: Call, failure: Failure, error: CompilePoolError) -> str:
         from compilepool.client.crashes.crash_folder import CrashedJob, keep
         from compilepool.client.reports import errors as failures
 
@@ -175,32 +119,32 @@ class CrashKeeper:
             "where": failures.place_of(failure),
         }
         crashed = CrashedJob(
-            job.name,
-            job.payload,
+            call.name,
+            call.payload,
             self._startup,
-            self._snapshot.config,
-            self._env(job),
+            self._setup.config,
+            self._env(call),
             {key: value for key, value in facts.items() if key not in ("text", "folder")},
             failures.report_text(error),
         )
         return str(keep(crashed))
 
-    def _env(self, job: Call) -> dict[str, str]:
+    def _env(self, call: Call) -> dict[str, str]:
         """The environment that it ran in."""
-        env = self._snapshot.env | {name: value or "" for name, value in job.terms.env}
-        unset = {name for name, value in job.terms.env if value is None}
+        env = self._setup.env | {name: value or "" for name, value in call.terms.env}
+        unset = {name for name, value in call.terms.env if value is None}
         return {name: value for name, value in env.items() if name not in unset}
 
     def _close_if_done(self) -> None:
-        if self._is_closed and not self._jobs and self._startup is not None:
+        if self._is_closed and not self._calls and self._startup is not None:
             startup, self._startup = self._startup, None
             startup.close()
 
 
-def without_report(job: Call, reason: BaseException) -> CompilePoolError:
+def without_report(call: Call, reason: BaseException) -> CompilePoolError:
     """The error of a job that has crashed, where an error that says how could not be made."""
     text = (
-        f"the worker that ran job {job.name!r} crashed, but its report could not be read here:"
+        f"the worker that ran job {call.name!r} crashed, but its report could not be read here:"
         f" {describe(reason)}"
     )
     try:
@@ -209,4 +153,4 @@ def without_report(job: Call, reason: BaseException) -> CompilePoolError:
         # No descriptor to read it by; or the interpreter shuts down, and multiprocessing, which
         # comes with it, cannot be imported then.
         return CompilePoolError(text)
-    return WorkerCrashed(text, job=job.name)
+    return WorkerCrashed(text, job=call.name)

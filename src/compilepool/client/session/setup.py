@@ -57,4 +57,4 @@ class PoolSetup:
         """The rest, with the pool's options; made when the supervisor is on its way."""
         from compilepool.client.session.configuration import config_of
 
-        return config_of(self._options, self.python_flags)
+        return config_of(self._options, workers_of(self._options), self.python_flags)

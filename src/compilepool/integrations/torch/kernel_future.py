@@ -166,7 +166,7 @@ def _details(error: BaseException) -> str:
 
 
 def ready_future(first_worker: Future[bool]) -> Future[str]:
-    """What Inductor's question for a worker is answered by, from `Staff.first_worker`.
+    """What Inductor's question for a worker is answered by, from `internals.first_worker`.
 
     Returns:
         "ready" when there is one, or when it is not to be waited for any more; or
