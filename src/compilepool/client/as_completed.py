@@ -30,13 +30,13 @@ def as_completed(
     *,
     progress: bool | Progress = False,
 ) -> Iterator[Future[T]]:
-    """`concurrent.futures.as_completed` that can show how many jobs are done, and which ones run.
+    """As `concurrent.futures.as_completed`, and shows meanwhile how far things are.
 
     Args:
-        futures: of any executors. Running jobs are shown for those of a `CompilePool`.
+        futures: of any executors; what runs is shown of those of a `CompilePool`.
         timeout: for how long all may take, in seconds; None: without limit.
-        progress: True shows the progress on the terminal, if standard error is one; a
-            `rich.progress.Progress` shows it there.
+        progress: whether to show it on the terminal of error output, if that is one; or a
+            `rich.progress.Progress` to show it in.
 
     Returns:
         An iterator over the futures, each as it is done.
@@ -68,21 +68,21 @@ def _shown(
 
 
 class _Shown:
-    """The progress of some futures, on a board. A `Consumer`."""
+    """What is shown of some futures. A `Consumer`."""
 
     def __init__(self, futures: set[Future[Any]], board: Board) -> None:
         self._futures = futures
         self._board = board
 
     def note_done(self, future: Future[Any]) -> None:
-        """Show the failure of a future that is done, if it has failed."""
+        """It is done."""
         error = None if future.cancelled() else future.exception()
         if error is not None:
             name = future.name if isinstance(future, CompileFuture) else "a job"
             self._board.note_failure(name, error)
 
     def look(self) -> Sample:
-        """Count the futures that are not done, and ask each pool which of them run."""
+        """How things are."""
         owners = {
             owner
             for future in self._futures

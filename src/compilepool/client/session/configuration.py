@@ -1,4 +1,4 @@
-"""What the processes of a pool are told of this process, and of the pool's options."""
+"""Makes the configuration that a pool's supervisor gets, from the options and this process."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def config_of(options: PoolOptions, max_workers: int, python_flags: list[str]) -
 
 
 def _log_level() -> int:
-    """The lowest level that some logger of ours wants to hear of, as they are now."""
+    """The lowest level that any logger of ours handles now."""
     names = [name for name in logging.root.manager.loggerDict if name.startswith("compilepool.")]
     return min(logging.getLogger(name).getEffectiveLevel() for name in ["compilepool", *names])
 
@@ -67,10 +67,11 @@ def _cpus(options: PoolOptions) -> tuple[int, ...]:
 
 
 def _absolute(paths: Iterable[str], cwd: str) -> list[str]:
-    """The entries of `sys.path` that mean the same wherever a process stands, a replay's included.
+    """The entries of `sys.path`, such that they mean the same in any working directory.
 
-    "" is the working directory there. An entry that names nothing is left as it is: it may be one
-    that only a hook in `sys.path_hooks` understands, as those of editable installs.
+    A replay may have another one. The entry "" stands for the working directory. An entry that
+    names no file is left as it is: it may be meant for a hook in `sys.path_hooks`, as the entries
+    of editable installs are.
     """
 
     def absolute(path: str) -> str:

@@ -140,7 +140,7 @@ class Receiver:
         elif kind is Kind.IDLE_MEMORY:
             self._processes.idle_memory = message.id
         elif kind is Kind.LOGGED:
-            self._log(message)
+            self._log_for(message)
         else:
             refuse(message, "from a supervisor")
 
@@ -156,7 +156,8 @@ class Receiver:
         elif payload is not None:
             payload.close()
 
-    def _log(self, message: Message) -> None:
+    def _log_for(self, message: Message) -> None:
+        """Log what a process of the pool has to say."""
         body = read_json(message.body)
         source, text = str(body.get("source")), str(body.get("text"))
         if message.flag >= logging.WARNING:

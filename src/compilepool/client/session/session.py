@@ -31,7 +31,7 @@ from compilepool.client.session.processes import Processes, wait_until_warm
 from compilepool.client.session.questions import Dumps, Views
 from compilepool.client.session.receiving import Receiver
 from compilepool.client.session.sending import SupervisorLink, not_sent, pack_call, pack_startup
-from compilepool.client.session.setup import PoolSetup, workers_of
+from compilepool.client.session.setup import PoolSetup, max_workers_of
 from compilepool.client.session.statistics import Statistics
 from compilepool.client.session.supervisor_process import SupervisorProcess, end_within_bound
 from compilepool.client.session.threads import PoolThreads
@@ -82,7 +82,7 @@ class Session:
         startup: Payload | None = None,
     ) -> None:
         self._options = options
-        self.max_workers = workers_of(options)
+        self.max_workers = max_workers_of(options)
         self._observers = Observers(options)
         try:
             self._startup = pack_startup(options) if startup is None else startup
