@@ -32,8 +32,7 @@ if TYPE_CHECKING:
         WorkerCrashed,
     )
     from compilepool.observe.stats import PoolStats
-
-__version__ = "0.1.0"
+    from compilepool.version import __version__ as __version__
 
 _HOME = {
     "CompilePool": "compilepool.client.pool",
@@ -52,6 +51,7 @@ _HOME = {
     "SupervisorDied": "compilepool.errors",
     "UnsupportedPlatform": "compilepool.errors",
     "WorkerCrashed": "compilepool.errors",
+    "__version__": "compilepool.version",
     "as_completed": "compilepool.client.as_completed",
     "has_parent_changed": "compilepool.any_process.identity",
     "in_toplevel_process": "compilepool.any_process.identity",

@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 
+from compilepool.client.record import usage_of
 from compilepool.errors import CompilePoolError
 from compilepool.light_typing import TYPE_CHECKING, Any
 from compilepool.text import headline
@@ -111,7 +112,7 @@ class Trace:
         self, id: int, name: str, record: JobRecord, error: BaseException | None, *, cancelled: bool
     ) -> None:
         """Implements `Observer.ended`."""
-        usage = record._usage
+        usage = usage_of(record)
         if not usage.started:
             return
         args: dict[str, Any] = {

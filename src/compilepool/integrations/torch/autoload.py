@@ -13,7 +13,7 @@ import sys
 import warnings
 from typing import Any
 
-from compilepool.integrations.torch import ENABLE, OPTIONS, PROGRAM_PID
+from compilepool.integrations.torch.settings import ENABLE, OPTIONS, PROGRAM_PID
 
 
 def autoload() -> None:
@@ -34,9 +34,9 @@ def autoload() -> None:
         if wanted != "1":
             raise ValueError(f"{ENABLE} must be 1 or 0, not {wanted!r}")
         options = _options()
-        from compilepool.integrations.torch import _install
+        from compilepool.integrations.torch.takeover.installed import installed
 
-        _install(options.pop("on_crash", "raise"), options, is_early=_may_compile())
+        installed.install(options.pop("on_crash", "raise"), options, is_early=_may_compile())
     except Exception as error:  # noqa: BLE001 - the program can do without
         warnings.warn(
             f"compilepool is not used: {error}. Inductor goes on with its own pool",
