@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from compilepool.client.future import CompileFuture
     from compilepool.client.job_dump import JobDump
     from compilepool.client.pool import CompilePool
-    from compilepool.client.record import JobRecord
     from compilepool.errors import (
         CompilePoolError,
         JobTimeout,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
         UnsupportedPlatform,
         WorkerCrashed,
     )
+    from compilepool.observe.record import JobRecord
     from compilepool.observe.stats import PoolStats
     from compilepool.version import __version__ as __version__
 
@@ -38,7 +38,7 @@ _HOME = {
     "CompilePool": "compilepool.client.pool",
     "CompileFuture": "compilepool.client.future",
     "JobDump": "compilepool.client.job_dump",
-    "JobRecord": "compilepool.client.record",
+    "JobRecord": "compilepool.observe.record",
     "CompilePoolError": "compilepool.errors",
     "JobTimeout": "compilepool.errors",
     "MemoryLimitExceeded": "compilepool.errors",

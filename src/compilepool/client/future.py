@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from concurrent.futures._base import CANCELLED, PENDING, RUNNING
 
-from compilepool.client.record import JobRecord
 from compilepool.errors import PoolClosed
 from compilepool.light_typing import TYPE_CHECKING, Any, Protocol, TypeVar, lazy_annotations
+from compilepool.observe.record import JobRecord
 
 if TYPE_CHECKING:  # loaded only when somebody looks at a pool
     from compilepool.observe.observer import RunningJob

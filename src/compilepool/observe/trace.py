@@ -12,15 +12,15 @@ import logging
 import os
 import threading
 
-from compilepool.client.record import usage_of
 from compilepool.errors import CompilePoolError
 from compilepool.light_typing import TYPE_CHECKING, Any
+from compilepool.observe.record import usage_of
 from compilepool.text import headline
 from compilepool.wire.usage import phases_of_text
 
 if TYPE_CHECKING:
-    from compilepool.client.record import JobRecord
     from compilepool.observe.observer import Sample
+    from compilepool.observe.record import JobRecord
 
 _log = logging.getLogger(__name__)
 

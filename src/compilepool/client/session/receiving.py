@@ -10,7 +10,6 @@ import select
 from collections.abc import Callable
 
 from compilepool.client.future import has_callbacks, mark_running
-from compilepool.client.record import note_usage
 from compilepool.client.session import outcomes
 from compilepool.client.session.calls import Call, UnfinishedCalls
 from compilepool.client.session.failed_calls import FailedCalls
@@ -20,6 +19,7 @@ from compilepool.client.session.sending import SupervisorLink
 from compilepool.client.session.supervisor_process import SupervisorProcess
 from compilepool.errors import CompilePoolError
 from compilepool.light_typing import Any
+from compilepool.observe.record import note_usage
 from compilepool.text import describe
 from compilepool.wire.channel import handle_each, refuse
 from compilepool.wire.failure import Failure
