@@ -21,7 +21,7 @@ class PoolConfig(NamedTuple):
         capture: Whether the pool captures the output of jobs.
         log_dir: The folder for a file with the output of each job; empty if none.
         native_tracebacks: Whether a worker that crashes holds still until its stacks are read.
-        libdw: The libdw that reads native stacks, as `linux.libdw.find_libdw` found it.
+        libdw: The libdw that reads native stacks: a path, or a name for the dynamic linker.
         nice: The number that is added to a worker's niceness.
         cpus: The CPUs that workers may use; empty means those of the client.
         pin_workers: Whether each worker may use only one of `cpus`.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import glob
+import importlib.util
 import logging
 import os
 import sys
 from collections.abc import Iterable
 
 from compilepool.client.options import PoolOptions
-from compilepool.linux.libdw import find_libdw
 from compilepool.text import bytes_of
 from compilepool.wire.pool_config import PoolConfig
 
@@ -48,6 +49,26 @@ def config_of(options: PoolOptions, max_workers: int, python_flags: list[str]) -
         max_worker_memory=_bytes_or_none(options.max_worker_memory),
         log_level=_log_level(),
     )
+
+
+def find_libdw() -> str:
+    """The libdw that unwinds native stacks: the copy in the pystack package, else the system's.
+
+    It finds pystack without importing it. The wheels of pystack keep their libraries in a folder
+    beside the package.
+
+    Returns:
+        A path, or a name for the dynamic linker. Nothing is loaded here.
+    """
+    try:
+        spec = importlib.util.find_spec("pystack")
+    except (ImportError, ValueError):  # a module of that name is only partly loaded
+        spec = None
+    for folder in (spec and spec.submodule_search_locations) or ():
+        beside = os.path.join(os.path.dirname(folder), "pystack.libs", "libdw-*.so*")
+        for path in sorted(glob.glob(beside)):
+            return path
+    return "libdw.so.1"
 
 
 def _log_level() -> int:

@@ -146,7 +146,7 @@ class Views:
         id = next(self._ids)
         with self._calls.lock:
             self._expected[id] = future
-            is_sent = self._send(Message(Kind.PEEK, id))
+            is_sent = self._send(Message(Kind.VIEW, id))
         try:
             return future.result(_VIEW_S) if is_sent else self.last
         except TimeoutError:

@@ -113,7 +113,7 @@ class Receiver:
                 from compilepool.wire.job_snapshot import JobSnapshot
 
                 self._dumps.told(message.id, JobSnapshot.of_payload(of_message(message)))
-        elif kind is Kind.PEEKED:
+        elif kind is Kind.VIEWED:
             if not lacks_descriptor(message):
                 self._views.told(message.id, PoolView.of_payload(of_message(message)))
         elif kind is Kind.NO_WORKERS:

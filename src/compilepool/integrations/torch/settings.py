@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+from typing import Any
+
 ENABLE = "COMPILEPOOL_TORCH"
 """The variable that switches the integration on, by 1."""
 
@@ -10,3 +14,23 @@ PROGRAM_PID = "COMPILEPOOL_TORCH_PID"
 
 OPTIONS = "COMPILEPOOL_TORCH_OPTIONS"
 """The variable with the arguments of `install`, as JSON."""
+
+
+def options_of_environment() -> dict[str, Any]:
+    """The arguments of `install` that the environment has.
+
+    A trace of a process other than the program itself gets the process's pid in its name.
+
+    Raises:
+        ValueError: the variable is not a JSON object.
+    """
+    text = os.environ.get(OPTIONS, "") or "{}"
+    try:
+        options = json.loads(text)
+    except ValueError:
+        options = None
+    if not isinstance(options, dict):
+        raise ValueError(f"{OPTIONS} must be a JSON object, not {text!r}")
+    if options.get("trace") and os.environ.get(PROGRAM_PID, pid := str(os.getpid())) != pid:
+        options["trace"] = f"{options['trace']}.{pid}"
+    return options
