@@ -335,7 +335,7 @@ def test_a_torch_without_a_place_for_a_pool_is_told_so(tmp_path: Path, is_import
         run_program(
             f"""
             {strip}
-            from compilepool.integrations.torch.inductor import UnsupportedTorch
+            from compilepool.integrations.torch.takeover.inductor import UnsupportedTorch
             try:
                 integration.install()
             except UnsupportedTorch as error:
