@@ -95,10 +95,9 @@ class KeptCrash:
         """
         try:
             return PoolConfig.of_payload(Payload(Form.INLINE, self._read(CONFIG)))
-        except ProtocolError as error:
-            raise ValueError(
-                f"{self.folder / CONFIG} is {error} of this version of compilepool"
-            ) from None
+        except ProtocolError:
+            what = "is not a pool configuration of this version of compilepool"
+            raise ValueError(f"{self.folder / CONFIG} {what}") from None
 
     def env(self) -> dict[str, str]:
         """Return the environment of the pool's processes.
