@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from compilepool.light_typing import Generic
 from compilepool.supervisor.rules.actions import (
     Action,
+    EndWorker,
     KillWorker,
     Reason,
     ReplaceForkServer,
@@ -163,7 +164,7 @@ class Scheduler(Generic[Reason]):
     def worker_refused(self, worker: WorkerId, reason: Reason) -> None:
         """`StartWorker` has failed: the machine has no more to give."""
         is_the_only_one = len(self._workers) == 1
-        refused = self._workers.remove(worker)
+        refused = self._remove(worker)
         self._runs.put_back(refused, refused.runs[:])
         if is_the_only_one:
             self._start_failed(reason)
@@ -198,8 +199,7 @@ class Scheduler(Generic[Reason]):
             is_from_outside: whether neither the run nor the pool has killed it. Then its run runs
                 again if it has retries left.
         """
-        lost = self._workers.remove(worker)
-        self._unanswered.discard(worker)
+        lost = self._remove(worker)
         self._runs.put_back(lost, unread)
         for id in lost.runs:
             run = self._runs[id]
@@ -234,8 +234,7 @@ class Scheduler(Generic[Reason]):
             was_leaving: whether no more workers were to come from it.
         """
         for worker in reversed(list(unread)):
-            lost = self._workers.remove(worker)
-            self._unanswered.discard(worker)
+            lost = self._remove(worker)
             self._runs.put_back(lost, unread[worker])
             for id in lost.runs:
                 run = self._runs[id]
@@ -393,6 +392,16 @@ class Scheduler(Generic[Reason]):
         return {id: workers[id].runs[0] for id in workers if workers[id].runs}
 
     # Parts of events
+
+    def _remove(self, id: WorkerId) -> Worker:
+        """Remove a worker, which is dead, and everything that was to be done about it."""
+        self._unanswered.discard(id)
+        self._due[:] = [
+            action
+            for action in self._due
+            if not (isinstance(action, EndWorker | KillWorker | TakeBack) and action.worker == id)
+        ]
+        return self._workers.remove(id)
 
     def _take_back(self, wanted: list[TakeBack]) -> None:
         """Have runs taken back, and give none away before that is done."""
