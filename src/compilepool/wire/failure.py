@@ -62,7 +62,7 @@ class Failure(NamedTuple):
         phase_s: The seconds since that phase began, or since the job began if there is no phase.
         peak_bytes: The largest resident set that the process, or one of its children that had
             ended, ever had, in bytes, getrusage(2); 0 if unknown.
-        is_out_of_memory: Whether the kernel killed a process for want of memory just then; None if
+        is_out_of_memory: Whether the kernel killed a process for lack of memory just then; None if
             the kernel does not tell.
         limit: The limit that the job exceeded, in seconds or bytes.
         processes: For MEMORY, the worker and its descendants, the largest first.

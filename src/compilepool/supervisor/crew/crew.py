@@ -134,7 +134,7 @@ class Crew:
 
     def note_long_run(self, worker: WorkerId, id: RunId, run: Run) -> None:
         """A run turns out to be long: `OverLimit` follows if it goes over a limit."""
-        self._deaths.note_long_job()  # a later kill for want of memory is news
+        self._deaths.note_long_job()  # a later kill for lack of memory is news
         if run.terms.is_watched:
             self._limit_watch.watch(self._workers[worker], id, run.terms)
 

@@ -1,4 +1,4 @@
-"""How much memory jobs may still take, and whether the kernel has killed for want of it."""
+"""How much memory jobs may still take, and whether the kernel has killed for lack of it."""
 
 from __future__ import annotations
 
