@@ -1,7 +1,7 @@
-"""Ends the workers whose job must end: it is over a limit, or cancelled.
+"""Ends the workers whose run must end, because it is over a limit or cancelled.
 
-A worker whose job is over a limit is looked into first: it writes its Python stack, and is stopped.
-If the limit is the timeout, an inspector reads its native stacks and lists its children. Then all
+If the run is over a limit, the worker first writes its Python stack, and is then stopped. If the
+limit is the timeout, an inspector reads the native stacks and lists the worker's children. Then all
 processes below the stopped worker get SIGTERM and a moment, so that a compiler can remove its
 temporary files. Then the worker is killed. When it is dead, the fork server kills what it leaves.
 """
@@ -25,11 +25,11 @@ from compilepool.supervisor.watch.inspections import missing
 from compilepool.wire.failure import Cause
 
 GRACE_S = 0.1
-"""How long the processes that a job has started may take to end after SIGTERM."""
+"""How long the processes that a run has started may take to end after SIGTERM, in seconds."""
 
 _SHORTEST_LOOK_S = 0.3
 _LONGEST_LOOK_S = 2.0
-_PYTHON_STACK_S = {Cause.TIMEOUT: 0.1, Cause.MEMORY: 0.03}  # meanwhile it takes more memory
+_PYTHON_STACK_S = {Cause.TIMEOUT: 0.1, Cause.MEMORY: 0.03}  # the run may allocate meanwhile
 _QUIET_S = 0.005
 _NO_PYTHON_STACK = (
     f"Python stack: signal {int(DUMP_SIGNAL)} asks for it, and was not answered: the job has"
@@ -38,19 +38,19 @@ _NO_PYTHON_STACK = (
 
 
 def look_s(timeout_s: float) -> float:
-    """How long it may take to look into a job that is over its timeout, in seconds."""
+    """How long the inspection of a run that is over its timeout may take, in seconds."""
     return min(max(timeout_s / 2, _SHORTEST_LOOK_S), _LONGEST_LOOK_S)
 
 
 class _Look:
-    """What is being found out about a job that is over a limit.
+    """What is known so far about a run that is over a limit.
 
     Attributes:
-        verdict: why the job must end.
-        python_until: until when to wait for its Python stack, by `time.monotonic()`.
+        verdict: why the run must end.
+        python_until: the time until which to wait for the Python stack, by `time.monotonic()`.
         text: what has come of the Python stack.
-        native: its native stacks, JSON lines of a `NativeReport`; None while they are being read.
-        is_stopped: whether its worker is stopped.
+        native: the native stacks, JSON lines of a `NativeReport`; None while they are being read.
+        is_stopped: whether the worker is stopped.
     """
 
     def __init__(self, verdict: Verdict, python_until: float) -> None:
@@ -62,12 +62,12 @@ class _Look:
 
 
 class Endings:
-    """The workers of one pool that are being ended.
+    """Ends workers of one pool.
 
     Args:
         loop: the event loop.
         crash_watch: looks into workers.
-        deaths: knows why they are being ended.
+        deaths: has the evidence of why a worker must end.
     """
 
     def __init__(self, loop: Loop, crash_watch: CrashWatch, deaths: Deaths) -> None:
@@ -75,10 +75,10 @@ class Endings:
         self._crash_watch = crash_watch
         self._deaths = deaths
         self._told_to_end: dict[int, set[int]] = {}
-        """For each stopped worker, the pidfds of the processes below it that live."""
+        """For each stopped worker, the pidfds of the processes below it that still live."""
 
     def end(self, link: WorkerLink) -> None:
-        """Kill the worker before long. Its death is noticed as any other."""
+        """Kill the worker within a bound. Its death is noticed like any other death."""
         known = self._deaths.evidence(link)
         if not link.has_started or known.crash is not None:
             link.kill()
@@ -102,8 +102,8 @@ class Endings:
 
         self._crash_watch.ask_for_python_stack(link)
         if verdict.cause is Cause.TIMEOUT:
-            # The inspector takes longer to start than Python to answer, so it usually finds a
-            # stopped process.
+            # The inspector takes longer to start than Python takes to answer. So it usually finds
+            # the worker stopped.
             self._crash_watch.look_at_native(link, looked_into, look_s(verdict.limit))
         else:
             signal_descendants(link.pid, link.pidfd, signal.SIGSTOP, keep=False)
@@ -111,7 +111,7 @@ class Endings:
         self._await_python_stack(link, look)
 
     def _await_python_stack(self, link: WorkerLink, look: _Look) -> None:
-        """Wait until the Python stack has come and does not grow any more, then stop the worker."""
+        """Wait until the Python stack has come and stops growing, then stop the worker."""
         if link.is_closed:
             return
         before, look.text = look.text, self._crash_watch.python_stack(link)
@@ -124,7 +124,7 @@ class Endings:
             self._loop.call_at(time.monotonic() + _QUIET_S, again)
 
     def _go_on(self, link: WorkerLink, look: _Look) -> None:
-        """End the job if everything about it is found out."""
+        """End the run once the native stacks are there and the worker is stopped."""
         if link.is_closed or look.native is None or not look.is_stopped:
             return
         native = look.native if look.text else look.native + missing(_NO_PYTHON_STACK)
@@ -134,7 +134,7 @@ class Endings:
     def _end_children(self, link: WorkerLink) -> None:
         told = signal_descendants(link.pid, link.pidfd, signal.SIGTERM)
         for pidfd in told:
-            pidfds.send_signal(pidfd, signal.SIGCONT)  # a stopped one would not notice
+            pidfds.send_signal(pidfd, signal.SIGCONT)  # a stopped process handles no SIGTERM
         if not told:
             link.kill()
             return
