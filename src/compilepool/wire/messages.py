@@ -167,9 +167,9 @@ def log_message(level: Level, source: str, text: str) -> Message:
     """A message for the client's logging.
 
     Args:
-        level: The level to log at.
-        source: The name of the module whose logger the client uses.
-        text: The log message.
+        level: the level to log at.
+        source: the name of the module whose logger the client uses.
+        text: the log message.
     """
     return json_message(Kind.LOGGED, {"source": source, "text": text})._replace(flag=level)
 
@@ -178,7 +178,7 @@ def read_json(body: bytes) -> dict[str, Any]:
     """The JSON object in a message's body.
 
     Raises:
-        ProtocolError: The body holds no JSON object.
+        ProtocolError: the body holds no JSON object.
     """
     return parse_json(body, _checked_object, "a JSON object")
 
@@ -193,10 +193,10 @@ def parse_json(data: bytes, make: Callable[[Any], Made], name: str) -> Made:
     """Parse JSON that a peer sent, and check it.
 
     Args:
-        data: The JSON text.
-        make: Returns what the parsed value stands for. It raises ValueError, TypeError or KeyError
+        data: the JSON text.
+        make: returns what the parsed value stands for. It raises ValueError, TypeError or KeyError
             if the value is not as it should be.
-        name: What `make` returns, for the error message: "a failure".
+        name: what `make` returns, for the error message: "a failure".
 
     Raises:
         ProtocolError: `data` is not JSON, or `make` refused it.
@@ -224,7 +224,7 @@ def encode(message: Message) -> bytes:
     """The message as bytes, without its descriptors.
 
     Raises:
-        ValueError: The body or the descriptors do not fit into a packet.
+        ValueError: the body or the descriptors do not fit into a packet.
     """
     kind, id, flag, form, body, fds = message
     if len(body) > MAX_BODY or len(fds) > MAX_FDS:
@@ -236,12 +236,12 @@ def decode(packet: bytes, fds: Iterable[int] | None = ()) -> list[Message]:
     """The messages of one packet, each with its descriptors.
 
     Args:
-        packet: The packet.
-        fds: The descriptors that came beside it; None if this process could not receive them. The
+        packet: the packet.
+        fds: the descriptors that came beside it; None if this process could not receive them. The
             messages then have none.
 
     Raises:
-        ProtocolError: The packet is truncated, has an unknown kind or form, or announces more or
+        ProtocolError: the packet is truncated, has an unknown kind or form, or announces more or
             fewer descriptors than there are. The caller still owns `fds`.
     """
     messages = []

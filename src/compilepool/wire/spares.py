@@ -23,7 +23,7 @@ def mark_read(fd: int) -> None:
     """Mark the payload in a memfd as read, so that the process that wrote it can write it again.
 
     Raises:
-        OSError: The descriptor cannot be written to.
+        OSError: the descriptor cannot be written to.
     """
     os.pwrite(fd, _HAS_BEEN_READ, _STATE_AT)
 
@@ -35,7 +35,7 @@ class Spares:
     another file, so every descriptor is checked before it is used or closed.
 
     Args:
-        count: The most memfds to keep.
+        count: the most memfds to keep.
     """
 
     def __init__(self, count: int) -> None:
@@ -50,8 +50,8 @@ class Spares:
         closed.
 
         Args:
-            fd: The memfd. `take` does not return it before it has been read.
-            is_read: Whether this process has already read it.
+            fd: the memfd. `take` does not return it before it has been read.
+            is_read: whether this process has already read it.
         """
         if not _is_ours(fd):
             return

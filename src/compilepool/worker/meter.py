@@ -28,7 +28,7 @@ class Meter:
     after a longer one costs a few more.
 
     Raises:
-        OSError: There are no descriptors left.
+        OSError: there are no descriptors left.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Meter:
         this process ever did, and more than all children before it.
 
         Args:
-            seconds: The time that the job ran, in seconds.
+            seconds: the time that the job ran, in seconds.
 
         Returns:
             The CPU time of the job and of the children that it has waited for, in seconds; and its

@@ -18,7 +18,7 @@ from compilepool.worker.main import work
 def main() -> None:
     """Run the worker of this process.
 
-    The arguments are the fork server's pid, the supervisor's pid, the number of descriptors, and
+    The arguments are the fork server's PID, the supervisor's pid, the number of descriptors, and
     the `WorkerOrders` as JSON. The descriptors begin at `FIRST_FD`: first the memfd of the
     configuration, then those of `WorkerFds`.
     """

@@ -30,8 +30,8 @@ def name_of_end(number: int | None, exitcode: int | None) -> str:
     """The end of a process as a noun: "SIGSEGV", "exit code 7".
 
     Args:
-        number: of the signal that killed it; None if none did.
-        exitcode: None if a signal killed it.
+        number: the number of the signal that killed it; None if no signal did.
+        exitcode: the exit code; None if a signal killed it.
     """
     if number is None:
         return "crashed" if exitcode is None else f"exit code {exitcode}"

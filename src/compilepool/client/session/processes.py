@@ -36,7 +36,7 @@ class Staff:
         start: starts the supervisor, if there is none; called under the lock.
         send: sends it a message, under the lock; False if there is none.
         cancel: takes a job from the table, and from the supervisor; False if it has ended.
-        supervisor_pid: tells its pid; 0 if there is none.
+        supervisor_pid: tells its PID; 0 if there is none.
         is_in_callback: whether a thread of the pool's own calls.
     """
 
