@@ -1,6 +1,6 @@
 """Reads and parses `/proc`, proc(5). No other module parses its files.
 
-A process's PID stays its own until it has been reaped. Any other pid may belong to another process
+A process's PID stays its own until it has been reaped. Any other PID may belong to another process
 by the time its file is read.
 """
 

@@ -23,7 +23,7 @@ class JobDumps:
 
     def __init__(self, runs: RunTable) -> None:
         self._runs = runs
-        self._looked_into: set[Waiter] = set()
+        self._pending: set[Waiter] = set()
 
     def answer(self, asker: Waiter, run: RunId | None, crew: Crew, worker: WorkerId | None) -> None:
         """Send the client a snapshot of its job. While one is made, a second question is dropped.
@@ -42,17 +42,17 @@ class JobDumps:
             tell(JobSnapshot("ended"))
             return
 
-        def looked_into(snapshot: JobSnapshot) -> None:
-            self._looked_into.discard(asker)
+        def on_snapshot(snapshot: JobSnapshot) -> None:
+            self._pending.discard(asker)
             tell(snapshot if run in self._runs else JobSnapshot("ended"))
 
-        if asker in self._looked_into:
+        if asker in self._pending:
             return
         if worker is None or not crew.has_begun(worker, run):
             tell(JobSnapshot("queued"))
         else:
-            self._looked_into.add(asker)
-            crew.look_into(worker, looked_into)
+            self._pending.add(asker)
+            crew.take_snapshot(worker, on_snapshot)
 
 
 class Tally:

@@ -82,7 +82,7 @@ class Pool:
         self._scheduler: Scheduler[Reason] = Scheduler(
             config.max_workers, self._expected_memory, policy
         )
-        self._crew = Crew(loop, self._heard, config, startup_fds, starter)
+        self._crew = Crew(loop, self._handle_event, config, startup_fds, starter)
         self._performer = Performer(self._scheduler, self._crew, self._runs, clients)
         try:
             self._crew.fork_servers.start()
@@ -117,9 +117,9 @@ class Pool:
             self._crew.sender.send_rest()
         if self._may_need_memory:
             self._may_need_memory = False
-            self._look_at_memory(free_memory.OLD_S)
+            self._measure_memory(free_memory.OLD_S)
         self._act()
-        if self._scheduler.is_short_of_memory and self._look_at_memory(free_memory.SHORT_S):
+        if self._scheduler.is_short_of_memory and self._measure_memory(free_memory.SHORT_S):
             self._act()
         self._tell_readiness()
         self._note_sleep()
@@ -137,7 +137,7 @@ class Pool:
     # Requests of clients
 
     def submit(self, client: Client, id: int, name: str, terms: JobTerms, payload: Payload) -> None:
-        """Run a client's job, whose number is not in use. Takes over the payload."""
+        """Queue a run for a client's job, whose number is not in use. Takes over the payload."""
         client.lets_sleep = False
         run = self._runs.add(Waiter(client, id), name, terms, payload)
         size = len(payload.body)
@@ -204,7 +204,7 @@ class Pool:
 
     # Events of the crew
 
-    def _heard(self, event: events.CrewEvent) -> None:
+    def _handle_event(self, event: events.CrewEvent) -> None:
         self._handlers[type(event)](event)
 
     def _worker_ready(self, event: events.WorkerReady) -> None:
@@ -296,7 +296,7 @@ class Pool:
 
     # Memory, and messages to clients
 
-    def _look_at_memory(self, age_s: float) -> bool:
+    def _measure_memory(self, age_s: float) -> bool:
         """Tell the rules how much memory is free.
 
         Returns:

@@ -42,7 +42,9 @@ class Supervisor:
         """Serve one more client. Takes over the channel and the client's pidfd."""
         link = ClientLink(self._loop, channel, pidfd)
         client = Client(link)
-        link.watch(functools.partial(self._read, client), functools.partial(self._is_gone, client))
+        link.watch(
+            functools.partial(self._read, client), functools.partial(self._note_gone, client)
+        )
         self._clients.add(client)
 
     def run(self) -> None:
@@ -98,19 +100,19 @@ class Supervisor:
         for client in self._clients:
             client.link.flush()
 
-    def _is_gone(self, client: Client) -> None:
+    def _note_gone(self, client: Client) -> None:
         client.shutdown = Shutdown.NOW
 
     def _read(self, client: Client) -> None:
         try:
             messages = client.link.channel.receive(wait=False)
             if messages is None:
-                self._is_gone(client)
+                self._note_gone(client)
             else:
                 handle_each(messages, functools.partial(self._handle, client))
         except ProtocolError as error:
             print(f"compilepool supervisor: dropped its client: {error}", file=sys.stderr)
-            self._is_gone(client)
+            self._note_gone(client)
 
     def _handle(self, client: Client, message: Message) -> None:
         kind = message.kind

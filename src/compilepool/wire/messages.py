@@ -53,7 +53,7 @@ class Kind(IntEnum):
     # supervisor -> client
     STARTED = 20  # id: job
     # id: job; flag: Outcome; body: Usage, then the payload. A worker sends it to the supervisor,
-    # too, and may add HAS_OUTPUT to the flag.
+    # too, with the run's id, and may add HAS_OUTPUT to the flag.
     RESULT = 21
     FAILED = 22  # id: job; body: payload of a Failure
     CANCELLED = 23  # id: job
@@ -62,9 +62,9 @@ class Kind(IntEnum):
     LOG = 25  # id: job; body: the end of its output; comes before the job's RESULT or FAILED
     DUMPED = 26  # id: job; body: payload of a JobSnapshot
     IDLE_MEMORY = 27  # id: the bytes of memory that an idle worker takes
-    WARMTH = 28  # id: that of the last WARM_UP; flag: Readiness
-    NO_WORKERS = 29  # id: that of the last WARM_UP; body: payload of a Failure
-    PEEKED = 30  # id: that of the PEEK; body: payload of a PoolView
+    WARMTH = 28  # id: the id of the last WARM_UP; flag: Readiness
+    NO_WORKERS = 29  # id: the id of the last WARM_UP; body: payload of a Failure
+    PEEKED = 30  # id: the id of the PEEK; body: payload of a PoolView
 
     # supervisor -> fork server
     SERVE = 40  # body: payload of a PoolConfig; the first message
@@ -79,10 +79,10 @@ class Kind(IntEnum):
     WORKER_EXITED = 55  # id: worker; body: JSON {exitcode, peak_bytes, cpu_s} or {error}
 
     # supervisor -> worker
-    JOB = 60  # id: job; body: its environment, see `submission`, then the payload of the call
+    JOB = 60  # id: run; body: its environment, see `submission`, then the payload of the call
 
     # worker -> supervisor -> client
-    # flag: Outcome; body: payload; id, to the client: that of the last WARM_UP
+    # flag: Outcome; body: payload; id, to the client only: the id of the last WARM_UP
     INITIALIZER_FAILED = 61
 
 
@@ -97,7 +97,7 @@ class Readiness(IntEnum):
 class Level(IntEnum):
     """The importance of a log message.
 
-    The numbers are those of `logging`, which not every process imports.
+    The numbers equal the levels of `logging`, which not every process imports.
     """
 
     DEBUG = 10
@@ -114,7 +114,7 @@ class Outcome(IntEnum):
 
 
 HAS_OUTPUT = 0x80
-"""The flag bit of a RESULT for a job that has written output that nobody had read when it ended."""
+"""The flag bit of a RESULT that says: when the job ended, some of its output was still unread."""
 
 
 class Shutdown(IntEnum):

@@ -1,4 +1,4 @@
-"""What the inspector sees of a process: the crash, native stacks, children.
+"""What the inspector finds in a process: the crash, native stacks, children.
 
 The inspector writes a report as JSON lines, one part to a line, so a report that is cut off still
 tells what came before the cut. The client parses it. It trusts nothing in the report, since the
@@ -125,7 +125,7 @@ class NativeReport(NamedTuple):
 
     Attributes:
         crash: the crash; None if there is none.
-        threads: the stacks, those of crashed threads first.
+        threads: the stacks. Crashed threads come first.
         missing: what the report lacks, why, and what would allow it, each as a sentence for people.
         children: the descendants of the process, parents before their children.
     """
@@ -172,7 +172,7 @@ def to_line(part: CrashSite | ThreadStack | ChildProcess | str) -> bytes:
 
 
 def native_traceback(report: NativeReport) -> str:
-    """All stacks of a report as text, those of crashed threads first; empty if there are none."""
+    """All stacks of a report as text, crashed threads first; empty if there are none."""
     return "\n\n".join(_thread_text(thread) for thread in report.threads)
 
 

@@ -195,7 +195,7 @@ def pack(
 
 def pack_json(value: object, *, inline_limit: int = INLINE_LIMIT) -> Payload:
     """A payload with a value as JSON, which may be of any length; see `pack`."""
-    import json  # not at the top: the supervisor is on its way when the client gets here
+    import json  # not at the top: the client calls this while the supervisor starts
 
     return pack([[json.dumps(value).encode()]], inline_limit=inline_limit)
 
@@ -230,7 +230,7 @@ class Unpacked:
             only.
 
     Raises, on entering:
-        ProtocolError: The layout is invalid, or the descriptor is not a memfd.
+        ProtocolError: the layout is invalid, or the descriptor is not a memfd.
     """
 
     def __init__(self, payload: Payload, *, may_be_written_again: bool = False) -> None:

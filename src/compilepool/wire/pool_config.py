@@ -23,7 +23,7 @@ class PoolConfig(NamedTuple):
         native_tracebacks: whether a worker that crashes holds still until its stacks are read.
         libdw: the libdw that reads native stacks, as `linux.libdw.find_libdw` found it.
         nice: the number that is added to a worker's niceness.
-        cpus: the CPUs that workers may use; empty means those of the client.
+        cpus: the CPUs that workers may use; empty means the client's CPUs.
         pin_workers: whether each worker may use only one of `cpus`.
         min_workers: the number of workers that stay when there are no jobs.
         idle_timeout_s: the seconds without a job after which a worker ends; None means never.

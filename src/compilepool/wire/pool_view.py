@@ -43,8 +43,8 @@ class PoolView(NamedTuple):
         preloaded_at: the time at which the fork server finished the preload, by `time.monotonic()`;
             0 if it has not.
         fork_servers_lost: the number of fork servers that have died.
-        workers_lost: the number of workers that died although nobody had told them to end.
-        workers_recycled: the number of workers that were replaced for their number of jobs or their
+        workers_lost: the number of workers that have died and were not told to exit.
+        workers_recycled: the number of workers that were replaced after their last job or for their
             memory.
         is_quiesced: whether the pool sleeps.
         quiesced_s: the seconds that it has slept in total.

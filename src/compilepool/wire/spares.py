@@ -31,8 +31,8 @@ def mark_read(fd: int) -> None:
 class Spares:
     """The memfds that one process keeps. Any thread may use it.
 
-    Some programs close all descriptors that they find. The number of a memfd may then be that of
-    another file, so every descriptor is checked before it is used or closed.
+    Some programs close all descriptors that they find. The number of a memfd may then belong to
+    another file. So every descriptor is checked before it is used or closed.
 
     Args:
         count: the most memfds to keep.

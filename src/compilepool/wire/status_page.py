@@ -47,7 +47,7 @@ class Status(NamedTuple):
     """What a worker is doing.
 
     Attributes:
-        job: the number of the job that it began last; 0 if none.
+        job: the id of the JOB that it began last, which is a run's id; 0 if none.
         since: the time at which it began the job, by `time.monotonic()`, which is the same in all
             processes.
         before: what the worker had used when it began the job.

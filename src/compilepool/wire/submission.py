@@ -33,7 +33,7 @@ class JobTerms(NamedTuple):
         memory_limit: the bytes of memory that the job may take; None means no limit.
         expected_memory: the bytes of memory that the job will probably take; None means what
             similar jobs took before.
-        retries: how often the job may run again after a death that was not its own doing.
+        retries: how often the job may run again after its worker was killed from outside.
         priority: a job with a higher priority starts earlier.
         key: the identity of the job: jobs with the same key count as one; empty if the job is
             unique.

@@ -15,7 +15,7 @@ class WorkerOrders(NamedTuple):
     """The settings of one worker.
 
     Attributes:
-        cpus: the CPUs that the worker may use; empty means those of the process that starts it.
+        cpus: the CPUs that the worker may use; empty means the CPUs of the process that starts it.
         tells_idle_memory: whether the worker's READY has the bytes of private memory that it takes.
         max_memory: the bytes of private memory above which the worker reports how many it has; 0
             means never.

@@ -153,14 +153,14 @@ class Crew:
         }
 
     def memory_seen(self, worker: WorkerId, run: RunId) -> int:
-        """The most bytes that a run was seen to take; 0 if nobody has looked."""
+        """The most bytes that a run was seen to take; 0 if it was never measured."""
         return self._workers[worker].memory_seen(run)
 
     def has_begun(self, worker: WorkerId, run: RunId) -> bool:
         """Whether the worker has begun the run."""
         return worker in self._workers and self._workers[worker].status.job == run
 
-    def look_into(self, worker: WorkerId, on_done: Callable[[JobSnapshot], None]) -> None:
+    def take_snapshot(self, worker: WorkerId, on_done: Callable[[JobSnapshot], None]) -> None:
         """Find out what the worker's current run is doing. `on_done` is called once."""
         self._crash_watch.take_snapshot(self._workers[worker], on_done)
 
@@ -350,7 +350,7 @@ class Crew:
         elif kind is Kind.IMPORTING:
             server.importing = message.body.decode(errors="replace")
         elif kind is Kind.READY:
-            self.fork_servers.is_ready(server)
+            self.fork_servers.note_ready(server)
             self._log.debug(f"the fork server (pid {server.pid}) is ready")
         elif kind is Kind.PRELOAD_FAILED:
             self._preload_raised(server, message)

@@ -114,7 +114,7 @@ class ForkServers:
         with contextlib.suppress(OSError):  # starting the next worker tries again, and reports it
             self.start()
 
-    def is_ready(self, server: ForkServerLink) -> None:
+    def note_ready(self, server: ForkServerLink) -> None:
         """The fork server has done the preload."""
         server.is_ready = True
         server.importing = ""
@@ -140,7 +140,7 @@ class ForkServers:
             self._loop.call_at(time.monotonic() + _ORDERLY_EXIT_S, server.kill)
 
     def bury(self, server: ForkServerLink) -> Death:
-        """Reap a fork server that has ended, and kill what it leaves. `drop` then removes it."""
+        """Reap a fork server that has ended, and kill what it leaves. Then call `drop`."""
         others = [other.pid for other in self.all if other is not server]
         exitcode, text, survivors = server.bury([*others, *self._spared()], _LAST_GASP_S)
         if survivors:

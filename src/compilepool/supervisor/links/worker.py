@@ -109,7 +109,7 @@ class WorkerLink:
         self._memory_seen = current, max(total, most if run == current else 0)
 
     def memory_seen(self, run: int) -> int:
-        """The most bytes that a run was seen to take; 0 if nobody has looked."""
+        """The most bytes that a run was seen to take; 0 if it was never measured."""
         return self._memory_seen[1] if self._memory_seen[0] == run else 0
 
     def output_tail(self) -> str:

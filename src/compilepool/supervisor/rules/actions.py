@@ -7,7 +7,7 @@ from compilepool.light_typing import Generic, NamedTuple, TypeAlias, TypeVar
 RunId: TypeAlias = int
 WorkerId: TypeAlias = int
 Reason = TypeVar("Reason")
-"""Why something failed. The rules pass it on unread."""
+"""Why something failed. The rules pass it on without reading it."""
 
 
 class StartWorker(NamedTuple):

@@ -86,8 +86,8 @@ class Dispatch:
         """Report the runs that turn out to be long.
 
         Returns:
-            The reports, and the workers from which runs must be taken back first, because they
-            wait behind a long run.
+            The reports, and the workers from which runs must be taken back first, because
+            these wait behind a long run.
         """
         reports: list[Action[Any]] = []
         wanted: list[TakeBack] = []

@@ -124,7 +124,7 @@ class Staffing:
             self._quiet_since = now
 
     def worker_died(self, worker: Worker, now: float) -> bool:
-        """A worker has died that had not failed to start.
+        """A worker has died. Its start had not failed.
 
         Returns:
             Whether too many idle workers have died in a row, so that none starts until the next
@@ -167,7 +167,7 @@ class Staffing:
         self.recycled += 1
         return [StartWorker(successor)]
 
-    # What there is to do
+    # Actions
 
     def wakes_at(self) -> float | None:
         """The time of the next idle timeout; None if an event must come first."""

@@ -210,7 +210,7 @@ class Workers:
         self._leave(id, Event.CRASHED)
 
     def condemn(self, id: WorkerId) -> None:
-        """The worker is to be killed."""
+        """The worker is about to be killed, because its run must end."""
         self._leave(id, Event.CONDEMNED)
 
     def restart_clock(self, id: WorkerId, now: float) -> None:

@@ -1,4 +1,4 @@
-"""Notices that workers crash, and looks into workers that have crashed or that still run."""
+"""Notices that workers crash, and inspects workers that have crashed or still run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CrashWatch:
         loop: the event loop.
         config: the pool's configuration.
         deaths: collects the crashes as evidence.
-        on_crash: called with the number of a worker that has crashed, before it is looked into.
+        on_crash: called with the number of a worker that has crashed, before it is inspected.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class CrashWatch:
         if not link.crash_socket.read():
             self._loop.forget(link.crash_socket.fileno())
             # A dying worker also closes the socket, a moment before it is seen to be dead.
-            self._loop.call_at(time.monotonic() + _DYING_S, lambda: self._has_gone_deaf(link))
+            self._loop.call_at(time.monotonic() + _DYING_S, lambda: self._kill_if_alive(link))
         for pid in link.crash_socket.crashed_others():
             # C code in the run has forked this process. It parks for seconds, for an inspector that
             # does not come.
@@ -62,10 +62,10 @@ class CrashWatch:
             known = self._deaths.evidence(link)
             if known.crash is None:
                 known.crash = Crash(link.crash_socket.signal, seen_at=time.monotonic())
-                self._look_at_crash(link, known.crash)
+                self._inspect_crash(link, known.crash)
 
-    def _look_at_crash(self, link: WorkerLink, crash: Crash) -> None:
-        """Look into a worker that has crashed, and then kill it.
+    def _inspect_crash(self, link: WorkerLink, crash: Crash) -> None:
+        """Inspect a worker that has crashed, and then kill it.
 
         The worker has parked, or is about to.
         """
@@ -102,7 +102,7 @@ class CrashWatch:
 
         self._inspections.start(link, "crash", done)
 
-    def _has_gone_deaf(self, link: WorkerLink) -> None:
+    def _kill_if_alive(self, link: WorkerLink) -> None:
         if not link.is_closed and not pidfds.wait_dead(link.pidfd, 0):
             # The supervisor would not hear of its crash, and the worker can send no result.
             link.trouble = "it was killed because its job has closed the pool's descriptors"
@@ -144,7 +144,7 @@ class CrashWatch:
         self.read(link)
         return link.crash_socket.dump()
 
-    def look_at_native(
+    def read_native_stacks(
         self, link: WorkerLink, on_done: Callable[[str], None], patience_s: float
     ) -> None:
         """Have an inspector read a worker's native stacks, and list the processes below the worker.
@@ -165,10 +165,10 @@ class CrashWatch:
             return
         link.crash_socket.forget_dump()
 
-        def looked_into(native: str) -> None:
+        def on_stacks(native: str) -> None:
             self._finish_snapshot(link, native, "", time.monotonic() + _PYTHON_STACK_S, on_done)
 
-        self._inspections.start(link, "live", looked_into)
+        self._inspections.start(link, "live", on_stacks)
 
     def _finish_snapshot(
         self,

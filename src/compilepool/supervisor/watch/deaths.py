@@ -50,7 +50,7 @@ class Deaths:
 
     def note_long_run(self) -> None:
         """A run turns out to be long. A kill for lack of memory from now on may concern it."""
-        self._oom_watch.look()
+        self._oom_watch.reset()
 
     def of_worker(
         self, link: WorkerLink, exitcode: int | None, told: Mapping[str, Any], attempts: int
@@ -59,7 +59,7 @@ class Deaths:
 
         Args:
             link: the worker's link. All that the worker has sent was handled.
-            exitcode: the worker's exit code, or the negated signal number; None if nobody knows.
+            exitcode: the worker's exit code, or the negated signal number; None if unknown.
             told: the other fields of the WORKER_EXITED message: "error", "cpu_s", "peak_bytes".
             attempts: how often the worker's last run was begun, in any worker.
         """
@@ -108,7 +108,7 @@ def of_fork_server(exitcode: int | None, importing: str, text: str) -> Failure:
     """Why the runs of a fork server's workers are lost.
 
     Args:
-        exitcode: the fork server's exit code, or the negated signal number; None if nobody knows.
+        exitcode: the fork server's exit code, or the negated signal number; None if unknown.
         importing: the module that it was preloading; empty if none.
         text: what faulthandler has written about its crash.
     """

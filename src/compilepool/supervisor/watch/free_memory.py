@@ -138,12 +138,12 @@ class OomWatch:
         self._count = self._read()
         self._seen_at = 0.0
 
-    def look(self) -> None:
+    def reset(self) -> None:
         """Read the counter. `has_struck` reports the kills that follow."""
         self._count = self._read()
 
     def has_struck(self) -> bool | None:
-        """Whether the kernel has killed a process since the last look.
+        """Whether the kernel has killed a process since the counter was last read.
 
         The answer stays true for a second, because the kernel may kill several processes at once.
 

@@ -1,4 +1,4 @@
-"""Looks into workers by inspector processes: a few at a time, each with its own time limit."""
+"""Inspects workers by inspector processes: a few at a time, each with its own time limit."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class Inspections:
         on_done: Callable[[str], None],
         patience_s: float = PATIENCE_S,
     ) -> None:
-        """Look into a worker as soon as there is room. Crashes go first.
+        """Inspect a worker as soon as there is room. Crashes go first.
 
         Args:
             link: the worker; its process must exist.

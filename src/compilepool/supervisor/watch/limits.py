@@ -13,35 +13,35 @@ from compilepool.supervisor.watch.run_memory import largest, memory_of_run, resi
 from compilepool.wire.failure import Cause
 from compilepool.wire.submission import JobTerms
 
-_NOT_BEGUN_S = 0.02  # the time between two looks at a run that has not begun
+_NOT_BEGUN_S = 0.02  # the time between two checks of a run that has not begun
 _FASTEST_GROWTH = 2 << 30
 """Bytes per second: about as much fresh memory as one thread can touch."""
 
 _STILL = 1 << 20
-"""Bytes. A run that grows by less from one look to the next does not count as growing."""
+"""Bytes. A run that grows by less from one check to the next does not count as growing."""
 
 _PATIENCE = 2.5
-"""The looks are rarer by this factor once a run has not grown for `_QUIET_LOOKS` looks."""
+"""The checks are rarer by this factor once a run has not grown for `_QUIET_CHECKS` checks."""
 
-_QUIET_LOOKS = 4
+_QUIET_CHECKS = 4
 
 _POLL_S = (0.02, 0.6)
-"""The shortest and the longest time between two looks at the memory of a run, in seconds."""
+"""The shortest and the longest time between two checks of the memory of a run, in seconds."""
 
 
-def poll_after_s(limit: int, used: int, quiet_looks: int) -> float:
-    """The time until the next look at the memory of a run, in seconds.
+def poll_after_s(limit: int, used: int, quiet_checks: int) -> float:
+    """The time until the next check of the memory of a run, in seconds.
 
     The fastest run could reach its limit at that time. A run that has not grown for a while is
-    looked at less often. The result is within `_POLL_S`.
+    checked less often. The result is within `_POLL_S`.
 
     Args:
         limit: the bytes that the run may take.
         used: the bytes that the run takes now.
-        quiet_looks: the number of looks in a row that have seen no growth.
+        quiet_checks: the number of checks in a row that have seen no growth.
     """
     shortest, longest = _POLL_S
-    pace = _FASTEST_GROWTH if quiet_looks < _QUIET_LOOKS else _FASTEST_GROWTH / _PATIENCE
+    pace = _FASTEST_GROWTH if quiet_checks < _QUIET_CHECKS else _FASTEST_GROWTH / _PATIENCE
     return min(max((limit - used) / pace, shortest), longest)
 
 
@@ -52,12 +52,12 @@ class _Watched:
         link: the worker.
         run: the run's id.
         terms: the run's terms, with the limits.
-        look_at: the time of the next look, by `time.monotonic()`.
-        may_look_at: the time from which on the run may be looked at together with others.
+        check_at: the time of the next check, by `time.monotonic()`.
+        may_check_at: the time from which on the run may be checked together with others.
         room: the bytes that were left of the limit when memory was last measured exactly.
         suspicious_at: the growth in bytes above which memory must be measured exactly.
-        growth: the growth in bytes at the last look, see `resident_growth`.
-        quiet_looks: the number of looks in a row that have seen no growth.
+        growth: the growth in bytes at the last check, see `resident_growth`.
+        quiet_checks: the number of checks in a row that have seen no growth.
     """
 
     def __init__(
@@ -65,20 +65,20 @@ class _Watched:
         link: WorkerLink,
         run: int,
         terms: JobTerms,
-        look_at: float,
-        may_look_at: float,
+        check_at: float,
+        may_check_at: float,
         room: int,
         suspicious_at: int,
     ) -> None:
         self.link = link
         self.run = run
         self.terms = terms
-        self.look_at = look_at
-        self.may_look_at = may_look_at
+        self.check_at = check_at
+        self.may_check_at = may_check_at
         self.room = room
         self.suspicious_at = suspicious_at
         self.growth = 0
-        self.quiet_looks = 0
+        self.quiet_checks = 0
 
 
 class LimitWatch:
@@ -106,30 +106,30 @@ class LimitWatch:
         """Stop watching a worker: its run has ended, or the worker is dead."""
         self._watched.pop(worker, None)
 
-    def _look(self) -> None:
+    def _check_all(self) -> None:
         now = time.monotonic()
         if now >= self._wakes_at:
             self._wakes_at = float("inf")
         for worker, watched in list(self._watched.items()):
-            # Runs are looked at together, because waking up costs more than a look.
-            if watched.may_look_at <= now and (verdict := self._judge(watched, now)):
+            # Runs are checked together, because waking up costs more than a check.
+            if watched.may_check_at <= now and (verdict := self._judge(watched, now)):
                 del self._watched[worker]
                 self._on_over(watched.link, watched.run, verdict)
         if self._watched:
-            self._wake_at(min(each.look_at for each in self._watched.values()))
+            self._wake_at(min(each.check_at for each in self._watched.values()))
 
     def _wake_at(self, when: float) -> None:
         if when < self._wakes_at:
             self._wakes_at = when
-            self._loop.call_at(when, self._look)
+            self._loop.call_at(when, self._check_all)
 
     def _judge(self, watched: _Watched, now: float) -> Verdict | None:
-        """Why the run must end. If it need not, plan the next look and return None."""
+        """Why the run must end. If it need not, plan the next check and return None."""
         terms, status = watched.terms, watched.link.status
         if status.job != watched.run or not watched.link.has_started:
             # The run has not begun. Or the worker has said that it is ready before the fork server
             # has said that the worker exists.
-            watched.look_at = watched.may_look_at = now + _NOT_BEGUN_S
+            watched.check_at = watched.may_check_at = now + _NOT_BEGUN_S
             return None
         at = may = float("inf")
         if terms.timeout_s is not None:
@@ -153,9 +153,9 @@ class LimitWatch:
             # counted several times, the threshold must go down, too.
             watched.suspicious_at = max(limit, min(watched.suspicious_at, growth + watched.room))
             is_quiet = growth <= watched.growth + _STILL
-            watched.quiet_looks = watched.quiet_looks + 1 if is_quiet else 0
+            watched.quiet_checks = watched.quiet_checks + 1 if is_quiet else 0
             watched.growth = growth
-            after_s = poll_after_s(watched.suspicious_at, growth, watched.quiet_looks)
+            after_s = poll_after_s(watched.suspicious_at, growth, watched.quiet_checks)
             at, may = min(at, now + after_s), min(may, now + after_s / 2)
-        watched.look_at, watched.may_look_at = at, may
+        watched.check_at, watched.may_check_at = at, may
         return None
