@@ -67,7 +67,7 @@ def keep_call(
 ) -> Path:
     """The crash folder of a call."""
     pool = options() if of is None else of
-    call = pack_call(name, (function, arguments, {}), pool.serializer)
+    call = pack_call(name, function, arguments, {}, pool.serializer)
     startup = pack_startup(pool)
     try:
         job = crashed_job(name, call, startup=startup, of=pool, env=env, report=report)

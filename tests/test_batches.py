@@ -16,6 +16,7 @@ from pathlib import Path
 
 from compilepool import CompileFuture, CompilePool
 from compilepool.client.future import Condition
+from compilepool.client.internals import supervisor_of
 from compilepool.client.session.sending import PLENTY_FOR_WORKER
 from compilepool.client.session.supervisor_process import MAX_HELD
 from tests.processes import PATIENCE_S, pool_process, wait_until
@@ -32,7 +33,7 @@ def a_job_that_waits(pool: CompilePool, gate: Gate) -> CompileFuture[None]:
 
 
 def is_held(pool: CompilePool) -> bool:
-    supervisor = pool._session._supervisor
+    supervisor = supervisor_of(pool)
     return supervisor is not None and supervisor.has_held
 
 

@@ -181,10 +181,10 @@ def test_what_a_pool_was_like_comes_back(root: Path) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: pack_call("job", (abs, (-1,), {}), None),
-        lambda: pack_call("job", (bytes, (bytearray(1000),), {}), None),
-        lambda: pack_call("job", (bytes, (b"x" * 3_000_000,), {}), None),
-        lambda: pack_call("job", (bytes, (b"x" * 3_000_000,), {}), None).spill(),
+        lambda: pack_call("job", abs, (-1,), {}, None),
+        lambda: pack_call("job", bytes, (bytearray(1000),), {}, None),
+        lambda: pack_call("job", bytes, (b"x" * 3_000_000,), {}, None),
+        lambda: pack_call("job", bytes, (b"x" * 3_000_000,), {}, None).spill(),
     ],
     ids=["inline", "inline with buffers", "memfd", "spilled memfd"],
 )

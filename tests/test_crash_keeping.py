@@ -16,9 +16,11 @@ import pytest
 from compilepool import CompileFuture, CompilePool, CompilePoolError, WorkerCrashed
 from compilepool.client.crashes.crash_folder import REPORT
 from compilepool.client.crashes.kept_crash import KeptCrash
+from compilepool.client.future import end_with_error
 from compilepool.client.session.calls import Call
 from compilepool.client.session.crash_keeper import _MAX_WAITING_FDS, CrashKeeper
 from compilepool.client.session.setup import PoolSetup
+from compilepool.client.session.threads import Background
 from compilepool.wire.failure import Cause, Failure
 from compilepool.wire.messages import Form
 from compilepool.wire.payloads import Payload
@@ -186,13 +188,13 @@ def test_a_forked_child_has_no_descriptors_of_crashes(gate: Gate) -> None:
 
 def test_a_future_ends_even_if_its_report_cannot_be_made() -> None:
     future: CompileFuture[Any] = CompileFuture(name="softmax")
-    job = Call(1, "softmax", DEFAULT_TERMS, Payload(Form.INLINE, b"call"), future, ())
+    call = Call(1, "softmax", DEFAULT_TERMS, Payload(Form.INLINE, b"call"), future, ())
     unreadable = Failure(Cause.CRASH)._replace(native=None)  # type: ignore[arg-type]
 
-    def end(job: Call, _failure: Failure, error: CompilePoolError) -> None:
-        job.future._end_with_error(error)
+    def end(call: Call, _failure: Failure, error: CompilePoolError) -> None:
+        end_with_error(call.future, error)
 
-    CrashKeeper(PoolSetup(options()), None, end).keep(job, unreadable)
+    CrashKeeper(PoolSetup(options()), None, Background(), end).keep(call, unreadable)
     error = crash_of(future)
     assert error.job == "softmax"
     assert "its report could not be read here: AttributeError" in str(error)

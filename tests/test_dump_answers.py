@@ -23,11 +23,11 @@ class Asker:
     """Dumps of one job; the test is the supervisor."""
 
     def __init__(self) -> None:
-        self.jobs = UnfinishedCalls()
+        self.calls = UnfinishedCalls()
         self.future: CompileFuture[Any] = CompileFuture(name="softmax")
-        self.jobs.add(JOB, "softmax", Payload(Form.INLINE), self.future)
+        self.calls.add(JOB, "softmax", Payload(Form.INLINE), self.future)
         self.asked: queue.Queue[Message] = queue.Queue()
-        self.dumps = Dumps(self.jobs, self.asked.put)
+        self.dumps = Dumps(self.calls, self.asked.put)
         self.results: queue.Queue[JobDump] = queue.Queue()
 
     def start(self) -> None:

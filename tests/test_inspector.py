@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from compilepool.client.session.configuration import find_libdw
 from compilepool.inspector.report_writer import MAX_REPORT, ReportWriter
 from compilepool.inspector.stacks import MAX_THREADS
-from compilepool.linux.libdw import find_libdw
 from compilepool.wire.native_report import (
     MAX_FRAMES,
     Frame,

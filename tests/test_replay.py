@@ -490,7 +490,7 @@ def test_the_newest_is_listed_first(root: Path) -> None:
 
 
 def test_what_cannot_be_replayed_is_listed_as_such(root: Path) -> None:
-    call = pack_call("job", (abs, (), {}), None)
+    call = pack_call("job", abs, (), {}, None)
     damaged, untrusted = (keep(crashed_job("job", call)) for _ in range(2))
     (damaged / REPORT).write_text("")
     (untrusted / CALL).chmod(0o666)

@@ -17,8 +17,8 @@ import typer
 
 import compilepool
 from compilepool import CompilePool
-from compilepool.integrations.torch import ENABLE, OPTIONS, PROGRAM_PID
 from compilepool.integrations.torch.autoload import autoload
+from compilepool.integrations.torch.settings import ENABLE, OPTIONS, PROGRAM_PID
 from tests.processes import PATIENCE_S
 
 SWITCH = "TORCH_DEVICE_BACKEND_AUTOLOAD"

@@ -126,7 +126,7 @@ def test_a_callback_may_ask_for_stats() -> None:
 def test_stats_do_not_wait_for_ever_for_a_supervisor_that_is_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("compilepool.client.session.processes._PEEK_S", 0.05)
+    monkeypatch.setattr("compilepool.client.session.questions._VIEW_S", 0.05)
     with CompilePool(1) as pool:
         pool.submit(abs, 1).result(PATIENCE_S)
         supervisor = pool_process("supervisor")
@@ -149,7 +149,7 @@ def test_the_end_of_a_pool_is_logged_in_one_line_and_with_all_that_it_did(
         pool.submit(abs, 1).result(PATIENCE_S)
         pool.submit(fail, "raise").exception(PATIENCE_S)
     told = messages(caplog, logging.INFO)
-    (line,) = [text for name, text in told if name == "compilepool.client.session.processes"]
+    (line,) = [text for name, text in told if name == "compilepool.client.session.statistics"]
     assert line == "the pool has ended: 2 jobs, 1 done, 1 LookupError"
     (report,) = [text for name, text in told if name == "compilepool.observe.stats"]
     assert "waited" in report

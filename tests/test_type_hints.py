@@ -32,10 +32,10 @@ import compilepool
 from compilepool import CompileFuture, CompilePool, JobDump, PoolStats
 from compilepool.client.options import PoolOptions
 from compilepool.client.pool import ConfiguredPool
-from compilepool.client.record import Phase
 from compilepool.integrations.torch import current_pool, install, uninstall
 from compilepool.integrations.torch.compile_worker.timer import Timer
 from compilepool.observe.counters import Quantiles
+from compilepool.observe.record import Phase
 from compilepool.observe.stats import Memory, Restarts
 from compilepool.wire.failure import ProcessMemory
 from compilepool.wire.native_report import ChildProcess

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from compilepool import CompilePool, PoolClosed, PreloadFailed, SupervisorDied, WorkerCrashed
-from compilepool.client.session.questions import Warmth
+from compilepool.client.internals import first_worker
+from compilepool.client.session.processes import Warmth
 from compilepool.wire.messages import Readiness
 from tests.processes import PATIENCE_S, pool_process, pool_processes, wait_until
 
@@ -292,7 +293,7 @@ def test_a_job_can_run_when_the_first_worker_is_told(tmp_path: Path) -> None:
         wait_until(gate.exists)
 
     with CompilePool(2, initializer=let_one_in) as pool:
-        first = pool._session.staff.first_worker()
+        first = first_worker(pool)
         assert first.result(PATIENCE_S)
         assert not pool.ready
         assert pool.submit(max, 1, 2).result(PATIENCE_S) == 2

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from compilepool.client.future import CompileFuture
     from compilepool.client.job_dump import JobDump
     from compilepool.client.pool import CompilePool
-    from compilepool.client.record import JobRecord
     from compilepool.errors import (
         CompilePoolError,
         JobTimeout,
@@ -31,15 +30,15 @@ if TYPE_CHECKING:
         UnsupportedPlatform,
         WorkerCrashed,
     )
+    from compilepool.observe.record import JobRecord
     from compilepool.observe.stats import PoolStats
-
-__version__ = "0.1.0"
+    from compilepool.version import __version__ as __version__
 
 _HOME = {
     "CompilePool": "compilepool.client.pool",
     "CompileFuture": "compilepool.client.future",
     "JobDump": "compilepool.client.job_dump",
-    "JobRecord": "compilepool.client.record",
+    "JobRecord": "compilepool.observe.record",
     "CompilePoolError": "compilepool.errors",
     "JobTimeout": "compilepool.errors",
     "MemoryLimitExceeded": "compilepool.errors",
@@ -52,6 +51,7 @@ _HOME = {
     "SupervisorDied": "compilepool.errors",
     "UnsupportedPlatform": "compilepool.errors",
     "WorkerCrashed": "compilepool.errors",
+    "__version__": "compilepool.version",
     "as_completed": "compilepool.client.as_completed",
     "has_parent_changed": "compilepool.any_process.identity",
     "in_toplevel_process": "compilepool.any_process.identity",

@@ -128,7 +128,7 @@ class _LazyAnnotations(dict[str, object]):  # noqa: PLW1641 - no dict has a hash
         if self._is_text:
             from compilepool.type_hints import evaluate
 
-            self.update(evaluate(self._texts, self._module))
+            self.update(evaluate(self._texts, self._module, __all__))
             self._is_text = False
 
     def __reduce__(self) -> tuple[object, ...]:

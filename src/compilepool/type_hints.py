@@ -12,22 +12,22 @@ import contextlib
 import inspect
 import sys
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 
-from compilepool import light_typing
-
-_TYPING = {name: getattr(typing, name) for name in light_typing.__all__ if hasattr(typing, name)}
 _names: dict[str, dict[str, object]] = {}
 """By module: the names that mean something else to type checkers than at run time."""
 
 
-def evaluate(annotations: Mapping[str, object], module_name: str) -> dict[str, object]:
+def evaluate(
+    annotations: Mapping[str, object], module_name: str, of_typing: Sequence[str]
+) -> dict[str, object]:
     """The types that annotations name.
 
     Args:
         annotations: text by parameter or field, as `from __future__ import annotations` leaves it.
         module_name: the module that they stand in.
+        of_typing: the names that the module may have placeholders for, where `typing` has types.
 
     Returns:
         A type for each. An annotation stays text if it names something that cannot be imported, as
@@ -41,7 +41,7 @@ def evaluate(annotations: Mapping[str, object], module_name: str) -> dict[str, o
         except OSError:
             return dict(annotations)
         # The first of several threads wins: a TypeVar is one object.
-        names = _names.setdefault(module_name, _names_of(module, source))
+        names = _names.setdefault(module_name, _names_of(module, source, of_typing))
     return {key: _value(text, module, names) for key, text in annotations.items()}
 
 
@@ -54,15 +54,17 @@ def _value(annotation: object, module: ModuleType, names: dict[str, object]) -> 
         return annotation
 
 
-def _names_of(module: ModuleType, source: str) -> dict[str, object]:
-    names: dict[str, object] = {**_TYPING}
-    for statement in _for_type_checkers(source):
+def _names_of(module: ModuleType, source: str, of_typing: Sequence[str]) -> dict[str, object]:
+    names: dict[str, object] = {
+        name: getattr(typing, name) for name in of_typing if hasattr(typing, name)
+    }
+    for statement in _for_type_checkers(source, of_typing):
         with contextlib.suppress(ImportError):
             exec(compile(ast.Module([statement], []), __file__, "exec"), vars(module), names)
     return names
 
 
-def _for_type_checkers(source: str) -> Iterator[ast.stmt]:
+def _for_type_checkers(source: str, of_typing: Sequence[str]) -> Iterator[ast.stmt]:
     """The statements that bind names for type checkers: imports, and uses of `typing`."""
     for statement in ast.parse(source).body:
         match statement:
@@ -70,5 +72,5 @@ def _for_type_checkers(source: str) -> Iterator[ast.stmt]:
                 yield from statement.body
             case ast.Assign(value=ast.expr() as made) | ast.AnnAssign(value=ast.expr() as made):
                 named = {node.id for node in ast.walk(made) if isinstance(node, ast.Name)}
-                if not named.isdisjoint(_TYPING):
+                if not named.isdisjoint(of_typing):
                     yield statement

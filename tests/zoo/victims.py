@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from compilepool.linux.libdw import find_libdw
+from compilepool.client.session.configuration import find_libdw
 from compilepool.linux.spawn import process_command, spawn
 from compilepool.wire.native_report import NativeReport, ThreadStack
 from tests.zoo import Where

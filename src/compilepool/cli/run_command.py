@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from typing import Any, NoReturn
 
 from compilepool.client.pool import CompilePool
-from compilepool.integrations.torch import ENABLE, OPTIONS, PROGRAM_PID
+from compilepool.integrations.torch.settings import ENABLE, OPTIONS, PROGRAM_PID
 
 
 def run_program(command: Sequence[str], options: Mapping[str, Any]) -> NoReturn:

@@ -86,14 +86,14 @@ class _Shown:
 
     def look(self) -> Sample:
         """Take a sample of the futures."""
-        staffs = {
-            staff
+        owners = {
+            owner
             for future in self._futures
-            if isinstance(future, CompileFuture) and (staff := future._staff) is not None
+            if isinstance(future, CompileFuture) and (owner := future._owner) is not None
         }
         running: list[RunningJob] = []
-        for staff in staffs:
-            running += staff.running_among(self._futures)
+        for owner in owners:
+            running += owner.running_among(self._futures)
         unfinished = sum(not future.done() for future in self._futures)
         queued = max(0, unfinished - len(running))
         return Sample(time.monotonic(), unfinished, queued, running, Memory)

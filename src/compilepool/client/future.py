@@ -1,26 +1,37 @@
-"""The future of a job."""
+"""The future of a job, and how the pool ends it."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from concurrent.futures._base import CANCELLED, PENDING, RUNNING
 
-from compilepool.client.record import JobRecord
-from compilepool.light_typing import TYPE_CHECKING, Any, TypeVar, lazy_annotations
+from compilepool.errors import PoolClosed
+from compilepool.light_typing import TYPE_CHECKING, Any, Protocol, TypeVar, lazy_annotations
+from compilepool.observe.record import JobRecord
 
-if TYPE_CHECKING:
-    from compilepool.client.session.processes import Staff
+if TYPE_CHECKING:  # loaded only when somebody looks at a pool
+    from compilepool.observe.observer import RunningJob
+
+
+class Owner(Protocol):
+    """What a future needs of the pool that runs its job."""
+
+    def cancel(self, id: int) -> bool:
+        """Take the job with this number from the pool; False if it has ended."""
+
+    def running_among(self, futures: Collection[Future[Any]]) -> list[RunningJob]:
+        """Return the running jobs of these futures, the oldest first."""
 
 
 class Condition(threading.Condition):
-    """As `threading.Condition`, without the references to five methods of its lock.
+    """A `threading.Condition` without the references to five methods of its lock.
 
-    They are most of the objects that a future is made of, each is made anew for each future, and
-    the garbage collector visits them all again and again.
+    `threading.Condition` binds them for each condition. They are most of the objects that a future
+    consists of, and the garbage collector visits all of them again and again.
     """
 
     def __init__(self) -> None:
@@ -54,9 +65,9 @@ _log = logging.getLogger(__name__)
 
 @lazy_annotations
 class CompileFuture(Future[T]):
-    """A `concurrent.futures.Future` whose `cancel` also ends a job that runs.
+    """A `concurrent.futures.Future` whose `cancel` also ends a running job.
 
-    Made by `CompilePool.submit` only.
+    Only `CompilePool.submit` makes it.
 
     Attributes:
         name: what the job is called.
@@ -67,9 +78,9 @@ class CompileFuture(Future[T]):
         self,
         id: int = 0,
         name: str = "",
-        staff: Staff | None = None,
+        owner: Owner | None = None,
     ) -> None:
-        # As `Future.__init__` does, which is not called: it would make a condition of its own.
+        # This repeats `Future.__init__`, which would make a condition of its own.
         self._condition = Condition()
         self._state = PENDING
         self._result = None
@@ -79,9 +90,8 @@ class CompileFuture(Future[T]):
         self.record = JobRecord()
         self.name = name
         self._id = id
-        # Who can cancel it, and tell whether it runs; None when it has ended, so that a future that
-        # is kept does not keep its pool.
-        self._staff = staff
+        # None once the job has ended: who keeps a future does not keep its pool.
+        self._owner = owner
 
     def cancel(self) -> bool:
         """Cancel the job: take it from the queue or, if it runs already, kill its worker.
@@ -89,56 +99,76 @@ class CompileFuture(Future[T]):
         Returns:
             True if the future is cancelled now; False if the job had ended before.
         """
-        staff = self._staff
-        if staff is None or not staff.cancel_job(self._id):
+        owner = self._owner
+        if owner is None or not owner.cancel(self._id):
             return self.cancelled()
-        self._end_cancelled()
+        end_cancelled(self)
         return True
 
-    # For the session. Whoever takes the job from the session's table ends its future, and nobody
-    # else can. None of these is called under the session's lock: they take the future's own, within
-    # which a finalizer may run that takes the session's.
 
-    def _mark_running(self) -> None:
-        """The job has begun, unless it has ended meanwhile."""
-        with self._condition:
-            if self._state == PENDING:
-                self._state = RUNNING
+# For the session. Whoever takes a call from the table of unfinished calls ends its future, and
+# nobody else can. None of these runs under the session's lock: they take the future's own lock,
+# and a finalizer that runs under that one may take the session's.
 
-    def _end_cancelled(self) -> None:
-        with self._condition:
-            self._state = CANCELLED
-            self._condition.notify_all()
-        self.set_running_or_notify_cancel()  # tells those who wait for several futures
-        self._let_go(self._invoke_callbacks)  # type: ignore[attr-defined] # typeshed lacks it
 
-    def _end_with_result(self, result: T) -> None:
-        self._let_go(self.set_result, result)
+def mark_running(future: CompileFuture[Any]) -> None:
+    """Note that the job has begun, unless it has ended meanwhile."""
+    with future._condition:
+        if future._state == PENDING:
+            future._state = RUNNING
 
-    def _end_with_error(self, error: BaseException) -> None:
-        self._let_go(self.set_exception, error)
 
-    def _let_go(self, end: Callable[..., None], *outcome: Any) -> None:
-        self._staff = None
-        try:
-            end(*outcome)
-        except BaseException:  # noqa: BLE001 - it is logged
-            # Of a callback. As with its `Exception`s, which never get here: they are logged.
-            _log.exception("a callback of a future raised")
+def has_callbacks(future: CompileFuture[Any]) -> bool:
+    """Whether the end of this future calls code of the user's."""
+    return bool(future._done_callbacks)
 
-    def _abandon(self, error: BaseException) -> None:
-        """After a fork, in the child: end with `error`, unless it has ended.
 
-        All locks are renewed: a thread that is not in this process may have held them. Callbacks
-        are left to the parent: they are user code, and might want such locks of their own.
-        """
-        self._condition = Condition()
-        for waiter in self._waiters:  # of an `as_completed` that the child may go on with
-            was_set = waiter.event.is_set()
-            waiter.event = threading.Event()
-            waiter.lock = threading.Lock()  # type: ignore[attr-defined] # typeshed lacks it
-            if was_set:
-                waiter.event.set()
-        if not self.done():
-            self._done_callbacks.clear()
-            self._end_with_error(error)
+def end_with_result(future: CompileFuture[T], result: T) -> None:
+    """The job has returned."""
+    _end(future, future.set_result, result)
+
+
+def end_with_error(future: CompileFuture[Any], error: BaseException) -> None:
+    """The job has raised, or failed."""
+    _end(future, future.set_exception, error)
+
+
+def end_cancelled(future: CompileFuture[Any]) -> None:
+    """The job is cancelled."""
+    with future._condition:
+        future._state = CANCELLED
+        future._condition.notify_all()
+    future.set_running_or_notify_cancel()  # tells those who wait for several futures
+    _end(future, future._invoke_callbacks)  # type: ignore[attr-defined] # typeshed lacks it
+
+
+def abandon(future: CompileFuture[Any]) -> None:
+    """After a fork, in the child: end with `PoolClosed`, unless the job has ended.
+
+    All locks are renewed: a thread that is not in this process may have held them. Callbacks are
+    left to the parent: they are code of the user's, and may want such locks of their own. Nothing
+    is imported here: a thread that was importing it in the parent would never finish.
+    """
+    future._condition = Condition()
+    for waiter in future._waiters:  # of an `as_completed` that the child may go on with
+        was_set = waiter.event.is_set()
+        waiter.event = threading.Event()
+        waiter.lock = threading.Lock()  # type: ignore[attr-defined] # typeshed lacks it
+        if was_set:
+            waiter.event.set()
+    if not future.done():
+        future._done_callbacks.clear()
+        error = PoolClosed(
+            f"job {future.name!r} belongs to the process that submitted it, which this one was"
+            " forked from; make a new pool here"
+        )
+        end_with_error(future, error)
+
+
+def _end(future: CompileFuture[Any], end: Callable[..., None], *outcome: Any) -> None:
+    future._owner = None
+    try:
+        end(*outcome)
+    except BaseException:  # noqa: BLE001 - it is logged
+        # A callback raised SystemExit or the like. `Future` itself logs what is an `Exception`.
+        _log.exception("a callback of a future raised")

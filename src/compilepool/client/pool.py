@@ -258,7 +258,7 @@ class CompilePool(Executor):
         Raises:
             PoolClosed: the pool was shut down.
         """
-        self._session.staff.warm_up()
+        self._session.warm_up()
 
     def wakeup(self) -> None:
         """Start all workers: `warm_up` under PyTorch's name for it."""
@@ -280,7 +280,7 @@ class CompilePool(Executor):
             PreloadFailed, WorkerCrashed, SupervisorDied: the workers cannot start.
             Exception: the initializer raised it, so the workers cannot start.
         """
-        return self._session.staff.wait_ready(timeout)
+        return self._session.wait_ready(timeout)
 
     @property
     def max_workers(self) -> int:
@@ -290,7 +290,7 @@ class CompilePool(Executor):
     @property
     def ready(self) -> bool:
         """Whether all workers that were asked for have started, and there is at least one."""
-        return self._session.staff.warmth.is_warm
+        return self._session.processes.warmth.is_warm
 
     def quiesce(self, *, keep_warm: bool = False) -> None:
         """Let all running and queued jobs end, then end every process but one, which sleeps.
@@ -300,7 +300,7 @@ class CompilePool(Executor):
         Args:
             keep_warm: whether to keep the fork server, too, with what it has preloaded.
         """
-        self._session.staff.quiesce(keep_warm=keep_warm)
+        self._session.processes.quiesce(keep_warm=keep_warm)
 
     def reload(self) -> None:
         """Import the `preload` modules again, because their files have changed.
@@ -308,11 +308,11 @@ class CompilePool(Executor):
         Running jobs go on. All others, queued ones included, run with the new modules. A preload
         that failed is tried again. Environment, `sys.path` and working directory stay the same.
         """
-        self._session.staff.reload()
+        self._session.processes.reload()
 
     def stats(self) -> PoolStats:
         """Return counts, durations, workers and memory. Takes about a millisecond per process."""
-        return self._session.staff.stats()
+        return self._session.statistics.stats()
 
     def dump(self, future: CompileFuture[Any], *, timeout: float = 5.0) -> JobDump:
         """Look at a running job, for example one that seems to hang. The job goes on.
@@ -366,7 +366,7 @@ class CompilePool(Executor):
         if not callable(fn):
             raise TypeError(f"submit needs a callable, not {type(fn).__name__}")
         name = _name_of(fn) if name is None else name
-        return self._session.submit(name, (fn, args, kwargs), terms)
+        return self._session.submit(name, fn, args, kwargs, terms)
 
 
 @lazy_annotations

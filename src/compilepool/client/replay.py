@@ -1,6 +1,6 @@
-"""Runs a job again that has crashed its worker: in a fresh worker, or under gdb.
+"""Runs a job that has crashed its worker once more: in a fresh worker, or under gdb.
 
-This process becomes like the one that the job was submitted in, so it should have no other use.
+This process becomes like the one that submitted the job, so it should have no other use.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from compilepool.wire.serializers import dump
 
 
 class _Unread:
-    """Leaves results as they come: to unpickle one here could crash this process, too."""
+    """A serializer that leaves results pickled: unpickling one could crash this process, too."""
 
     def dumps(self, obj: object, /) -> bytes:
-        """Not used: the call is packed already, and the worker has the job's own serializer."""
+        """Not used: the job is pickled already, and the worker has the job's own serializer."""
         raise NotImplementedError
 
     def loads(self, data: bytes, /) -> Any:
@@ -37,13 +37,13 @@ class _Unread:
 
 
 def replay(crash: KeptCrash, tell: Callable[[str], object]) -> CompileFuture[Any]:
-    """Run the job of a crash folder again, in a pool of its own that has one worker.
+    """Run the job of a crash folder once more, in a pool of its own that has one worker.
 
     Changes this process's environment, `sys.path`, `sys.argv` and working directory to the job's.
 
     Args:
         crash: the folder; it may be closed when this has returned.
-        tell: called with a line for the user, of what cannot be as it was.
+        tell: called with a line for the user about what cannot be as it was.
 
     Returns:
         The future of the job's result, which is not unpickled. The pool ends with the job.
@@ -55,8 +55,8 @@ def replay(crash: KeptCrash, tell: Callable[[str], object]) -> CompileFuture[Any
     _check_python(crash)
     config, env = crash.config(), crash.env()
     with contextlib.ExitStack() as unused:
-        call = crash.call()
-        unused.callback(call.close)
+        payload = crash.call()
+        unused.callback(payload.close)
         startup = crash.startup() or pack(dump((None, None, ())), inline_limit=-1)
         unused.callback(startup.close)
         config = _at_its_place(config, tell)
@@ -71,28 +71,28 @@ def replay(crash: KeptCrash, tell: Callable[[str], object]) -> CompileFuture[Any
             initargs=(),
             start_method=config.start_method,
             serializer=_Unread(),
-            capture=False,  # what it writes is for the one who has started this
+            capture=False,  # its output goes to whoever has started this process
             keep_crashes=False,
             nice=config.nice,
         )
         options.check()
-        snapshot = PoolSetup(options)
-        snapshot.env = dict(os.environ)  # with nothing of this pool's own
-        snapshot.python_flags = config.python_flags
-        session = Session(options, snapshot=snapshot, startup=startup)
+        setup = PoolSetup(options)
+        setup.env = dict(os.environ)  # with nothing of this pool's own
+        setup.python_flags = config.python_flags
+        session = Session(options, setup=setup, startup=startup)
         unused.pop_all()
     try:
-        return session.submit_packed(crash.job, call)
+        return session.submit_packed(crash.job, payload)
     finally:
         session.shutdown(wait=False)
 
 
 def debug(crash: KeptCrash, tell: Callable[[str], object]) -> NoReturn:
-    """Become gdb, which runs the job of a crash folder again and stops where it crashes.
+    """Become gdb, which runs the job of a crash folder once more and stops where it crashes.
 
     Args:
         crash: the folder.
-        tell: called with a line for the user, of what cannot be as it was.
+        tell: called with a line for the user about what cannot be as it was.
 
     Raises:
         ValueError: something is missing or damaged, or needs another Python.
@@ -136,11 +136,11 @@ def _check_python(crash: KeptCrash) -> None:
 
 
 def _at_its_place(config: PoolConfig, tell: Callable[[str], object]) -> PoolConfig:
-    """Go to the working directory that a job had, so that nothing is run from the user's.
+    """Go to the working directory that a job had, so that nothing runs from the user's.
 
     Returns:
-        The configuration to run the job with. If that folder is gone, the place is the root folder,
-        in which nobody can lay a trap, and nothing is imported by a relative path.
+        The configuration to run the job with. If that folder is gone, the working directory is the
+        root folder, where nobody can lay a trap, and nothing is imported by a relative path.
     """
     try:
         os.chdir(config.cwd)

@@ -10,8 +10,7 @@ from __future__ import annotations
 import signal as _signal
 from concurrent.futures.process import BrokenProcessPool
 
-from compilepool.errors import CompilePoolError
-from compilepool.errors.base import rebuild
+from compilepool.errors.base import CompilePoolError, rebuild
 
 
 class WorkerCrashed(CompilePoolError, BrokenProcessPool):

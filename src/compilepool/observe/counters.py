@@ -9,7 +9,7 @@ import time
 from compilepool.light_typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from compilepool.client.record import JobRecord
+    from compilepool.observe.record import JobRecord
 
 _SHORTEST_S = 1e-6
 _PER_DOUBLING = 16

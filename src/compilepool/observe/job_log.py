@@ -8,7 +8,7 @@ from compilepool.light_typing import TYPE_CHECKING
 from compilepool.text import headline
 
 if TYPE_CHECKING:
-    from compilepool.client.record import JobRecord
+    from compilepool.observe.record import JobRecord
 
 _log = logging.getLogger(__name__)
 

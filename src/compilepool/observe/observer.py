@@ -7,7 +7,7 @@ from collections.abc import Callable
 from compilepool.light_typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from compilepool.client.record import JobRecord
+    from compilepool.observe.record import JobRecord
     from compilepool.observe.stats import Memory
 
 

@@ -12,8 +12,8 @@ from compilepool.observe.board import Board
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from compilepool.client.record import JobRecord
     from compilepool.observe.observer import Sample
+    from compilepool.observe.record import JobRecord
 
 _SHOWN_AFTER_S = 0.15
 """The time that a pool must be busy before its progress appears, in seconds."""

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from compilepool.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from compilepool.client.record import JobRecord
     from compilepool.observe.observer import Consumer, Sample
+    from compilepool.observe.record import JobRecord
 
 _log = logging.getLogger(__name__)
 

@@ -14,12 +14,13 @@ import threading
 
 from compilepool.errors import CompilePoolError
 from compilepool.light_typing import TYPE_CHECKING, Any
+from compilepool.observe.record import usage_of
 from compilepool.text import headline
 from compilepool.wire.usage import phases_of_text
 
 if TYPE_CHECKING:
-    from compilepool.client.record import JobRecord
     from compilepool.observe.observer import Sample
+    from compilepool.observe.record import JobRecord
 
 _log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class Trace:
         self, id: int, name: str, record: JobRecord, error: BaseException | None, *, cancelled: bool
     ) -> None:
         """Implements `Observer.ended`."""
-        usage = record._usage
+        usage = usage_of(record)
         if not usage.started:
             return
         args: dict[str, Any] = {

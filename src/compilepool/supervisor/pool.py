@@ -200,7 +200,7 @@ class Pool:
         """Tell a client the state of the pool."""
         now = time.monotonic()
         view = self._tally.view(client, self._scheduler, self._crew, self._runs, now)
-        client.send(view.payload().message(Kind.PEEKED, id))
+        client.send(view.payload().message(Kind.VIEWED, id))
 
     # Events of the crew
 

@@ -137,7 +137,7 @@ class Supervisor:
             pool.quiesce(client, keeps_fork_server=bool(message.flag))
         elif kind is Kind.RELOAD:
             pool.reload()
-        elif kind is Kind.PEEK:
+        elif kind is Kind.VIEW:
             pool.tell_view(client, message.id)
         elif kind is Kind.SHUTDOWN:
             client.shutdown = Shutdown.NOW if message.flag else Shutdown.DRAIN

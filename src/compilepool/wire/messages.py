@@ -48,7 +48,7 @@ class Kind(IntEnum):
     DUMP = 7  # id: job
     QUIESCE = 8  # flag: whether the fork server stays
     RELOAD = 9
-    PEEK = 10  # id: any
+    VIEW = 10  # id: any
 
     # supervisor -> client
     STARTED = 20  # id: job
@@ -64,7 +64,7 @@ class Kind(IntEnum):
     IDLE_MEMORY = 27  # id: the bytes of memory that an idle worker takes
     WARMTH = 28  # id: the id of the last WARM_UP; flag: Readiness
     NO_WORKERS = 29  # id: the id of the last WARM_UP; body: payload of a Failure
-    PEEKED = 30  # id: the id of the PEEK; body: payload of a PoolView
+    VIEWED = 30  # id: the id of the VIEW; body: payload of a PoolView
 
     # supervisor -> fork server
     SERVE = 40  # body: payload of a PoolConfig; the first message

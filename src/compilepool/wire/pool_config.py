@@ -21,7 +21,7 @@ class PoolConfig(NamedTuple):
         capture: whether the pool captures the output of jobs.
         log_dir: the folder for a file with the output of each job; empty if none.
         native_tracebacks: whether a worker that crashes holds still until its stacks are read.
-        libdw: the libdw that reads native stacks, as `linux.libdw.find_libdw` found it.
+        libdw: the libdw that reads native stacks: a path, or a name for the dynamic linker.
         nice: the number that is added to a worker's niceness.
         cpus: the CPUs that workers may use; empty means the client's CPUs.
         pin_workers: whether each worker may use only one of `cpus`.

@@ -62,7 +62,7 @@ class PoolView(NamedTuple):
     quiesced_s: float = 0.0
 
     def payload(self) -> Payload:
-        """The payload of the PEEKED message."""
+        """The payload of the VIEWED message."""
         return pack_json(self)
 
     @classmethod

@@ -11,9 +11,8 @@ from compilepool.client.crashes.kept_crash import KeptCrash
 from compilepool.client.crashes.versions import versions
 from compilepool.client.replay import debug, replay
 from compilepool.client.reports.errors import report_text
-from compilepool.client.reports.process_end import name_of_end
 from compilepool.errors import CompilePoolError, RemoteTraceback, WorkerCrashed
-from compilepool.text import printable
+from compilepool.text import name_of_end, printable
 
 
 def replay_crash(name: str, *, gdb: bool) -> bool:

@@ -15,9 +15,8 @@ from pathlib import Path
 from types import TracebackType
 
 from compilepool.client.crashes.crash_folder import CALL, CONFIG, ENVIRON, REPORT, STARTUP, TEXT
-from compilepool.client.reports.process_end import name_of_end
 from compilepool.light_typing import Any
-from compilepool.text import printable
+from compilepool.text import name_of_end, printable
 from compilepool.wire.messages import Form, Kind, ProtocolError
 from compilepool.wire.payloads import Payload, Unpacked
 from compilepool.wire.pool_config import PoolConfig
@@ -96,10 +95,9 @@ class KeptCrash:
         """
         try:
             return PoolConfig.of_payload(Payload(Form.INLINE, self._read(CONFIG)))
-        except ProtocolError as error:
-            raise ValueError(
-                f"{self.folder / CONFIG} is {error} of this version of compilepool"
-            ) from None
+        except ProtocolError:
+            what = "is not a pool configuration of this version of compilepool"
+            raise ValueError(f"{self.folder / CONFIG} {what}") from None
 
     def env(self) -> dict[str, str]:
         """Return the environment of the pool's processes.

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-import compilepool
+from compilepool.version import __version__
 
 _PACKAGES = ("torch", "triton", "numba", "cloudpickle")
 
@@ -22,7 +22,7 @@ def versions(path: Sequence[str]) -> dict[str, str]:
     """
     system = os.uname()
     found = {
-        "compilepool": compilepool.__version__,
+        "compilepool": __version__,
         "python": sys.version,
         "executable": sys.executable,
         "implementation": implementation(),

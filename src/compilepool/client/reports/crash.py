@@ -18,8 +18,7 @@ from compilepool.client.reports.parts import (
     quoted,
 )
 from compilepool.client.reports.place import Place, crash_place
-from compilepool.client.reports.process_end import died, signal_name
-from compilepool.text import size_text
+from compilepool.text import died, signal_name, size_text
 from compilepool.wire.failure import Cause, Failure
 from compilepool.wire.native_report import NativeReport, ThreadStack
 from compilepool.wire.python_stack import crashed_thread, is_crash

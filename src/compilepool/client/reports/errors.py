@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from compilepool.client.reports.crash import failure_text
 from compilepool.client.reports.place import crash_place
-from compilepool.client.reports.process_end import died
 from compilepool.errors import (
     CompilePoolError,
     JobTimeout,
@@ -16,7 +15,7 @@ from compilepool.errors import (
     SupervisorDied,
 )
 from compilepool.light_typing import Any, TypeAlias
-from compilepool.text import describe, printable
+from compilepool.text import describe, died, printable
 from compilepool.wire.failure import Cause, Failure
 from compilepool.wire.native_report import NativeReport, native_traceback
 from compilepool.wire.python_stack import is_crash

@@ -1,4 +1,4 @@
-"""What becomes of the sessions of this process when it ends, and in a process forked from it."""
+"""Ends all sessions when this process ends, and abandons them in a process forked from it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import weakref
 from compilepool.light_typing import Protocol
 
 
-class Session(Protocol):
-    """As much as this needs of one."""
+class EndsWithProcess(Protocol):
+    """What this module calls of a session."""
 
     def terminate(self, *, wait: bool = True) -> None:
         """End all jobs and processes."""
@@ -20,11 +20,11 @@ class Session(Protocol):
         """Let go of everything."""
 
 
-_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+_sessions: weakref.WeakSet[EndsWithProcess] = weakref.WeakSet()
 
 
-def end_with_process(session: Session) -> None:
-    """Terminate the session when this process exits; abandon it in forked children."""
+def end_with_process(session: EndsWithProcess) -> None:
+    """Terminate a session when this process exits; abandon it in forked children."""
     _sessions.add(session)
 
 
@@ -40,8 +40,8 @@ def _abandon_all() -> None:
         session.abandon_after_fork()
 
 
-# Before the program's threads are joined, which may wait for jobs; and once more at the very end,
-# for pools that they have made meanwhile.
+# Before the program's threads are joined, because they may wait for jobs; and once more at the very
+# end, because they may have made more pools.
 threading._register_atexit(_terminate_all)  # type: ignore[attr-defined] # as concurrent.futures
 atexit.register(_terminate_all)
 os.register_at_fork(after_in_child=_abandon_all)

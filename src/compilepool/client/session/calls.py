@@ -1,4 +1,4 @@
-"""The jobs that have not ended."""
+"""The table of unfinished calls: the jobs of a pool that have not ended."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ import threading
 import weakref
 from collections.abc import Sequence
 
-from compilepool.client.future import CompileFuture
+from compilepool.client.future import (
+    CompileFuture,
+    end_cancelled,
+    end_with_error,
+    end_with_result,
+)
 from compilepool.light_typing import Any
 from compilepool.observe.observer import Observer
 from compilepool.wire.payloads import Payload
@@ -23,10 +28,19 @@ _log = logging.getLogger(__name__)
 
 
 class Call:
-    """A job: its name, its terms, its call as sent, its future, and how often it was sent.
+    """The entry of an unfinished job: what is needed to send it, again if need be, and to end it.
 
-    Whoever has taken it from the table calls one of its `end` methods, which tell the observers
-    first: who waits for the future finds it counted.
+    Whoever takes it from the table calls one of its `end` methods. These tell the observers before
+    they end the future, so who waits for the future finds its job counted.
+
+    Attributes:
+        name: the job's name.
+        terms: the job's terms.
+        payload: its function and arguments, pickled.
+        future: its future.
+        sends: how often it was sent to a supervisor.
+        is_running: whether the supervisor has said that it runs.
+        is_told: whether the observers know of it.
     """
 
     __slots__ = (
@@ -57,38 +71,38 @@ class Call:
         self.payload = payload
         self.future = future
         self.sends = 0
-        self.is_running = False  # as far as was heard
+        self.is_running = False
         self.is_told = False
 
     def tell_submitted(self) -> None:
-        """It is about to be sent: before, so that nobody hears of its end first."""
+        """Tell the observers, before the call is sent: they never hear of its end first."""
         self.is_told = True
         for observer in self._observers:
             observer.submitted(self._id, self.name)
 
     def end_with_result(self, result: Any) -> None:
-        """It has returned."""
+        """The job has returned."""
         try:
             self._tell(None)
         finally:  # whatever happens, the future ends
-            self.future._end_with_result(result)
+            end_with_result(self.future, result)
 
     def end_with_error(self, error: BaseException) -> None:
-        """It has raised, or failed."""
+        """The job has raised, or failed."""
         try:
             self._tell(error)
         finally:
-            self.future._end_with_error(error)
+            end_with_error(self.future, error)
 
     def end_cancelled(self) -> None:
-        """Nobody wants it, and the future does not know yet."""
+        """The job is cancelled, and its future does not know yet."""
         try:
             self.tell_cancelled()
         finally:
-            self.future._end_cancelled()
+            end_cancelled(self.future)
 
     def tell_cancelled(self) -> None:
-        """Likewise, and the future knows."""
+        """The job is cancelled, and whoever did it ends the future."""
         self._tell(None, cancelled=True)
 
     def _tell(self, error: BaseException | None, *, cancelled: bool = False) -> None:
@@ -96,21 +110,22 @@ class Call:
         for observer in self._observers:
             try:
                 observer.ended(self._id, self.name, record, error, cancelled=cancelled)
-            except Exception:  # noqa: BLE001 - of a logging filter of the user's, for one
+            except Exception:  # noqa: BLE001 - a logging filter of the user's may raise
                 with contextlib.suppress(Exception):
                     _log.exception("the end of job %r could not be told", self.name)
 
 
 class UnfinishedCalls:
-    """The unfinished jobs by id, in the order submitted. Whoever pops a job ends its future.
+    """The unfinished calls by id, in the order submitted. Whoever pops a call ends its future.
 
-    Calls are kept until the job ends, to be sent again if the supervisor dies. Of large ones only
-    so many are kept as descriptors, of which a program has few; the others as bytes.
+    Payloads are kept until their jobs end, to be sent again if the supervisor dies. A program has
+    few descriptors, so only some of the large payloads are kept as descriptors, the others as
+    bytes.
 
-    `lock` guards all state of the session; futures get their results, and so run their callbacks,
-    outside it. Reentrant, because a signal handler or a finalizer may submit. Taking a job needs no
-    lock (one operation on a dict is atomic), so that who submits and who reads results do not wait
-    for each other.
+    `lock` guards all state of the session. Futures get their results, and so run their callbacks,
+    outside it. It is reentrant, because a signal handler or a finalizer may submit. Popping needs
+    no lock, since one operation on a dict is atomic: the thread that submits and the one that reads
+    results do not wait for each other.
 
     Args:
         observers: who is told of all jobs.
@@ -119,25 +134,26 @@ class UnfinishedCalls:
     def __init__(self, observers: Sequence[Observer] = ()) -> None:
         self._observers = observers
         self.lock = threading.RLock()
-        self._jobs: dict[int, Call] = {}
+        self._calls: dict[int, Call] = {}
         self._held_fds = 0
         self.spares = Spares(_MAX_SPARES)
-        """The memfds of the calls of jobs that have ended."""
+        """The memfds of payloads whose jobs have ended."""
         self._futures: list[weakref.ref[CompileFuture[Any]]] = []
-        """Those that somebody still has, and some others."""
+        """The futures that somebody still has, and dead references until they are pruned."""
         self._prune_at = _PRUNE_AT
 
     def __bool__(self) -> bool:
-        return bool(self._jobs)
+        return bool(self._calls)
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self._calls)
 
     def items(self) -> list[tuple[int, Call]]:
-        """All jobs, as they are now."""
-        # Not of `items()`: that makes tuples, so garbage may be collected, finalizers run, and the
-        # dict change meanwhile.
-        return [(id, job) for id in list(self._jobs) if (job := self._jobs.get(id)) is not None]
+        """All ids and calls, as they are now."""
+        # The dict's own `items()` makes tuples. That may trigger the garbage collector, whose
+        # finalizers may change the dict meanwhile.
+        calls = self._calls
+        return [(id, call) for id in list(calls) if (call := calls.get(id)) is not None]
 
     def add(
         self,
@@ -147,7 +163,7 @@ class UnfinishedCalls:
         future: CompileFuture[Any],
         terms: JobTerms = DEFAULT_TERMS,
     ) -> Call:
-        """A new job. Takes over the payload."""
+        """Enter a new call. Takes over the payload."""
         if payload.fd >= 0 and self._held_fds >= _MAX_HELD_FDS:
             payload = payload.spill()
         self._held_fds += payload.fd >= 0
@@ -155,53 +171,57 @@ class UnfinishedCalls:
         if len(self._futures) > self._prune_at:
             self._futures = [future for future in self._futures if future() is not None]
             self._prune_at = max(_PRUNE_AT, 2 * len(self._futures))
-        job = self._jobs[id] = Call(id, name, terms, payload, future, self._observers)
-        return job
+        call = self._calls[id] = Call(id, name, terms, payload, future, self._observers)
+        return call
 
     def get(self, id: int) -> Call | None:
-        """The job, if it has not ended."""
-        return self._jobs.get(id)
+        """The call, if its job has not ended."""
+        return self._calls.get(id)
 
     def pop_waiting(self, key: str) -> list[tuple[int, Call]]:
-        """Take the jobs of a key from the table that are not known to run, to end them."""
-        waiting = [id for id, job in self.items() if job.terms.key == key and not job.is_running]
-        return [(id, job) for id in waiting if (job := self.pop(id)) is not None]
+        """Take the calls with this key that are not known to run, to end them."""
+        waiting = [id for id, call in self.items() if call.terms.key == key and not call.is_running]
+        return [(id, call) for id in waiting if (call := self.pop(id)) is not None]
 
     def pop(self, id: int, *, close: bool = True) -> Call | None:
-        """Take the job from the table, to end it; None if somebody has. Closes its payload."""
-        job = self._jobs.pop(id, None)
-        if job is not None and job.payload.fd >= 0:
+        """Take the call, to end it; None if somebody has taken it.
+
+        Args:
+            id: the call's.
+            close: whether to close its payload.
+        """
+        call = self._calls.pop(id, None)
+        if call is not None and call.payload.fd >= 0:
             with self.lock:
                 self._held_fds -= 1
             if close:
-                job.payload.close()
-        return job
+                call.payload.close()
+        return call
 
     def reuse(self, payload: Payload) -> None:
-        """The call of a job that has ended by itself, and was popped: nobody reads it any more."""
+        """Keep the memfd of a payload that nobody reads any more: its job has ended by itself."""
         if payload.fd >= 0:
             self.spares.put(payload.fd, is_read=True)
 
     def id_of(self, future: CompileFuture[Any]) -> int | None:
-        """The job of a future; None if it has ended, or is none of this pool's."""
-        return next((id for id, job in self.items() if job.future is future), None)
+        """The id of a future's call; None if it has ended, or is not of this pool."""
+        return next((id for id, call in self.items() if call.future is future), None)
 
     def name_of(self, future: CompileFuture[Any]) -> str | None:
-        """The name of a future's job, ended or not; None if it is none of this pool's."""
+        """The name of a future's job, ended or not; None if it is not of this pool."""
         is_ours = any(each() is future for each in self._futures)
         return future.name if is_ours else None
 
-    def abandon(self) -> list[tuple[CompileFuture[Any], str]]:
-        """After a fork, in the child: forget all jobs.
+    def abandon(self) -> list[CompileFuture[Any]]:
+        """After a fork, in the child: forget all calls.
 
         Returns:
-            All futures, with their jobs' names. Some have ended; some were popped by a thread that
-            is not in this process, and that nobody else will end.
+            All futures. Some have ended. A thread that is not in this process may have popped the
+            calls of others: nobody else will end those.
         """
         self.lock = threading.RLock()  # that thread may have held it
         for observer in self._observers:
             observer.abandon()
         for id, _ in self.items():
             self.pop(id)
-        futures = [future for each in self._futures if (future := each()) is not None]
-        return [(future, future.name) for future in futures]
+        return [future for each in self._futures if (future := each()) is not None]

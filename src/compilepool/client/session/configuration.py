@@ -1,31 +1,31 @@
-"""What the processes of a pool are told of this process, and of the pool's options."""
+"""Makes the configuration that a pool's supervisor gets, from the options and this process."""
 
 from __future__ import annotations
 
+import glob
+import importlib.util
 import logging
 import os
 import sys
 from collections.abc import Iterable
 
 from compilepool.client.options import PoolOptions
-from compilepool.client.session.setup import workers_of
-from compilepool.linux.libdw import find_libdw
 from compilepool.text import bytes_of
 from compilepool.wire.pool_config import PoolConfig
 
 
-def config_of(options: PoolOptions, python_flags: list[str]) -> PoolConfig:
+def config_of(options: PoolOptions, max_workers: int, python_flags: list[str]) -> PoolConfig:
     """The configuration of a pool that starts now.
 
     Args:
         options: the pool's.
+        max_workers: how many workers it may have.
         python_flags: this interpreter's.
     """
     try:
         cwd = os.getcwd()
     except OSError:
         cwd = ""
-    max_workers = workers_of(options)
     return PoolConfig(
         max_workers=max_workers,
         start_method=options.start_method,
@@ -51,8 +51,28 @@ def config_of(options: PoolOptions, python_flags: list[str]) -> PoolConfig:
     )
 
 
+def find_libdw() -> str:
+    """The libdw that unwinds native stacks: the copy in the pystack package, else the system's.
+
+    It finds pystack without importing it. The wheels of pystack keep their libraries in a folder
+    beside the package.
+
+    Returns:
+        A path, or a name for the dynamic linker. Nothing is loaded here.
+    """
+    try:
+        spec = importlib.util.find_spec("pystack")
+    except (ImportError, ValueError):  # a module of that name is only partly loaded
+        spec = None
+    for folder in (spec and spec.submodule_search_locations) or ():
+        beside = os.path.join(os.path.dirname(folder), "pystack.libs", "libdw-*.so*")
+        for path in sorted(glob.glob(beside)):
+            return path
+    return "libdw.so.1"
+
+
 def _log_level() -> int:
-    """The lowest level that some logger of ours wants to hear of, as they are now."""
+    """The lowest level that any logger of ours handles now."""
     names = [name for name in logging.root.manager.loggerDict if name.startswith("compilepool.")]
     return min(logging.getLogger(name).getEffectiveLevel() for name in ["compilepool", *names])
 
@@ -68,10 +88,11 @@ def _cpus(options: PoolOptions) -> tuple[int, ...]:
 
 
 def _absolute(paths: Iterable[str], cwd: str) -> list[str]:
-    """The entries of `sys.path` that mean the same wherever a process stands, a replay's included.
+    """The entries of `sys.path`, such that they mean the same in any working directory.
 
-    "" is the working directory there. An entry that names nothing is left as it is: it may be one
-    that only a hook in `sys.path_hooks` understands, as those of editable installs.
+    A replay may have another one. The entry "" stands for the working directory. An entry that
+    names no file is left as it is: it may be meant for a hook in `sys.path_hooks`, as the entries
+    of editable installs are.
     """
 
     def absolute(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Who observes a pool's jobs: counts, log, and what its options ask for."""
+"""Makes the observers of a pool's jobs: counts and log, and progress and trace on demand."""
 
 from __future__ import annotations
 
@@ -23,37 +23,46 @@ class Observers:
 
     Args:
         options: the pool's.
-        look: looks at the pool; called while there are jobs, if anything is to be shown or traced.
+
+    Attributes:
+        counters: the counts.
+        all: all observers.
 
     Raises:
         OSError: the trace cannot be written.
     """
 
-    def __init__(self, options: PoolOptions, look: Callable[[], Sample]) -> None:
-        # What few pools have is not imported at the top: some of it loads rich.
+    def __init__(self, options: PoolOptions) -> None:
+        # Few pools have progress or a trace, so these are not imported at the top: rich is large.
         self.counters = Counters()
         self.all: list[Observer] = [self.counters, JobLog()]
-        consumers: list[Consumer] = []
+        self._consumers: list[Consumer] = []
         self._sampler: Sampler | None = None
         if options.progress is not False:
             from compilepool.observe.progress import PoolProgress
 
             shown = PoolProgress(None if options.progress is True else options.progress)
             self.all.append(shown)
-            consumers.append(shown)
+            self._consumers.append(shown)
         if options.trace is not None:
             from compilepool.observe.trace import Trace
 
             trace = Trace(os.path.abspath(options.trace))
             self.all.append(trace)
-            consumers.append(trace)
-        if consumers:
+            self._consumers.append(trace)
+
+    def sample(self, look: Callable[[], Sample]) -> None:
+        """Have `look` called again and again while there are jobs, if there is a use for it."""
+        if self._consumers:
             from compilepool.observe.sampler import Sampler
 
-            self._sampler = Sampler(look, consumers, _SAMPLE_S)
+            self._sampler = Sampler(look, self._consumers, _SAMPLE_S)
             self.all.append(self._sampler)
 
     def close(self) -> None:
         """The pool has ended. May be called twice."""
         if self._sampler is not None:
             self._sampler.close()
+            return
+        for consumer in self._consumers:
+            consumer.close()

@@ -1,4 +1,4 @@
-"""Keys of jobs that crash their worker again and again."""
+"""The keys whose jobs crash their worker again and again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from compilepool.errors import CompilePoolError, WorkerCrashed
 
 MAX_CRASHES = 3
-"""So many in a row, and jobs of that key are not run any more."""
+"""After so many crashes in a row, jobs with this key do not run any more."""
 
 
 class _Crashes:
@@ -21,7 +21,7 @@ class _Crashes:
 
 
 class PoisonedKeys:
-    """What the jobs of each key came to, of one pool. Any thread."""
+    """Counts the crashes of each key of one pool. Any thread may call it."""
 
     def __init__(self) -> None:
         # Reentrant: a finalizer that runs within it may submit.
@@ -29,28 +29,28 @@ class PoisonedKeys:
         self._crashes: dict[str, _Crashes] = {}
 
     def has_crashed(self, key: str, error: CompilePoolError) -> bool:
-        """A job of this key has crashed its worker. Returns whether the key is poisoned now."""
+        """A job with this key has crashed its worker. Returns whether the key is poisoned now."""
         if not key:
             return False
         with self._lock:
             crashes = self._crashes.setdefault(key, _Crashes())
             crashes.count += 1
-            # Not the error itself: when it is raised, it keeps alive what its frames hold.
+            # The error itself is not kept: once raised, it keeps alive all that its frames hold.
             crashes.message, crashes.known = str(error), dict(error.__dict__)
             return crashes.count >= MAX_CRASHES
 
     def has_run(self, key: str) -> None:
-        """A job of this key has ended without a crash."""
-        if key in self._crashes:  # no lock for what is true of nearly all jobs
+        """A job with this key has ended without a crash."""
+        if key in self._crashes:  # checked without the lock: nearly no job has crashed
             self.forget(key)
 
     def forget(self, key: str) -> None:
-        """Begin to count anew."""
+        """Let jobs with this key run, and count their crashes from zero."""
         with self._lock:
             self._crashes.pop(key, None)
 
     def error(self, key: str, job: str) -> WorkerCrashed | None:
-        """The error for a job that must not run; None if it may."""
+        """The error for a job that must not run; None if it may run."""
         if key not in self._crashes:
             return None
         with self._lock:
@@ -68,5 +68,5 @@ class PoisonedKeys:
         return error
 
     def abandon(self) -> None:
-        """In a child forked by the user: the lock may be held for ever."""
+        """After a fork, in the child: the lock may be held for ever."""
         self._lock = threading.RLock()

@@ -1,105 +1,97 @@
-"""What the supervisor's messages mean for jobs and their futures. Runs in the reader thread."""
+"""Reads the supervisor's messages, and ends futures by them. Runs in the reader thread."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import logging
 import select
 from collections.abc import Callable
 
+from compilepool.client.future import has_callbacks, mark_running
 from compilepool.client.session import outcomes
 from compilepool.client.session.calls import Call, UnfinishedCalls
-from compilepool.client.session.poison import PoisonedKeys
-from compilepool.client.session.processes import Staff
-from compilepool.client.session.questions import Dumps
+from compilepool.client.session.failed_calls import FailedCalls
+from compilepool.client.session.processes import Processes
+from compilepool.client.session.questions import Dumps, Views
+from compilepool.client.session.sending import SupervisorLink
 from compilepool.client.session.supervisor_process import SupervisorProcess
 from compilepool.errors import CompilePoolError
-from compilepool.light_typing import TYPE_CHECKING, Any
+from compilepool.light_typing import Any
+from compilepool.observe.record import note_usage
 from compilepool.text import describe
 from compilepool.wire.channel import handle_each, refuse
-from compilepool.wire.failure import Cause, Failure
+from compilepool.wire.failure import Failure
 from compilepool.wire.messages import Kind, Message, ProtocolError, Readiness, read_json
 from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
 from compilepool.wire.pool_view import PoolView
 from compilepool.wire.serializers import Serializer
 from compilepool.wire.usage import Usage, read_usage
 
-if TYPE_CHECKING:
-    from compilepool.client.session.crash_keeper import CrashKeeper
-
 _log = logging.getLogger(__name__)
 
-_WARM_UP = "warm_up"  # what errors call it, where they name a job
+_WARM_UP = "warm_up"  # stands for the job's name in errors of a warm-up
 
 _IDLE_MS = 200
-"""Nothing is heard for so long: then there is time for what is not urgent."""
+"""After such a silence there is time for what is not urgent."""
 
 
-class Inbox:
+class Receiver:
     """Handles the messages of a pool's supervisors.
 
-    Messages about jobs that are not in the table are ignored: they were cancelled meanwhile.
+    Messages about calls that are not in the table are ignored: their jobs were cancelled meanwhile.
 
     Args:
-        jobs: the table.
+        calls: the table.
+        link: the way to the supervisor.
+        failed: ends the calls that have failed.
+        dumps: gets the answers about jobs.
+        views: gets the answers about the pool.
+        processes: is told how the workers are.
         serializer: the user's, or None.
-        dumps: who is told what jobs do.
-        staff: who is told how the processes are.
-        send: sends a message to the supervisor; called under the lock of `jobs`.
-        send_held: sends it the jobs that were held back because it had enough of them.
     """
 
     def __init__(
         self,
-        jobs: UnfinishedCalls,
-        serializer: Serializer | None,
+        calls: UnfinishedCalls,
+        link: SupervisorLink,
+        failed: FailedCalls,
         dumps: Dumps,
-        staff: Staff,
-        send: Callable[[Message], object],
-        send_held: Callable[[], None],
+        views: Views,
+        processes: Processes,
+        serializer: Serializer | None,
     ) -> None:
-        self._jobs = jobs
-        self._send = send
-        self._send_held = send_held
-        self._serializer = serializer
+        self._calls = calls
+        self._link = link
+        self._failed = failed
         self._dumps = dumps
-        self._staff = staff
+        self._views = views
+        self._processes = processes
+        self._serializer = serializer
         self._warned: set[str] = set()
-        self.keeper: CrashKeeper | None = None
-        """Makes crash folders; None: there are none."""
-        self.poisoned = PoisonedKeys()
-        self.is_in_callback = False
-        """Whether the reader runs callbacks of a future."""
-        self.idle_memory = 0
-        """Bytes that a worker takes that has no job; 0 if that is not known yet."""
-
-    def is_keeping_here(self) -> bool:
-        """Whether the thread that calls this makes crash folders."""
-        return self.keeper is not None and self.keeper.is_here()
-
-    def wait_for_folders(self, timeout_s: float) -> None:
-        """Wait until no crash folder is being made."""
-        if self.keeper is not None:
-            self.keeper.wait(timeout_s)
 
     def read_from(self, supervisor: SupervisorProcess) -> None:
-        """Handle a supervisor's messages until it is gone. Raises `ProtocolError`."""
+        """Handle a supervisor's messages until it is gone.
+
+        Raises:
+            ProtocolError: it sends what no supervisor sends.
+        """
         poll = select.poll()
         poll.register(supervisor.channel.fileno(), select.POLLIN)
         # Some other process may hold a copy of the supervisor's socket, and so hide its end.
         poll.register(supervisor.pidfd, select.POLLIN)
         patience_ms: int | None = _IDLE_MS
         while True:
-            # What was held back while the messages below were handled, which nothing else may wake
-            # us up for.
-            self._send_held()
+            # Calls may have been held back while the messages below were handled, and nothing else
+            # may wake this thread up for them.
+            self._link.flush()
             events = poll.poll(patience_ms)
             if not events:
                 patience_ms = None
                 _import_rest()
             is_dead = any(fd == supervisor.pidfd for fd, _ in events)
-            self._send_held()  # before all else: workers may wait for it
+            self._link.flush()  # before all else: workers may wait for it
             while messages := supervisor.channel.receive(wait=False):
                 handle_each(messages, self._handle)
                 del messages  # a result must not live on here
@@ -121,10 +113,9 @@ class Inbox:
                 from compilepool.wire.job_snapshot import JobSnapshot
 
                 self._dumps.told(message.id, JobSnapshot.of_payload(of_message(message)))
-        elif kind is Kind.PEEKED:
+        elif kind is Kind.VIEWED:
             if not lacks_descriptor(message):
-                peek = PoolView.of_payload(of_message(message))
-                self._staff.peeks.told(message.id, peek)
+                self._views.told(message.id, PoolView.of_payload(of_message(message)))
         elif kind is Kind.NO_WORKERS:
             self._no_workers(message)
         elif kind is Kind.INITIALIZER_FAILED:
@@ -132,40 +123,41 @@ class Inbox:
         elif message.fds:
             refuse(message, "with descriptors")
         elif kind is Kind.WARMTH:
-            self._staff.warmth.told(message.id, Readiness(message.flag))
+            self._processes.warmth.told(message.id, Readiness(message.flag))
         elif kind is Kind.LOG:
-            job = self._jobs.get(message.id)
-            if job is not None:
-                job.future.record.log = message.body.decode(errors="replace")
+            call = self._calls.get(message.id)
+            if call is not None:
+                call.future.record.log = message.body.decode(errors="replace")
         elif kind is Kind.STARTED:
-            job = self._jobs.get(message.id)
-            if job is not None:
-                job.is_running = True
-                job.future._mark_running()
+            call = self._calls.get(message.id)
+            if call is not None:
+                call.is_running = True
+                mark_running(call.future)
         elif kind is Kind.CANCELLED:
-            job = self._jobs.pop(message.id)
-            if job is not None:
-                job.end_cancelled()
+            call = self._calls.pop(message.id)
+            if call is not None:
+                call.end_cancelled()
         elif kind is Kind.IDLE_MEMORY:
-            self.idle_memory = message.id
+            self._processes.idle_memory = message.id
         elif kind is Kind.LOGGED:
-            self._log(message)
+            self._log_for(message)
         else:
             refuse(message, "from a supervisor")
 
     def _ended(self, message: Message) -> None:
         usage, payload_at = _read_usage(message)
         payload = None if lacks_descriptor(message) else of_message(message, payload_at)
-        job = self._jobs.pop(message.id, close=False)
-        if job is not None:
+        call = self._calls.pop(message.id, close=False)
+        if call is not None:
             if usage.started:
-                self.poisoned.has_run(job.terms.key)
-            self._resolve(job, usage, message.flag, payload)
-            self._jobs.reuse(job.payload)  # last: a large one takes its time
+                self._failed.poisoned.has_run(call.terms.key)
+            self._resolve(call, usage, message.flag, payload)
+            self._calls.reuse(call.payload)  # last: a large one takes its time
         elif payload is not None:
             payload.close()
 
-    def _log(self, message: Message) -> None:
+    def _log_for(self, message: Message) -> None:
+        """Log what a process of the pool has to say."""
         body = read_json(message.body)
         source, text = str(body.get("source")), str(body.get("text"))
         if message.flag >= logging.WARNING:
@@ -177,82 +169,61 @@ class Inbox:
     def _no_workers(self, message: Message) -> None:
         if not lacks_descriptor(message):
             error = outcomes.of_failure(Failure.of_message(message), _WARM_UP)
-            self._staff.warmth.failed(message.id, error)
+            self._processes.warmth.failed(message.id, error)
 
     def _initializer_failed(self, message: Message) -> None:
         if not lacks_descriptor(message):
             payload = of_message(message)
             _, error = outcomes.resolve(message.flag, payload, _WARM_UP, self._serializer)
             error = error or CompilePoolError("the initializer failed")
-            self._staff.warmth.failed(message.id, error)
+            self._processes.warmth.failed(message.id, error)
 
     def _fail(self, message: Message) -> None:
         failure = Failure.of_message(message)
-        keeper = self.keeper if failure.cause is Cause.CRASH else None
-        job = self._jobs.pop(message.id, close=keeper is None)
-        if job is None:
+        gets_folder = self._failed.gets_folder(failure)
+        call = self._calls.pop(message.id, close=not gets_folder)
+        if call is None:
             return
-        job.future.record._note(failure.usage)
-        if keeper is not None:
-            keeper.keep(job, failure)
+        note_usage(call.future.record, failure.usage)
+        if gets_folder:
+            self._failed.keep(call, failure)
             return
-        error = outcomes.of_failure(failure, job.name, job.future.record.log)
-        self._end(job, lambda error: self.end_failed(job, failure, error), error)
+        error = outcomes.of_failure(failure, call.name, call.future.record.log)
+        self._end(call, functools.partial(self._failed.end, call, failure), error)
 
-    def end_failed(self, job: Call, failure: Failure, error: CompilePoolError) -> None:
-        """End the future of a job, which is not in the table any more. Any thread.
-
-        If its key is poisoned by that, so end those that wait of the same key.
-        """
-        waiting: list[tuple[int, Call]] = []
-        if failure.cause is Cause.CRASH:
-            is_own_doing = not failure.is_from_outside
-            if is_own_doing and self.poisoned.has_crashed(job.terms.key, error):
-                with self._jobs.lock:
-                    waiting = self._jobs.pop_waiting(job.terms.key)
-                    with contextlib.suppress(OSError):  # then they run, and nobody hears of it
-                        for id, _ in waiting:
-                            self._send(Message(Kind.CANCEL, id))
-        # They first: a callback of the job's own may wait for them.
-        for _, other in waiting:
-            reason = self.poisoned.error(other.terms.key, other.name)
-            # The key may have been forgotten just now.
-            other.end_with_error(reason or error)
-        job.end_with_error(error)
-
-    def _resolve(self, job: Call, usage: Usage, outcome: int, payload: Payload | None) -> None:
+    def _resolve(self, call: Call, usage: Usage, outcome: int, payload: Payload | None) -> None:
         error: BaseException | None
         try:
-            job.future.record._note(usage)
+            note_usage(call.future.record, usage)
             if payload is None:
                 text = "this process or its supervisor has too many open files; see `ulimit -n`"
                 raise OSError(errno.EMFILE, text)
-            log = job.future.record.log
-            result, error = outcomes.resolve(outcome, payload, job.name, self._serializer, log)
-        except Exception as reason:  # noqa: BLE001 - whatever it is, the job must end
-            what = f"job {job.name!r} has ended, but its outcome could not be read here"
+            log = call.future.record.log
+            result, error = outcomes.resolve(outcome, payload, call.name, self._serializer, log)
+        except Exception as reason:  # noqa: BLE001 - whatever it is, the call must end
+            what = f"job {call.name!r} has ended, but its outcome could not be read here"
             error = CompilePoolError(f"{what}: {describe(reason)}")
         if error is not None:
-            self._end(job, job.end_with_error, error)
+            self._end(call, call.end_with_error, error)
         else:
-            self._end(job, job.end_with_result, result)
+            self._end(call, call.end_with_result, result)
 
-    def _end(self, job: Call, end: Callable[[Any], None], outcome: Any) -> None:
-        """End a future here, where a callback may take long."""
-        if not job.future._done_callbacks:
+    def _end(self, call: Call, end: Callable[[Any], None], outcome: Any) -> None:
+        """End a call in this thread, which a callback of the user's may hold up for long."""
+        if not has_callbacks(call.future):
             end(outcome)
             return
-        self.is_in_callback = True
-        self._send_held()
+        self._link.is_reader_busy = True
+        self._link.flush()
         try:
             end(outcome)
         finally:
-            self.is_in_callback = False
+            self._link.is_reader_busy = False
 
 
 def _import_rest() -> None:
-    """Import what failures need, while nobody waits: later there may be no descriptor for it."""
-    with contextlib.suppress(Exception):  # it would be imported when it is needed
+    """Import what failures need while nobody waits: later there may be no descriptor to read it."""
+    with contextlib.suppress(Exception):  # then it is imported when it is needed
         import compilepool.client.crashes.crash_folder
         import compilepool.client.reports.errors
         import compilepool.client.session.crash_keeper

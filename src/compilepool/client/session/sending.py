@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from compilepool.client.options import PoolOptions
 from compilepool.client.session.calls import Call, UnfinishedCalls
@@ -12,52 +12,53 @@ from compilepool.errors import CompilePoolError, SerializationError
 from compilepool.light_typing import Any, Literal
 from compilepool.text import describe
 from compilepool.wire.channel import close_all
-from compilepool.wire.messages import Message
+from compilepool.wire.messages import Kind, Message
 from compilepool.wire.payloads import Payload, pack
 from compilepool.wire.serializers import Serializer, dump
 from compilepool.wire.spares import Spares
 from compilepool.wire.submission import submit_message
 
 PLENTY_FOR_WORKER = 16
-"""Jobs. If there are more than that for each worker, the supervisor can do without the next."""
+"""How many unfinished jobs for each worker keep the supervisor busy; more of them may wait here."""
 
 
-class Outgoing:
-    """Sends to the supervisor that there is. Where there is none, or a dead one, nothing is sent.
+class SupervisorLink:
+    """The way to the current supervisor. While there is none, or a dead one, nothing is sent.
 
-    Under the lock of the jobs, but for `send_held`.
+    Its methods are called under the lock of the calls, except `flush`.
 
     Args:
-        jobs: the unfinished jobs.
+        calls: the unfinished calls.
         max_workers: how many workers may have jobs at once.
-        supervisor: tells the supervisor, if there is one.
-        is_in_callback: tells whether the thread that reads from it runs callbacks of a future.
+
+    Attributes:
+        supervisor: the current supervisor; None while there is none.
+        is_reader_busy: whether the thread that reads from it runs a callback of the user's. Until
+            that ends, no message wakes that thread up.
     """
 
-    def __init__(
-        self,
-        jobs: UnfinishedCalls,
-        max_workers: int,
-        supervisor: Callable[[], SupervisorProcess | None],
-        is_in_callback: Callable[[], bool],
-    ) -> None:
-        self._jobs = jobs
+    def __init__(self, calls: UnfinishedCalls, max_workers: int) -> None:
+        self._calls = calls
         self._plenty = MAX_HELD + PLENTY_FOR_WORKER * max_workers
-        self._supervisor = supervisor
-        self._is_in_callback = is_in_callback
-        self._are_alike = True  # the priorities of all jobs until now
+        self._have_one_priority = True  # all jobs until now have the default
+        self.supervisor: SupervisorProcess | None = None
+        self.is_reader_busy = False
 
     def send(self, message: Message, *, hold: bool = False) -> bool:
-        """False if the supervisor is gone; the reader sees that as well, and sends jobs again.
+        """Send a message. The message's descriptors stay open here.
 
         Args:
-            message: the message. Its descriptors stay open here.
+            message: the message.
             hold: whether it may wait for others, see `SupervisorProcess.hold`.
+
+        Returns:
+            False if there is no supervisor, or a dead one. The reader notices the death, too, and
+            sends the unfinished calls to the next one.
 
         Raises:
             OSError: as `SupervisorProcess.send`, but not if the program has closed our descriptors.
         """
-        supervisor = self._supervisor()
+        supervisor = self.supervisor
         if supervisor is None:
             return False
         try:
@@ -65,72 +66,104 @@ class Outgoing:
         except OSError as error:
             return _has_lost_descriptors(supervisor, error)
 
-    def send_job(self, id: int, job: Call) -> bool:
-        """`send` for a job, which may wait for others if that makes no difference to it."""
-        message = submit_message(id, job.name, job.payload, job.terms)
-        self._are_alike &= not job.terms.priority
+    def send_call(self, id: int, call: Call) -> bool:
+        """Send a call, as `send` does. It waits for others if that makes no difference to it."""
+        message = submit_message(id, call.name, call.payload, call.terms)
+        self._have_one_priority &= not call.terms.priority
         if not message.fds:
             is_small = len(message.body) <= SMALL
             is_sent = self.send(message, hold=is_small and self._may_hold())
             if not self._may_hold():  # the reader may have ended all others meanwhile, and sleep
-                self.send_held()
+                self.flush()
             return is_sent
         try:
             return self.send(message)
         finally:
-            close_all(set(message.fds) - {job.payload.fd})
+            close_all(set(message.fds) - {call.payload.fd})
 
-    def send_held(self) -> None:
-        """Send what waits for others. Any thread."""
-        supervisor = self._supervisor()
+    def configure(self, config: Payload, startup: Payload | None) -> None:
+        """Send the first message that a supervisor gets.
+
+        Args:
+            config: the pool's configuration, which is closed.
+            startup: what every worker starts with, which stays open; None if nothing.
+        """
+        try:
+            message = config.message(Kind.CONFIGURE)
+            fds = () if startup is None else (startup.fd,)
+            self.send(message._replace(fds=message.fds + fds))
+        finally:
+            config.close()
+
+    def flush(self) -> None:
+        """Send the calls that wait for others. Any thread."""
+        supervisor = self.supervisor
         if supervisor is None or not supervisor.has_held:
             return
-        with self._jobs.lock:
-            if supervisor is self._supervisor():
+        with self._calls.lock:
+            if supervisor is self.supervisor:
                 try:
                     supervisor.flush()
                 except OSError as error:
                     _has_lost_descriptors(supervisor, error)
 
-    def _may_hold(self) -> bool:
-        """Whether a job may wait here for others, because it would wait anyway.
+    def drop(self, patience_s: float) -> None:
+        """Kill the supervisor, if there is one, and wait for its end.
 
-        For when the next one can begin, another one has ended, and that wakes the reader up, unless
-        that runs a callback of the user's.
+        Args:
+            patience_s: as `SupervisorProcess.bury` has it.
         """
-        return self._are_alike and len(self._jobs) > self._plenty and not self._is_in_callback()
+        supervisor, self.supervisor = self.supervisor, None
+        if supervisor is not None:
+            supervisor.kill()
+            supervisor.bury(patience_s)
+            supervisor.close()
+
+    def _may_hold(self) -> bool:
+        """Whether a call may wait here for others, because it would wait in the supervisor anyway.
+
+        It waits there until a worker has room, which is when another job has ended. That wakes the
+        reader up, which flushes, unless it runs a callback of the user's.
+        """
+        return (
+            self._have_one_priority and len(self._calls) > self._plenty and not self.is_reader_busy
+        )
 
 
 def _has_lost_descriptors(supervisor: SupervisorProcess, error: OSError) -> Literal[False]:
-    """Raises the error if it is another one."""
+    """False if the program has closed our descriptors; any other error is raised."""
     if error.errno not in (errno.EBADF, errno.ENOTSOCK):
         raise error
-    # The program has closed our descriptors. The reader, which waits for them, does not notice
-    # until the supervisor dies; then it starts another.
+    # The reader, which waits for these descriptors, does not notice until the supervisor dies.
+    # Then it starts another one.
     supervisor.kill()
     return False
 
 
 def pack_call(
     name: str,
-    call: tuple[Any, ...],
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
     serializer: Serializer | None,
     spares: Spares | None = None,
 ) -> Payload:
-    """The payload of a job's call.
+    """Pickle what a job calls.
 
     Args:
         name: the job's name.
-        call: its function, arguments and keyword arguments.
+        function: what it calls.
+        args: the arguments.
+        kwargs: the keyword arguments.
         serializer: the user's, or None.
-        spares: memfds that it may be written to.
+        spares: memfds that the payload may be written to.
 
     Raises:
         SerializationError: it cannot be pickled.
         CompilePoolError: there is no room for it.
     """
     try:
-        sections = dump(call, serializer)
+        sections = dump((function, args, kwargs), serializer)
     except Exception as error:
         raise SerializationError(
             f"job {name!r} could not be pickled: {describe(error)};"
@@ -143,7 +176,7 @@ def pack_call(
 
 
 def pack_startup(options: PoolOptions) -> Payload | None:
-    """What every worker starts with (`worker.main.Startup`), in a memfd; None if nothing.
+    """Pickle what every worker starts with (`worker.main.Startup`) into a memfd; None if nothing.
 
     Raises:
         SerializationError: it cannot be pickled.
@@ -161,7 +194,7 @@ def pack_startup(options: PoolOptions) -> Payload | None:
 
 
 def not_sent(name: str, error: OSError) -> CompilePoolError:
-    """The error for a job that the machine's limits keep from being sent."""
+    """The error for a job that could not be sent because of the machine's limits."""
     return CompilePoolError(
         f"job {name!r} could not be sent: {error}; see to this process's limits (`ulimit -a`)"
     )

@@ -1,4 +1,4 @@
-"""What this process is like when a pool starts: all processes of the pool are made alike."""
+"""What a pool's processes inherit of this process, as it is when the pool starts."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from compilepool.wire.pool_config import PoolConfig
 
 _THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
-"""How many threads libraries start in a process. OpenBLAS goes by the first, too."""
+"""How many threads libraries start in a process. OpenBLAS reads the first one, too."""
 
 
 def environment_of_pool(
     own: Mapping[str, str], env: Mapping[str, str | None], max_workers: int
 ) -> dict[str, str]:
-    """What the pool's processes get.
+    """The environment of a pool's processes.
 
     Args:
-        own: this process's.
-        env: what the user wants different; None: unset.
+        own: this process's environment.
+        env: the variables that the user wants to differ; None: unset.
         max_workers: how many workers share the CPUs.
     """
     share = str(max(1, usable_cpus() // max_workers))
@@ -33,13 +33,16 @@ def environment_of_pool(
     return {name: value for name, value in merged.items() if value is not None}
 
 
-def workers_of(options: PoolOptions) -> int:
-    """How many workers a pool may have that has these options."""
+def max_workers_of(options: PoolOptions) -> int:
+    """How many workers a pool with these options may have."""
     return usable_cpus() if options.max_workers is None else options.max_workers
 
 
 class PoolSetup:
-    """What this process is like when a pool starts; all processes of the pool are made alike.
+    """What a pool's processes inherit; taken once, so later processes are like the first.
+
+    Args:
+        options: the pool's.
 
     Attributes:
         env: the environment.
@@ -48,13 +51,13 @@ class PoolSetup:
 
     def __init__(self, options: PoolOptions) -> None:
         self._options = options
-        self.env = environment_of_pool(os.environ, options.env, workers_of(options))
-        # As multiprocessing does, for the processes that run user code.
+        self.env = environment_of_pool(os.environ, options.env, max_workers_of(options))
+        # multiprocessing passes on the same flags (Lib/multiprocessing/spawn.py).
         self.python_flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined] # typeshed
 
     @functools.cached_property
     def config(self) -> PoolConfig:
-        """The rest, with the pool's options; made when the supervisor is on its way."""
+        """The configuration of the supervisor. It is made while that starts."""
         from compilepool.client.session.configuration import config_of
 
-        return config_of(self._options, self.python_flags)
+        return config_of(self._options, max_workers_of(self._options), self.python_flags)

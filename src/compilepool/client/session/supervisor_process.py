@@ -1,4 +1,4 @@
-"""Starts the supervisor process, and buries it."""
+"""Starts the supervisor process, sends to it, and waits for its end."""
 
 from __future__ import annotations
 
@@ -11,32 +11,29 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from compilepool.light_typing import TYPE_CHECKING, Protocol
+from compilepool.light_typing import Protocol
 from compilepool.linux import pidfds
 from compilepool.linux.spawn import process_command, spawn
 from compilepool.wire.channel import Channel
 from compilepool.wire.messages import MAX_PACKET, Kind, Message, Shutdown, encode
 
-if TYPE_CHECKING:
-    pass
-
 MAX_HELD = 32
-"""So many messages wait to be sent with others, at most."""
+"""How many messages wait to be sent together, at most."""
 
 SMALL = MAX_PACKET // (2 * MAX_HELD)
-"""Bytes of the body of a message that may wait."""
+"""How many bytes the body of a message may have that waits."""
 
 _IN_FLIGHT_S = 5.0
 
 
 class Lock(Protocol):
-    """As much as this needs of one."""
+    """What `end_within_bound` calls of a lock."""
 
     def acquire(self, *, timeout: float) -> bool:
-        """Wait for it, for so long."""
+        """Take it, if that is possible within `timeout` seconds. Returns whether it is taken."""
 
     def release(self) -> None:
-        """Let go of it."""
+        """Give it back."""
 
 
 class SupervisorProcess:
@@ -44,7 +41,14 @@ class SupervisorProcess:
 
     Args:
         env: the environment of all processes of the pool.
-        python_flags: those of `PoolConfig`, for the fork server that it starts at once.
+        python_flags: the flags of `PoolConfig`, for the fork server that it starts at once.
+
+    Attributes:
+        channel: the socket to it.
+        pid: its PID.
+        pidfd: its pidfd; -1 after `close`.
+        exitcode: its exit code after `bury`, negated signal number if a signal killed it.
+        is_buried: set when `bury` has set `exitcode`.
 
     Raises:
         OSError: it could not be started.
@@ -69,12 +73,12 @@ class SupervisorProcess:
         self._held: list[bytes] = []
 
     def hold(self, message: Message) -> bool:
-        """Send a message with those before or after it; as `send`.
+        """Send a message together with others, later; returns and raises as `send` does.
 
-        Who calls this sees to it that `flush` is called.
+        The caller makes sure that somebody calls `flush`.
 
         Args:
-            message: one without descriptors, and with `SMALL` bytes at most.
+            message: a message without descriptors, whose body has `SMALL` bytes at most.
         """
         self._held.append(encode(message))
         return len(self._held) < MAX_HELD or self.flush()
@@ -85,10 +89,11 @@ class SupervisorProcess:
         return bool(self._held)
 
     def flush(self) -> bool:
-        """Send what is held; as `send`.
+        """Send all that is held; returns and raises as `send` does.
 
-        Whatever a signal handler raises, or sends itself, while this waits: nothing is lost, and
-        the order is kept. At worst something is sent twice, which the supervisor ignores.
+        While this waits, a signal handler may raise, or send something itself. Even then, nothing
+        is lost, and the order is kept. At worst a message is sent twice: the supervisor ignores the
+        second one.
         """
         try:
             while held := self._held[:]:
@@ -108,7 +113,8 @@ class SupervisorProcess:
             False if it is dead.
 
         Raises:
-            OSError: the program has too many descriptors in flight, unix(7), or has closed ours.
+            OSError: the program has too many descriptors in flight (unix(7), ETOOMANYREFS), or has
+                closed ours.
         """
         return self.flush() and self._send_packet(encode(message), message.fds)
 
@@ -118,7 +124,8 @@ class SupervisorProcess:
             while not self.channel.send_packet(packet, fds, wait=False):
                 if not self._wait_for_room():
                     return False
-                # There is room, so it is the descriptors: nothing tells when there are fewer.
+                # There is room, so too many descriptors are in flight, and no event tells when
+                # there are fewer.
                 deadline = deadline or time.monotonic() + _IN_FLIGHT_S
                 if time.monotonic() > deadline:
                     raise OSError(errno.ETOOMANYREFS, "too many descriptors in flight")
@@ -131,12 +138,12 @@ class SupervisorProcess:
         """Wait until the socket takes something. False if the supervisor is dead."""
         poll = select.poll()
         poll.register(self.channel.fileno(), select.POLLOUT)
-        # Its end does not wake us where some other process has a copy of its socket.
+        # Its death is no event on the socket if some other process has a copy of its end.
         poll.register(self.pidfd, select.POLLIN)
         return all(fd != self.pidfd for fd, _ in poll.poll())
 
     def request_end(self) -> None:
-        """Have it end at once, with all jobs. Never waits, and needs no lock: packets are whole."""
+        """Have it end at once, with all jobs. Never waits; needs no lock, as packets are atomic."""
         with contextlib.suppress(OSError):
             self.channel.send(Message(Kind.SHUTDOWN, flag=Shutdown.NOW), wait=False)
 
@@ -148,7 +155,7 @@ class SupervisorProcess:
             pidfds.kill_child(self.pid)  # some programs close all descriptors that they find
 
     def bury(self, patience_s: float) -> int | None:
-        """Wait for its end, kill it if that takes longer than `patience_s`, and reap it.
+        """Wait for its end, kill it if that takes longer than `patience_s` seconds, and reap it.
 
         Returns:
             Its exit code, negated signal number if a signal killed it, None if unknown.
@@ -161,7 +168,7 @@ class SupervisorProcess:
         return self.exitcode
 
     def close(self) -> None:
-        """Close the descriptors. They may be gone: some programs close all that they find."""
+        """Close the descriptors. Some programs close all that they find, so they may be gone."""
         with contextlib.suppress(OSError):
             self.channel.close()
         pidfd, self.pidfd = self.pidfd, -1
@@ -172,21 +179,21 @@ class SupervisorProcess:
 def end_within_bound(
     supervisor: SupervisorProcess, reader: threading.Thread, lock: Lock, patience_s: float
 ) -> None:
-    """Wait for the end of a supervisor that was asked to end; kill it if it does not.
+    """Wait for the end of a supervisor that was asked to end; kill it if it does not end.
 
     Args:
-        supervisor: it.
+        supervisor: the supervisor.
         reader: the thread that reads from it, and ends after it.
-        lock: held by whoever closes it.
-        patience_s: for how long to wait at a time, three times at most.
+        lock: whoever closes the supervisor holds it.
+        patience_s: how long to wait at a time, in seconds; three times at most.
     """
     reader.join(patience_s)
     if not reader.is_alive():
         return
-    # The reader may close it meanwhile, so not without the lock; but whoever has the lock for long
-    # is sending to this very supervisor, which does not read.
+    # The reader may close it meanwhile, so the lock is needed. But whoever has the lock for long is
+    # sending to this very supervisor, which does not read: then it is killed without the lock.
     has_lock = lock.acquire(timeout=patience_s)
     supervisor.kill()
     if has_lock:
         lock.release()
-    reader.join(patience_s)  # not for ever: it may be held up by a callback of the user's
+    reader.join(patience_s)  # not for ever: a callback of the user's may hold it up

@@ -11,47 +11,16 @@ Put this at the top of a program, before `import torch` if possible:
 
 from __future__ import annotations
 
-import os
-import threading
 from typing import TYPE_CHECKING, Any
 
+from compilepool.integrations.torch.takeover.installed import installed
 from compilepool.light_typing import lazy_annotations
 
 if TYPE_CHECKING:
     from compilepool.client.pool import CompilePool
-    from compilepool.integrations.torch.takeover.inductor import Takeover
-    from compilepool.integrations.torch.takeover.installation import Installation
     from compilepool.integrations.torch.takeover.pool_for_torch import OnCrash
 
 __all__ = ["current_pool", "install", "uninstall"]
-
-ENABLE = "COMPILEPOOL_TORCH"
-"""The environment variable that switches the integration on, by 1."""
-
-PROGRAM_PID = "COMPILEPOOL_TORCH_PID"
-"""The variable with the process that `compilepool run` has become; all others descend from it."""
-
-OPTIONS = "COMPILEPOOL_TORCH_OPTIONS"
-"""The variable with the arguments of `install`, as JSON."""
-
-
-class _Installed:
-    """What is installed in this process. `install` may be called by any thread."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.installation: Installation | None = None
-        self.takeover: Takeover | None = None
-
-    def after_fork(self) -> None:
-        """In the child: whoever had the locks is not there."""
-        self.lock = threading.RLock()
-        if self.installation is not None:
-            self.installation.after_fork()
-
-
-_installed = _Installed()
-os.register_at_fork(after_in_child=_installed.after_fork)
 
 
 @lazy_annotations
@@ -81,40 +50,15 @@ def install(*, on_crash: OnCrash = "raise", **pool_options: Any) -> None:
         UnsupportedTorch: this version of torch cannot use another pool. If Inductor is not imported
             yet, a RuntimeWarning says so when it is.
     """
-    _install(on_crash, pool_options, is_early=True)
+    installed.install(on_crash, pool_options, is_early=True)
 
 
 def uninstall() -> None:
     """Make Inductor use its own pool again. Wait for the jobs of the installed pool, and end it."""
-    with _installed.lock:
-        installation, _installed.installation = _installed.installation, None
-        takeover, _installed.takeover = _installed.takeover, None
-        if takeover is not None:
-            takeover.undo()
-    if installation is not None:
-        installation.end()
+    installed.uninstall()
 
 
 @lazy_annotations
 def current_pool() -> CompilePool | None:
     """Return the pool in which Inductor compiles, for `stats` and `dump`; None: there is none."""
-    installation = _installed.installation
-    return None if installation is None else installation.pool
-
-
-def _install(on_crash: str, pool_options: dict[str, Any], *, is_early: bool) -> None:
-    from compilepool.integrations.torch.takeover.inductor import Takeover
-    from compilepool.integrations.torch.takeover.installation import Installation
-
-    new = Installation(on_crash, pool_options, is_early=is_early)
-    with _installed.lock:
-        try:
-            if _installed.takeover is None:
-                _installed.takeover = Takeover(new)
-            _installed.takeover.source = new
-        except BaseException:
-            new.end()
-            raise
-        old, _installed.installation = _installed.installation, new
-    if old is not None:
-        old.end()
+    return installed.pool

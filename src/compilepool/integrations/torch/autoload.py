@@ -6,14 +6,12 @@ https://docs.pytorch.org/tutorials/unstable/python_extension_autoload.html.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import sys
 import warnings
-from typing import Any
 
-from compilepool.integrations.torch import ENABLE, OPTIONS, PROGRAM_PID
+from compilepool.integrations.torch.settings import ENABLE, options_of_environment
 
 
 def autoload() -> None:
@@ -33,29 +31,16 @@ def autoload() -> None:
     try:
         if wanted != "1":
             raise ValueError(f"{ENABLE} must be 1 or 0, not {wanted!r}")
-        options = _options()
-        from compilepool.integrations.torch import _install
+        options = options_of_environment()
+        from compilepool.integrations.torch.takeover.installed import installed
 
-        _install(options.pop("on_crash", "raise"), options, is_early=_may_compile())
+        installed.install(options.pop("on_crash", "raise"), options, is_early=_may_compile())
     except Exception as error:  # noqa: BLE001 - the program can do without
         warnings.warn(
             f"compilepool is not used: {error}. Inductor goes on with its own pool",
             RuntimeWarning,
             stacklevel=2,
         )
-
-
-def _options() -> dict[str, Any]:
-    text = os.environ.get(OPTIONS, "") or "{}"
-    try:
-        options = json.loads(text)
-    except ValueError:
-        options = None
-    if not isinstance(options, dict):
-        raise ValueError(f"{OPTIONS} must be a JSON object, not {text!r}")
-    if options.get("trace") and os.environ.get(PROGRAM_PID, pid := str(os.getpid())) != pid:
-        options["trace"] = f"{options['trace']}.{pid}"  # the plain name is the program's
-    return options
 
 
 def _may_compile() -> bool:

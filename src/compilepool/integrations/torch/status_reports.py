@@ -15,6 +15,7 @@ from torch._guards import CompileContext
 from torch._inductor import config
 
 from compilepool.client.future import CompileFuture
+from compilepool.client.internals import workers_of
 from compilepool.client.pool import CompilePool
 from compilepool.wire.pool_view import WorkerView
 
@@ -93,7 +94,7 @@ class StatusReports:
         }
         if not slow:
             return
-        workers = self._pool._session.staff.workers_of(slow)
+        workers = workers_of(self._pool, slow)
         for job, elapsed_s in slow.items():
             status = {"job_id": id(job), "name": job.name, "elapsed_s": round(elapsed_s, 1)}
             self._report_job(status | _phase(workers.get(job)), jobs[job])

@@ -22,6 +22,7 @@ from torch._inductor.compile_worker.subproc_pool import (
 )
 from torch._logging import trace_structured
 
+from compilepool.client.internals import end_without_waiting, first_worker, supervisor_of
 from compilepool.client.pool import CompilePool
 from compilepool.errors import PoolClosed
 from compilepool.integrations.torch.compile_worker.timer import Timer
@@ -137,7 +138,7 @@ class SubprocPool:
 
     def wakeup(self) -> None:
         """Start the workers."""
-        self._ready = ready_future(self.pool._session.staff.first_worker())
+        self._ready = ready_future(first_worker(self.pool))
         if self.timer:
             self.timer.record_call()  # so that they quiesce again if no job comes
 
@@ -158,7 +159,7 @@ class SubprocPool:
         if wait:
             self.pool.kill_workers()
         else:
-            self.pool._session.terminate(wait=False)
+            end_without_waiting(self.pool)
         self._log.close()
 
     @property
@@ -168,7 +169,7 @@ class SubprocPool:
         Raises:
             PoolClosed: the pool was shut down and has no sidecar any more.
         """
-        supervisor = self.pool._session._supervisor
+        supervisor = supervisor_of(self.pool)
         if supervisor is not None and (not self._process or self._process.pid != supervisor.pid):
             self._process = Sidecar(supervisor)
         if self._process is None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from compilepool.client.pool import CompilePool
-from compilepool.integrations.torch import ENABLE
+from compilepool.integrations.torch.settings import ENABLE
 
 OnCrash: TypeAlias = Literal["raise", "in_process"]
 """The values of `on_crash`, which says what to do with a kernel whose worker crashed."""

@@ -103,8 +103,17 @@ class JobRecord:
         known = [f"{name}={getattr(self, name)!r}" for name in (*names, "attempts", "phases")]
         return f"JobRecord({', '.join(known)})"
 
-    def _note(self, usage: Usage) -> None:
-        """What the supervisor tells. What a job has used that was not begun is nothing."""
-        if usage.started:
-            self._clock = time.time() - time.monotonic()
-            self._usage = usage
+
+# For the session and its observers.
+
+
+def note_usage(record: JobRecord, usage: Usage) -> None:
+    """Put into a record what the supervisor tells; a job that was not begun has used nothing."""
+    if usage.started:
+        record._clock = time.time() - time.monotonic()
+        record._usage = usage
+
+
+def usage_of(record: JobRecord) -> Usage:
+    """What the supervisor has told, with times as `time.monotonic()` has them."""
+    return record._usage
