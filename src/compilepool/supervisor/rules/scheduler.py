@@ -34,9 +34,6 @@ from compilepool.supervisor.rules.states import CONDEMNED, DISMISSED
 from compilepool.supervisor.rules.workers import Worker, Workers
 from compilepool.wire.messages import Readiness
 
-MAX_START_FAILURES = 5
-"""The number of workers in a row that may die while they start. Then all waiting runs fail."""
-
 
 class Scheduler(Generic[Reason]):
     """The queue and the workers of one pool.
@@ -66,7 +63,6 @@ class Scheduler(Generic[Reason]):
         """Why no worker can be started; None if workers can."""
         self._unanswered: set[WorkerId] = set()
         """The workers from which runs are being taken back."""
-        self._start_failures = 0
         self.max_queued = 0
 
     # Actions
@@ -143,7 +139,6 @@ class Scheduler(Generic[Reason]):
     def reload(self) -> None:
         """Begin no run in the current workers, and replace the fork server."""
         self._broken = None
-        self._start_failures = 0
         self._staffing.replace_all()
         if self._staffing.has_fork_server:
             self._due.append(ReplaceForkServer())
@@ -153,7 +148,6 @@ class Scheduler(Generic[Reason]):
 
     def worker_ready(self, worker: WorkerId, now: float) -> None:
         """The worker has started and reads its runs."""
-        self._start_failures = 0
         self._workers.said_ready(worker, now)
         self._staffing.worker_ready(now)
 
@@ -345,12 +339,7 @@ class Scheduler(Generic[Reason]):
     @property
     def is_short_of_memory(self) -> bool:
         """Whether a run waits for nothing but memory, see `memory_seen`."""
-        workers = self._workers
-        return (
-            bool(workers.idle or workers.expected or workers.has_room)
-            and workers.may_run_more
-            and self._runs.first_lacks_memory
-        )
+        return self._workers.can_take_run and self._runs.first_lacks_memory
 
     def activity_of(self, worker: WorkerId) -> str:
         """What the worker is doing, in the words of `PoolStats.workers`."""
@@ -370,8 +359,7 @@ class Scheduler(Generic[Reason]):
 
     def first_runs(self) -> dict[WorkerId, RunId]:
         """The first run of each worker that has one."""
-        workers = self._workers
-        return {id: workers[id].runs[0] for id in workers if workers[id].runs}
+        return self._workers.first_runs()
 
     # Parts of events
 
@@ -391,9 +379,6 @@ class Scheduler(Generic[Reason]):
 
     def _start_failed(self, reason: Reason) -> None:
         """A worker, or the fork server that would have started it, has died while starting."""
-        self._start_failures += 1
-        if self._start_failures == MAX_START_FAILURES:
-            self._start_failures = 0
-            self._staffing.give_up()
+        if self._staffing.start_failed():
             self._runs.fail_waiting(reason)
             self._due.append(ReportNoWorkers(reason))

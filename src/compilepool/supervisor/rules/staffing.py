@@ -13,6 +13,9 @@ from compilepool.supervisor.rules.actions import (
 from compilepool.supervisor.rules.workers import Worker, Workers
 from compilepool.wire.messages import Readiness
 
+MAX_START_FAILURES = 5
+"""The number of workers in a row that may die while they start. Then all waiting runs fail."""
+
 MAX_IDLE_DEATHS = 5
 """For each of `max_workers`: the number of idle workers that may die in a row, each soon after its
 start and before it has ended a run. Then idle workers are not replaced until there is a run."""
@@ -59,6 +62,7 @@ class Staffing:
         self.limits_runs = policy.max_runs_per_worker is not None
         self._warm = 0  # the number of workers that a warm-up has asked for
         self._has_given_up = False
+        self._start_failures = 0
         self._idle_deaths = 0
         self._quiet_since: float | None = None
         self.is_asleep = False
@@ -120,8 +124,22 @@ class Staffing:
 
     def worker_ready(self, now: float) -> None:
         """A worker has started. Restart the idle clock of the pool."""
+        self._start_failures = 0
         if self._quiet_since is not None:
             self._quiet_since = now
+
+    def start_failed(self) -> bool:
+        """A worker has died while starting.
+
+        Returns:
+            Whether too many have in a row, so that none starts until the next run.
+        """
+        self._start_failures += 1
+        if self._start_failures < MAX_START_FAILURES:
+            return False
+        self._start_failures = 0
+        self.give_up()
+        return True
 
     def worker_died(self, worker: Worker, now: float) -> bool:
         """A worker has died. Its start had not failed.
@@ -146,6 +164,7 @@ class Staffing:
         """Let no run begin in the current workers. The caller takes unread runs back."""
         for id in self._workers:
             self._workers.replace(id)
+        self._start_failures = 0
         self._has_given_up = False
 
     def note_given(self, id: WorkerId) -> list[Action[Any]]:

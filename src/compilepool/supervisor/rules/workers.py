@@ -121,6 +121,11 @@ class Workers:
         return self.running < self._max_workers
 
     @property
+    def can_take_run(self) -> bool:
+        """Whether some worker without a run, or a new worker, may have a run."""
+        return bool(self.idle or self.expected or self.has_room) and self.may_run_more
+
+    @property
     def running(self) -> int:
         """The number of workers that have runs and are not about to end."""
         return len(self.busy) + len(self.loaded)
@@ -144,6 +149,10 @@ class Workers:
     def next_id(self) -> WorkerId:
         """The id of the next worker that `add` adds."""
         return self._last_id + 1
+
+    def first_runs(self) -> dict[WorkerId, RunId]:
+        """The first run of each worker that has one."""
+        return {id: worker.runs[0] for id, worker in self._workers.items() if worker.runs}
 
     def add(self) -> WorkerId:
         """Add a starting worker. Returns its id."""
