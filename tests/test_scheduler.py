@@ -1186,10 +1186,7 @@ class Pool(RuleBasedStateMachine):
 
     @rule()
     def reload(self) -> None:
-        self.is_broken = False
-        self.start_failures = 0
-        for process in self.processes.values():
-            process.is_replaceable |= not (process.is_known_crashing or process.is_doomed)
+        self.note_reload()
         had_fork_server = self.has_fork_server
         before = self.generation
         self.scheduler.reload()
@@ -1197,6 +1194,12 @@ class Pool(RuleBasedStateMachine):
         assert self.generation == before + had_fork_server
         for process in self.processes.values():
             assert process.generation == self.generation or not process.socket
+
+    def note_reload(self) -> None:
+        self.is_broken = False
+        self.start_failures = 0
+        for process in self.processes.values():
+            process.is_replaceable |= not (process.is_known_crashing or process.is_doomed)
 
     @rule(are_outgrown=st.booleans())
     def grow(self, are_outgrown: bool) -> None:
@@ -1370,6 +1373,36 @@ class Pool(RuleBasedStateMachine):
             for pick in range(len(self.alive())):
                 self.go_on(pick, steps=2)
             self.lose_the_fork_server(False)
+
+    @precondition(lambda self: self.processes)
+    @rule(
+        first=st.sampled_from(["cancel", "reload", "crash", "broken"]),
+        pick=st.integers(0, 5),
+        is_fork_server=st.booleans(),
+    )
+    def hear_of_two_things_at_once(self, first: str, pick: int, is_fork_server: bool) -> None:
+        """What the first leads to has not been done when a worker or the fork server dies."""
+        worker = self.choose(pick, sorted(self.processes))
+        assert worker is not None
+        process = self.processes[worker]
+        if first == "cancel" and (jobs := self.scheduler.runs_of(worker)):
+            self.cancelled.add(jobs[-1])
+            self.scheduler.cancel(jobs[-1])
+        elif first == "reload":
+            self.note_reload()
+            self.scheduler.reload()
+        elif first == "crash" and process.is_alive and not process.is_known_crashing:
+            process.is_known_crashing = process.has_crashed = True
+            process.is_replaceable |= process.is_known_ready
+            self.scheduler.worker_crashing(worker)
+        elif first == "broken" and len(self.may_go_ahead) > 8:
+            self.is_broken = True
+            self.scheduler.broken("broken")
+        if is_fork_server and self.has_fork_server:
+            self.lose_the_fork_server(False)
+        else:
+            process.is_alive = False
+            self.bury(worker)
 
     @rule(count=st.integers(1, MAX_START_FAILURES + 1))
     def run_out_of_processes(self, count: int) -> None:

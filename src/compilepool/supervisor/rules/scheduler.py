@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from compilepool.light_typing import Generic
 from compilepool.supervisor.rules.actions import (
     Action,
+    EndWorker,
     KillWorker,
     Reason,
     ReplaceForkServer,
@@ -154,7 +155,7 @@ class Scheduler(Generic[Reason]):
     def worker_refused(self, worker: WorkerId, reason: Reason) -> None:
         """`StartWorker` has failed: the machine allows no more workers."""
         is_only_one = len(self._workers) == 1
-        refused = self._workers.remove(worker)
+        refused = self._remove(worker)
         self._runs.put_back(refused, refused.runs[:])
         if is_only_one:
             self._start_failed(reason)
@@ -189,8 +190,7 @@ class Scheduler(Generic[Reason]):
             is_from_outside: whether neither the run nor the pool has killed the worker. Then the
                 run runs again if it has retries left.
         """
-        lost = self._workers.remove(worker)
-        self._unanswered.discard(worker)
+        lost = self._remove(worker)
         self._runs.put_back(lost, unread)
         for id in lost.runs:
             if is_from_outside:
@@ -219,8 +219,7 @@ class Scheduler(Generic[Reason]):
             was_leaving: whether the fork server was about to exit, and started no more workers.
         """
         for worker in reversed(list(unread)):
-            lost = self._workers.remove(worker)
-            self._unanswered.discard(worker)
+            lost = self._remove(worker)
             self._runs.put_back(lost, unread[worker])
             for id in lost.runs:
                 self._runs.rerun_or_fail(id, reason)
@@ -362,6 +361,16 @@ class Scheduler(Generic[Reason]):
         return self._workers.first_runs()
 
     # Parts of events
+
+    def _remove(self, id: WorkerId) -> Worker:
+        """Remove a worker, which is dead, and the actions that are due for it."""
+        self._unanswered.discard(id)
+        self._due[:] = [
+            action
+            for action in self._due
+            if not (isinstance(action, EndWorker | KillWorker | TakeBack) and action.worker == id)
+        ]
+        return self._workers.remove(id)
 
     def _take_back(self, wanted: list[TakeBack]) -> None:
         """Take runs back from these workers, and give out none until that is done."""
