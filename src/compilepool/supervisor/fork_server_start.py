@@ -9,7 +9,7 @@ from compilepool.linux.spawn import process_command, spawn
 
 TYPE_CHECKING = False
 
-if TYPE_CHECKING:  # see `wire.spawn`
+if TYPE_CHECKING:  # see `linux.spawn`
     from collections.abc import Sequence
 
 _MODULE = "compilepool.forkserver.server"

@@ -24,8 +24,8 @@ _RESET_PEAK = b"5"  # for /proc/PID/clear_refs, proc(5)
 class Meter:
     """Reads the kernel's counters at the start and at the end of each job.
 
-    It reads getrusage(2) and proc(5). A short job costs two system calls. The job
-    after a longer one costs a few more.
+    It reads getrusage(2) and proc(5). A short job costs two system calls. The job after a longer
+    one costs a few more.
 
     Raises:
         OSError: there are no descriptors left.

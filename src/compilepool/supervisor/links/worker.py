@@ -176,7 +176,7 @@ class WorkerLink:
         return tail
 
     def take_back(self) -> list[int]:
-        """Take the runs that the worker has not read from its socket. Returns them as sent."""
+        """Take the runs that the worker has not read from its socket, in the order sent."""
         unread = []
         while messages := self._theirs.receive(wait=False):
             close_messages(messages)

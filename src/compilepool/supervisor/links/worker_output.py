@@ -22,8 +22,8 @@ class WorkerOutput:
     pipe is read only when a result says that its run has written something. The worker begins no
     run before that run's pipe is empty, see `worker.output_capture`.
 
-    A process that a run has left behind may write after the run has ended. That output is dropped.
-    If the next run was sent ahead, nobody can tell the outputs of the two apart.
+    A process that a run has left behind may write after the run has ended. That output is dropped,
+    unless the next run was sent ahead: then nobody can tell which run the output comes from.
 
     Args:
         loop: the event loop.
