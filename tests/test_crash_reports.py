@@ -69,7 +69,7 @@ def test_every_way_to_crash_is_told_with_the_function_that_crashed(
     assert error.python_traceback.startswith("Fatal Python error")
     assert " in call\n" in error.python_traceback
     assert sentence(error).startswith(
-        f"the worker that ran job 'softmax' crashed of {crash.signal.name}"
+        f"the worker that ran job 'softmax' crashed with {crash.signal.name}"
     )
     assert crash.function in sentence(error)
     if crash.address is not None:

@@ -124,8 +124,8 @@ def test_the_sentence_names_the_signal_the_address_and_the_place() -> None:
     frame = Frame("null_dereference", "libzoo.so", 0x1139, 1)
     failure = Failure(Cause.CRASH, -signal.SIGSEGV, "", OWN, native(SITE, stack(frame)))
     assert first_words(failure_text(failure, "k", "")).startswith(
-        "the worker that ran job 'k' crashed of SIGSEGV (Segmentation fault), reading address 0x0,"
-        " in null_dereference"
+        "the worker that ran job 'k' crashed with SIGSEGV (Segmentation fault), reading address"
+        " 0x0, in null_dereference"
     )
 
 
@@ -174,7 +174,7 @@ def test_the_frames_of_the_pool_itself_are_left_out() -> None:
         (Failure(Cause.CRASH, -11), "was killed by SIGSEGV (Segmentation fault)"),
         (
             Failure(Cause.CRASH, -11, text=OWN),
-            "crashed of SIGSEGV (Segmentation fault), in compile",
+            "crashed with SIGSEGV (Segmentation fault), in compile",
         ),
         (Failure(Cause.CRASH, -50), "was killed by signal 50"),
         (
@@ -202,9 +202,9 @@ def test_every_ending_has_its_words(failure: Failure, words: str) -> None:
         (True, 15 << 30, "probably for memory: the kernel's out-of-memory killer struck just then;"
          " it or a child of it had 15.0 GiB at its peak; give it more memory, or the pool fewer"),
         (True, 0, "struck just then; give it more memory"),
-        (False, 1 << 20, "by neither the pool nor, as far as the kernel counts, for want of memory;"
+        (False, 1 << 20, "by neither the pool nor, as far as the kernel counts, for lack of memory;"
          " it or a child of it had 1 MiB at its peak"),
-        (False, 0, "as far as the kernel counts, for want of memory pool"),
+        (False, 0, "as far as the kernel counts, for lack of memory pool"),
         (None, 2 << 20, "and not by the pool; it or a child of it had 2 MiB at its peak"),
         (None, 0, "and not by the pool pool"),
     ],

@@ -11,7 +11,7 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 SHOWS = {
-    "one_bad_kernel.py": ["kernel_0: 16 bytes", "'kernel_7' crashed of SIGSEGV"],
+    "one_bad_kernel.py": ["kernel_0: 16 bytes", "'kernel_7' crashed with SIGSEGV"],
     "hanging_job.py": ["in phase 'assemble'", "sleep 1000 [", "Native stacks:"],
     "limits.py": [
         "job 'softmax' ran longer than its timeout of 0.5 s",

@@ -71,7 +71,7 @@ def test_a_crash_is_reproduced_and_not_kept_again(root: Path, start_method: str)
     assert (ended.returncode, ended.stderr) == (0, "")
     first, *_, last = ended.stdout.splitlines()
     assert first.startswith("replaying job 'softmax', which ended with SIGSEGV on 2")
-    assert "the worker that ran job 'softmax' crashed of SIGSEGV" in ended.stdout
+    assert "the worker that ran job 'softmax' crashed with SIGSEGV" in ended.stdout
     # As much as the attributes of the error have, not as much as fits a screen.
     assert "Python traceback:\n\nFatal Python error: Segmentation fault" in ended.stdout
     assert "in crash" in ended.stdout

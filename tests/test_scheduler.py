@@ -32,8 +32,13 @@ from compilepool.supervisor.rules.actions import (
     TakeBack,
 )
 from compilepool.supervisor.rules.dispatch import MAX_AHEAD, SHORT_RUN_S
-from compilepool.supervisor.rules.scheduler import MAX_RERUNS, MAX_START_FAILURES, Scheduler
-from compilepool.supervisor.rules.staffing import MAX_IDLE_DEATHS, StaffingPolicy
+from compilepool.supervisor.rules.queue import MAX_RERUNS
+from compilepool.supervisor.rules.scheduler import Scheduler
+from compilepool.supervisor.rules.staffing import (
+    MAX_IDLE_DEATHS,
+    MAX_START_FAILURES,
+    StaffingPolicy,
+)
 from tests.settling import Settling
 
 NOW = 100.0

@@ -15,8 +15,11 @@ from compilepool.supervisor.rules.actions import (
     TakeBack,
 )
 from compilepool.supervisor.rules.dispatch import SHORT_RUN_S
-from compilepool.supervisor.rules.scheduler import MAX_START_FAILURES
-from compilepool.supervisor.rules.staffing import MAX_IDLE_DEATHS, StaffingPolicy
+from compilepool.supervisor.rules.staffing import (
+    MAX_IDLE_DEATHS,
+    MAX_START_FAILURES,
+    StaffingPolicy,
+)
 from compilepool.wire.messages import Readiness
 from tests.settling import Settling
 

@@ -19,7 +19,7 @@ def bytes_of(value: object) -> int:
     """Convert an amount of memory to bytes.
 
     Args:
-        value: A number of bytes, or text: a number and a unit of 1024 (KiB, MiB, GiB, TiB) or 1000
+        value: a number of bytes, or text: a number and a unit of 1024 (KiB, MiB, GiB, TiB) or 1000
             (kB, MB, GB, TB).
 
     Returns:
@@ -50,7 +50,7 @@ def size_text(size: float) -> str:
     """An amount of memory as text, such as "512 MiB".
 
     Args:
-        size: The number of bytes.
+        size: the number of bytes.
     """
     if size >= 1 << 30:
         return f"{size / (1 << 30):.1f} GiB"
@@ -61,8 +61,8 @@ def printable(text: str, *, keeps_newlines: bool = False) -> str:
     """Make text safe to write to a terminal: jobs choose their output and their names.
 
     Args:
-        text: Any text.
-        keeps_newlines: Whether "\\n" stays. Otherwise it becomes a blank.
+        text: any text.
+        keeps_newlines: whether "\\n" stays. Otherwise it becomes a blank.
 
     Returns:
         The text with a blank for each unprintable white-space character (such as a tab), and U+FFFD
@@ -128,8 +128,8 @@ def name_of_end(number: int | None, exitcode: int | None) -> str:
     """The end of a process as a noun: "SIGSEGV", "exit code 7".
 
     Args:
-        number: of the signal that killed it; None if none did.
-        exitcode: None if a signal killed it.
+        number: the number of the signal that killed it; None if no signal did.
+        exitcode: the exit code; None if a signal killed it.
     """
     if number is None:
         return "crashed" if exitcode is None else f"exit code {exitcode}"

@@ -38,13 +38,13 @@ def become_worker_of(parent_pid: int) -> int:
     """Make this process a worker.
 
     Args:
-        parent_pid: The pid of the process that it works for.
+        parent_pid: the PID of the process that it works for.
 
     Returns:
         The pidfd of the parent, which must stay open.
 
     Raises:
-        ProcessLookupError: The parent is gone.
+        ProcessLookupError: the parent is gone.
     """
     global _parent_pidfd  # noqa: PLW0603 - a fact about the process as a whole
     _parent_pidfd = os.pidfd_open(parent_pid)

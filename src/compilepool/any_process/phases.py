@@ -20,7 +20,7 @@ def report_phase(name: str) -> None:
     system call. It does nothing outside a job, so a compiler can always call it.
 
     Args:
-        name: The phase, in a few words. It is cut to about 100 bytes.
+        name: the phase, in a few words. It is cut to about 100 bytes.
 
     Raises:
         TypeError: `name` is not a str.

@@ -23,7 +23,7 @@ def worker_initializer(parent_pid: int) -> None:
     once, even while C code holds the GIL.
 
     Args:
-        parent_pid: The pid of the process that owns the pool.
+        parent_pid: the PID of the process that owns the pool.
 
     Raises:
         TypeError: `parent_pid` is not an int.

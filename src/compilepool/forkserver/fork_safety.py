@@ -29,9 +29,9 @@ def reasons_against(threads: Sequence[str], files: Iterable[str]) -> str:
     """The reasons against forking a process; empty if there are none.
 
     Args:
-        threads: The names of all threads except the main thread; "" for a thread without a name of
+        threads: the names of all threads except the main thread; "" for a thread without a name of
             its own.
-        files: The targets of the open descriptors.
+        files: the targets of the open descriptors.
     """
     reasons = []
     if threads:

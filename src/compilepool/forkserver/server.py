@@ -44,11 +44,11 @@ class ForkServer:
     preload, was left by a dead worker.
 
     Args:
-        channel: The link to the supervisor.
-        watched: The pidfds of the processes whose death ends this one.
-        crash_fd: The descriptor of the file that a crash of this process is written to.
-        supervisor_pid: The pid of the supervisor.
-        config: The configuration of the pool.
+        channel: the link to the supervisor.
+        watched: the pidfds of the processes whose death ends this one.
+        crash_fd: the descriptor of the file that a crash of this process is written to.
+        supervisor_pid: the PID of the supervisor.
+        config: the configuration of the pool.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ForkServer:
         self._supervisor_pid = supervisor_pid
         self._config = config
         self._workers: dict[int, tuple[int, int]] = {}
-        """The number and the pid of each worker, by its pidfd."""
+        """The number and the PID of each worker, by its pidfd."""
         self._kept = proc.children()
         self._continuation: Continuation | None = None
         self._poll = select.poll()
@@ -78,7 +78,7 @@ class ForkServer:
         Afterwards kill all descendants.
 
         Args:
-            early: The messages that came in one packet with the configuration.
+            early: the messages that came in one packet with the configuration.
 
         Returns:
             None in the fork server; in a forked worker, the function that runs the worker.
@@ -178,7 +178,7 @@ class ForkServer:
 def main() -> Continuation | None:
     """Run the fork server of this process, then exit. A forked worker returns instead.
 
-    The arguments are the supervisor's pid and the soft limit of open files. The descriptors are the
+    The arguments are the supervisor's PID and the soft limit of open files. The descriptors are the
     supervisor's socket, the pidfds of supervisor and client, and the crash file.
 
     Returns:

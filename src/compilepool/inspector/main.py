@@ -23,8 +23,8 @@ def ask_for_python_stack(target: Target, number: int) -> str:
     The signal is sent only if the process handles it. Otherwise it could kill the process.
 
     Args:
-        target: The process.
-        number: The number of the signal that asks for the stack.
+        target: the process.
+        number: the number of the signal that asks for the stack.
 
     Returns:
         The reason why no Python stack will come; empty if one will.
@@ -44,8 +44,8 @@ def ask_for_python_stack(target: Target, number: int) -> str:
 def main() -> None:
     """Inspect a process.
 
-    The arguments are a mode, the pid of the process, the number of the signal that makes it write
-    its Python stack (0 for none), the supervisor's pid, and the result of `find_libdw`. The mode is
+    The arguments are a mode, the PID of the process, the number of the signal that makes it write
+    its Python stack (0 for none), the supervisor's PID, and the result of `find_libdw`. The mode is
     "crash" for a process that has crashed and has parked or is about to park, else "live" or
     "native". The descriptors are the one to write the report to, and the pidfd of the process.
     """

@@ -16,7 +16,7 @@ class Registers(NamedTuple):
     """Values of registers.
 
     Attributes:
-        values: The values by DWARF number: all 17, or only the known ones.
+        values: the values by DWARF number: all 17, or only the known ones.
     """
 
     values: Mapping[int, int]

@@ -64,11 +64,11 @@ class Fault(NamedTuple):
     """What a signal interrupted in a thread.
 
     Attributes:
-        registers: The registers at that moment.
-        trap: The number of the processor's exception; None if the signal was sent.
-        address: The address that was accessed, if the exception is a page fault; else None.
+        registers: the registers at that moment.
+        trap: the number of the processor's exception; None if the signal was sent.
+        address: the address that was accessed, if the exception is a page fault; else None.
         access: "read", "write" or "execute", if the exception is a page fault; else None.
-        has_traceback: Whether faulthandler wrote a traceback for it, as it does for the first crash
+        has_traceback: whether faulthandler wrote a traceback for it, as it does for the first crash
             of each signal.
     """
 
@@ -83,7 +83,7 @@ def find_fault(target: Target, tid: int) -> Fault | None:
     """The fault of a thread that has parked; None if the thread has not parked.
 
     Raises:
-        PermissionError: This process may not read the thread's state.
+        PermissionError: this process may not read the thread's state.
     """
     call = target.system_call(tid)
     if call is None or call.number not in _SLEEPS:

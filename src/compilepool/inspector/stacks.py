@@ -56,10 +56,10 @@ def report_stacks(target: Target, writer: ReportWriter, is_crash: bool, libdw: s
     """Report the native stacks of all threads, those that have crashed first.
 
     Args:
-        target: The process.
-        writer: The writer of the report.
-        is_crash: Whether the process has crashed.
-        libdw: The path or name of libdw; empty if there is none.
+        target: the process.
+        writer: the writer of the report.
+        is_crash: whether the process has crashed.
+        libdw: the path or name of libdw; empty if there is none.
     """
     deadline = time.monotonic() + _OTHERS_BOUND_S if is_crash else math.inf
     if os.uname().machine != "x86_64" or sys.maxsize < 1 << 32:
@@ -171,7 +171,7 @@ class _Stacks:
         """Copy a thread by ptrace, or without it as far as possible.
 
         Raises:
-            ProcessLookupError: The thread or the process has ended.
+            ProcessLookupError: the thread or the process has ended.
         """
         if self._may_trace:
             try:

@@ -23,11 +23,11 @@ class Mapping(NamedTuple):
     """One mapping of the process's memory.
 
     Attributes:
-        start: The first address.
-        end: The address after the last.
-        is_executable: Whether it holds code.
-        name: The name of its file without the folder, or the kernel's name for it.
-        base: The first address of all mappings of that file.
+        start: the first address.
+        end: the address after the last.
+        is_executable: whether it holds code.
+        name: the name of its file without the folder, or the kernel's name for it.
+        base: the first address of all mappings of that file.
     """
 
     start: int
@@ -41,8 +41,8 @@ class SystemCall(NamedTuple):
     """The system call that a thread waits in.
 
     Attributes:
-        number: The number of the call.
-        registers: The registers that are known without ptrace: the call's arguments, pc and stack
+        number: the number of the call.
+        registers: the registers that are known without ptrace: the call's arguments, pc and stack
             pointer.
     """
 
@@ -54,7 +54,7 @@ class Maps:
     """The mappings of a process at the time they were read.
 
     Args:
-        text: The content of `/proc/PID/maps`.
+        text: the content of `/proc/PID/maps`.
     """
 
     def __init__(self, text: str) -> None:
@@ -94,11 +94,11 @@ class Maps:
 
 
 class Target:
-    """The inspected process. The pidfd shows whether its pid is still its own.
+    """The inspected process. The pidfd shows whether its PID is still its own.
 
     Args:
-        pid: The pid of the process.
-        pidfd: The pidfd of the process.
+        pid: the PID of the process.
+        pidfd: the pidfd of the process.
     """
 
     def __init__(self, pid: int, pidfd: int) -> None:
@@ -107,7 +107,7 @@ class Target:
         self._memory: int | None = None
 
     def is_alive(self) -> bool:
-        """Whether the process runs or is parked. Its pid is then still its own."""
+        """Whether the process runs or is parked. Its PID is then still its own."""
         return not pidfds.wait_dead(self.pidfd, 0.0)
 
     def tids(self) -> list[int]:
@@ -137,7 +137,7 @@ class Target:
             None if the thread runs, or is gone.
 
         Raises:
-            PermissionError: This process may not read the thread's state.
+            PermissionError: this process may not read the thread's state.
         """
         try:
             fields = self._read(f"task/{tid}/syscall").split()
@@ -155,17 +155,17 @@ class Target:
         """The current mappings of the process.
 
         Raises:
-            OSError: They cannot be read.
+            OSError: they cannot be read.
         """
         return Maps(self._read("maps"))
 
     def open_memory(self) -> None:
         """Open the memory of the process for `read`.
 
-        The descriptor stays that of this process's memory, even if another process gets its pid.
+        The descriptor stays that of this process's memory, even if another process gets its PID.
 
         Raises:
-            OSError: The memory may not be read, or the process is dead.
+            OSError: the memory may not be read, or the process is dead.
         """
         memory = os.open(f"/proc/{self.pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
         if not self.is_alive():

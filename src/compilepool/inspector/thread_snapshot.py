@@ -46,9 +46,9 @@ class ThreadSnapshot(NamedTuple):
     """The registers and the stack of a thread at one moment.
 
     Attributes:
-        registers: All registers, or only pc and stack pointer.
-        stack_start: The address of the first byte of `stack`.
-        stack: The content of the stack; empty if it was not copied.
+        registers: all registers, or only pc and stack pointer.
+        stack_start: the address of the first byte of `stack`.
+        stack: the content of the stack; empty if it was not copied.
     """
 
     registers: Registers
@@ -62,7 +62,7 @@ class Tracer:
     A thread that does not stop in time is let go when it stops, or when the inspector ends.
 
     Args:
-        target: The process.
+        target: the process.
     """
 
     def __init__(self, target: Target) -> None:
@@ -75,8 +75,8 @@ class Tracer:
         """Copy a thread, which is stopped for about 100 µs.
 
         Raises:
-            NotStopped: The thread did not stop in time.
-            ProcessLookupError: The thread or the process has ended.
+            NotStopped: the thread did not stop in time.
+            ProcessLookupError: the thread or the process has ended.
             OSError: ptrace is refused.
         """
         try:

@@ -42,9 +42,9 @@ class Unwinder:
     """Unwinds the threads of one process.
 
     Args:
-        target: The process.
-        maps: The mappings of the process.
-        libdw: The path or name of libdw.
+        target: the process.
+        maps: the mappings of the process.
+        libdw: the path or name of libdw.
 
     Raises:
         LibdwError: libdw could not be loaded, or cannot read the process.

@@ -14,7 +14,7 @@ def read_file(path: str) -> str:
     """Return the text of a file.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: the file cannot be read.
     """
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
         return file.read()
@@ -24,9 +24,9 @@ def cgroup_directories(controller: str, read: ReadFile = read_file) -> Iterator[
     """The directories of this process's cgroup and the cgroups above it that are mounted.
 
     Args:
-        controller: The controller of a version 1 hierarchy, such as "cpu" or "memory"; "" for
+        controller: the controller of a version 1 hierarchy, such as "cpu" or "memory"; "" for
             version 2. See cgroups(7).
-        read: The function that reads a file.
+        read: the function that reads a file.
 
     Returns:
         The directories, from the process's own cgroup upwards.

@@ -26,7 +26,7 @@ def cgroup_quota(read: ReadFile = read_file) -> float | None:
     (cpu.cfs_quota_us) in the kernel's documentation.
 
     Args:
-        read: The function that reads a file.
+        read: the function that reads a file.
 
     Returns:
         The quota, or None if there is none.

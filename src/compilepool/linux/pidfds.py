@@ -62,8 +62,8 @@ def reap_with_peak(pidfd: int, pid: int) -> tuple[int | None, int]:
     """Reap a dead child, and tell its peak of memory.
 
     Args:
-        pidfd: The child's pidfd.
-        pid: The child's pid.
+        pidfd: the child's pidfd.
+        pid: the child's pid.
 
     Returns:
         The exit code as `reap` returns it, and the largest resident set that the child, or one of
@@ -77,7 +77,7 @@ def reap_with_peak(pidfd: int, pid: int) -> tuple[int | None, int]:
             if time.monotonic() > deadline:
                 return None, 0
             time.sleep(0.001)
-        # Nobody has reaped it, so the pid is still that child's.
+        # Nobody has reaped it, so the PID is still that child's.
         _, status, usage = os.wait4(pid, 0)
     except OSError:
         return None, 0
@@ -118,10 +118,10 @@ def signal_descendants(pid: int, pidfd: int, number: int, *, keep: bool = True) 
     """Signal all descendants of a process. If the process is dead, nothing is signalled.
 
     Args:
-        pid: The process's pid.
-        pidfd: The process's pidfd, which shows that `pid` is still its own.
-        number: The signal's number.
-        keep: Whether to return pidfds.
+        pid: the process's PID.
+        pidfd: the process's pidfd, which shows that `pid` is still its own.
+        number: the signal's number.
+        keep: whether to return pidfds.
 
     Returns:
         The pidfds of the descendants that are still alive, for the caller to close; fewer if
@@ -149,11 +149,11 @@ def sweep(keep: Iterable[int] = (), patience_s: float = 5.0) -> list[int]:
     child dies, its own children become children of this process, and the next round kills them.
 
     Args:
-        keep: The pids of the children that are spared, with all that is below them.
-        patience_s: The seconds to wait for victims to die.
+        keep: the PIDs of the children that are spared, with all that is below them.
+        patience_s: the seconds to wait for victims to die.
 
     Returns:
-        The pids of the survivors: children that were still alive after `patience_s` seconds (in
+        The PIDs of the survivors: children that were still alive after `patience_s` seconds (in
         uninterruptible sleep), and children that may not be signalled (setuid programs).
     """
     spared = set(keep)

@@ -1,6 +1,6 @@
 """Reads and parses `/proc`, proc(5). No other module parses its files.
 
-A process's pid stays its own until it has been reaped. Any other pid may belong to another process
+A process's PID stays its own until it has been reaped. Any other PID may belong to another process
 by the time its file is read.
 """
 
@@ -24,7 +24,7 @@ def read_proc(path: str) -> bytes:
     It takes half the time of `open`, which matters for files that are read often.
 
     Raises:
-        OSError: The process is gone, or may not be inspected.
+        OSError: the process is gone, or may not be inspected.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -41,14 +41,14 @@ class Stat(NamedTuple):
     """The fields of a `stat` file that the pool needs. The file is that of a process or a thread.
 
     Attributes:
-        name: The name of the program, at most 15 bytes.
-        state: A letter: R running, S sleeping, D uninterruptible, T or t stopped, Z or X dead.
-        parent_pid: The pid of the parent.
-        has_execed: Whether the process has called exec since it was forked.
-        cpu_s: The CPU time of the process or thread, in seconds.
-        start_s: The time from the start of the machine to the start of the process or thread, in
+        name: the name of the program, at most 15 bytes.
+        state: a letter: R running, S sleeping, D uninterruptible, T or t stopped, Z or X dead.
+        parent_pid: the PID of the parent.
+        has_execed: whether the process has called exec since it was forked.
+        cpu_s: the CPU time of the process or thread, in seconds.
+        start_s: the time from the start of the machine to the start of the process or thread, in
             seconds.
-        arguments: The addresses of the beginning and the end of the command line; 0 where the
+        arguments: the addresses of the beginning and the end of the command line; 0 where the
             kernel hides them.
     """
 
@@ -65,12 +65,12 @@ def stat(pid: int | str = "self", tid: int | None = None) -> Stat:
     """Read the `stat` file of a process, or of one of its threads.
 
     Args:
-        pid: The process.
-        tid: The thread; None for the process as a whole.
+        pid: the process.
+        tid: the thread; None for the process as a whole.
 
     Raises:
-        OSError: The process or thread is gone.
-        ValueError: The file does not have the format of proc(5).
+        OSError: the process or thread is gone.
+        ValueError: the file does not have the format of proc(5).
     """
     # The name may contain any character, parentheses included.
     head, _, tail = read_proc(_path("stat", pid, tid)).rpartition(b")")
@@ -107,8 +107,8 @@ def has_signal(mask: str, number: int) -> bool:
     """Whether a signal is in a signal mask of a `status` file, such as SigCgt.
 
     Args:
-        mask: The mask in hexadecimal; empty counts as no signal.
-        number: The signal's number.
+        mask: the mask in hexadecimal; empty counts as no signal.
+        number: the signal's number.
     """
     return bool(int(mask or "0", 16) >> (number - 1) & 1)
 
@@ -122,9 +122,9 @@ class Statm(NamedTuple):
     """The memory of a process, in bytes, from `/proc/PID/statm`, which is cheap to read.
 
     Attributes:
-        mapped: All memory that the process has mapped.
-        resident: The part of `mapped` that is in memory.
-        anonymous: The part of `resident` that belongs to no file.
+        mapped: all memory that the process has mapped.
+        resident: the part of `mapped` that is in memory.
+        anonymous: the part of `resident` that belongs to no file.
     """
 
     mapped: int
@@ -136,8 +136,8 @@ def parse_statm(data: bytes) -> Statm:
     """Parse the content of a `statm` file.
 
     Raises:
-        ValueError: A field is not a number.
-        IndexError: There are too few fields.
+        ValueError: a field is not a number.
+        IndexError: there are too few fields.
     """
     fields = data.split()
     resident = int(fields[1])
@@ -148,9 +148,9 @@ def statm(pid: int | str = "self") -> Statm:
     """The memory of a process.
 
     Raises:
-        OSError: The process is gone.
-        ValueError: The file does not have the format of proc(5).
-        IndexError: The file is empty, because the process is gone.
+        OSError: the process is gone.
+        ValueError: the file does not have the format of proc(5).
+        IndexError: the file is empty, because the process is gone.
     """
     return parse_statm(read_proc(f"/proc/{pid}/statm"))
 
@@ -161,8 +161,8 @@ def smaps_rollup(pid: int | str = "self") -> dict[str, int]:
     Reading it is slow, because the kernel visits every page.
 
     Raises:
-        OSError: The process is gone, or may not be inspected.
-        ValueError: The process has no memory any more.
+        OSError: the process is gone, or may not be inspected.
+        ValueError: the process has no memory any more.
     """
     _, *lines = read_proc(f"/proc/{pid}/smaps_rollup").splitlines() or [b""]
     values = {}
@@ -184,7 +184,7 @@ def unwritten_file_mappings() -> list[tuple[int, int]]:
         The start and the end address of each mapping.
 
     Raises:
-        OSError: The kernel does not tell.
+        OSError: the kernel does not tell.
     """
     found = []
     start = end = 0
@@ -220,8 +220,8 @@ class Descendant(NamedTuple):
     """A process below another one.
 
     Attributes:
-        pid: The process's pid.
-        parent_pid: The pid of its parent.
+        pid: the process's PID.
+        parent_pid: the PID of its parent.
     """
 
     pid: int
@@ -242,7 +242,7 @@ def descendants(pid: int) -> Iterator[Descendant]:
 
 
 def children(pid: int | str = "self") -> list[int]:
-    """The pids of the children of all threads of a process; none if it is gone."""
+    """The PIDs of the children of all threads of a process; none if it is gone."""
     pids: list[int] = []
     for tid in threads(pid):
         with contextlib.suppress(OSError):

@@ -45,7 +45,7 @@ def libc_error(call: str) -> OSError:
     """The error of a function of `libc()` that has just failed.
 
     Args:
-        call: The function's name and arguments, for the message.
+        call: the function's name and arguments, for the message.
     """
     import ctypes
 
@@ -83,7 +83,7 @@ def memory_limit(room: int) -> Iterator[None]:
     """Limit how much more memory this process can map, for the duration of the context.
 
     Args:
-        room: The bytes that it can map in addition to what it has mapped.
+        room: the bytes that it can map in addition to what it has mapped.
     """
     import resource
 
@@ -129,7 +129,7 @@ def die_with_parent(parent_pid: int) -> None:
     forked child and kept across exec, prctl(2) PR_SET_PDEATHSIG.
 
     Args:
-        parent_pid: The pid of the expected parent.
+        parent_pid: the PID of the expected parent.
     """
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
@@ -156,9 +156,9 @@ def use_cpus(cpus: Collection[int], nice: int) -> None:
     when it wakes up. A process with a policy other than the default keeps it.
 
     Args:
-        cpus: The numbers of the CPUs. Those that this process may not use are ignored; if it may
+        cpus: the numbers of the CPUs. Those that this process may not use are ignored; if it may
             use none of them, its affinity stays.
-        nice: The number that is added to this process's niceness, nice(2).
+        nice: the number that is added to this process's niceness, nice(2).
     """
     usable = set(cpus) & os.sched_getaffinity(0)
     if usable:
@@ -176,7 +176,7 @@ def allow_ptrace(pid: int) -> None:
     See prctl(2) PR_SET_PTRACER, and `admin-guide/LSM/Yama.rst` in the kernel's documentation.
 
     Args:
-        pid: The pid of the process that may trace.
+        pid: the PID of the process that may trace.
     """
     with contextlib.suppress(OSError):  # a kernel without Yama does not know this option
         _prctl(_PR_SET_PTRACER, pid)

@@ -17,7 +17,7 @@ def check_platform() -> None:
     kernel that lists a thread's children there, proc(5).
 
     Raises:
-        KernelTooOld: Something is missing, or a sandbox forbids it.
+        KernelTooOld: something is missing, or a sandbox forbids it.
     """
     if sys.platform != "linux":
         raise KernelTooOld(f"compilepool needs Linux, this is {sys.platform}")

@@ -41,11 +41,11 @@ def handle_by_libc(number: int, function: str) -> None:
     is one, with every signal blocked that can be blocked.
 
     Args:
-        number: The signal's number.
-        function: The function's name.
+        number: the signal's number.
+        function: the function's name.
 
     Raises:
-        OSError: The kernel refused.
+        OSError: the kernel refused.
     """
     libc = process.libc()
     action = _Sigaction()
@@ -62,10 +62,10 @@ class AlternateStack:
     The thread that made it closes it before it ends.
 
     Args:
-        size: The size in bytes.
+        size: the size in bytes.
 
     Raises:
-        OSError: There is no memory for it, or the kernel refused it.
+        OSError: there is no memory for it, or the kernel refused it.
     """
 
     def __init__(self, size: int) -> None:

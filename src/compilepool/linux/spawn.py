@@ -31,8 +31,8 @@ def process_command(flags: Sequence[str], module: str) -> list[str]:
     """The command that runs the `main` function of one of our modules in a new interpreter.
 
     Args:
-        flags: The interpreter's flags.
-        module: The module's full name.
+        flags: the interpreter's flags.
+        module: the module's full name.
 
     Raises:
         OSError: `sys.executable` is not an interpreter, or the package is not a folder of files.
@@ -44,8 +44,8 @@ def script_command(flags: Sequence[str], script: str) -> list[str]:
     """The command that runs a file of this package by its path, which needs no `sys.path`.
 
     Args:
-        flags: The interpreter's flags.
-        script: The file's path in the package.
+        flags: the interpreter's flags.
+        script: the file's path in the package.
 
     Raises:
         OSError: `sys.executable` is not an interpreter, or the package is not a folder of files.
@@ -65,16 +65,16 @@ def spawn(command: Sequence[str], env: Mapping[str, str], fds: Sequence[int]) ->
     """Start a process in its own session, with all signals at their defaults and unblocked.
 
     Args:
-        command: The program and its arguments.
-        env: The environment.
-        fds: The descriptors that the process gets, numbered from `FIRST_FD` on. It gets no other
+        command: the program and its arguments.
+        env: the environment.
+        fds: the descriptors that the process gets, numbered from `FIRST_FD` on. It gets no other
             descriptor that is close-on-exec, as Python's are.
 
     Returns:
-        The pid of the process, a child of the calling process.
+        The PID of the process, a child of the calling process.
 
     Raises:
-        OSError: The process could not be started.
+        OSError: the process could not be started.
     """
     import fcntl  # not every platform has it, and this module can be imported on any
 

@@ -37,7 +37,7 @@ class JobRecord:
             killed job: CPU time of the job and of every process that it started.
         peak_memory: bytes: the most that the job was seen to add to its worker's memory. A child's
             peak counts instead if it exceeds that of its worker and of all earlier children.
-        worker_pid: pid of the worker; 0 if no worker began the job.
+        worker_pid: the PID of the worker; 0 if no worker began the job.
         attempts: the number of times that a worker began the job.
         phases: the phases that the job reported, in order; for a killed job, only the last one.
         log: the end of what the job and its children wrote to their output and error output; "" if

@@ -150,8 +150,8 @@ def memory_of_pool(supervisor: int, fork_server: int, workers: Iterable[int]) ->
     """Read the memory of a pool's processes. Slow: the kernel visits each page of each process.
 
     Args:
-        supervisor: the supervisor's pid; 0 if there is none.
-        fork_server: the fork server's pid; 0 if there is none.
+        supervisor: the supervisor's PID; 0 if there is none.
+        fork_server: the fork server's PID; 0 if there is none.
         workers: the workers' pids. A 0 is ignored.
     """
     pids = [pid for pid in workers if pid]

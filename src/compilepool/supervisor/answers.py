@@ -1,4 +1,4 @@
-"""Answers to what clients ask: what a job does, and how the pool is."""
+"""Answers to clients' questions: what a job is doing, and the state of the pool."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from compilepool.wire.pool_view import PoolView, WorkerView
 
 
 class JobDumps:
-    """The jobs that are being looked into because a client has asked what they do.
+    """Answers what a job is doing.
 
     Args:
         runs: the unfinished runs.
@@ -23,16 +23,16 @@ class JobDumps:
 
     def __init__(self, runs: RunTable) -> None:
         self._runs = runs
-        self._looked_into: set[Waiter] = set()
+        self._pending: set[Waiter] = set()
 
     def answer(self, asker: Waiter, run: RunId | None, crew: Crew, worker: WorkerId | None) -> None:
-        """Tell what a job does just now. A question asked again gets the answer to the first.
+        """Send the client a snapshot of its job. While one is made, a second question is dropped.
 
         Args:
-            asker: the job, and the client that asks.
+            asker: the client that asks, and its job.
             run: the run that the job waits for; None if the job has ended.
             crew: the processes.
-            worker: the worker that has the run; None if none has.
+            worker: the worker that has the run; None if no worker has it.
         """
 
         def tell(snapshot: JobSnapshot) -> None:
@@ -42,24 +42,24 @@ class JobDumps:
             tell(JobSnapshot("ended"))
             return
 
-        def looked_into(snapshot: JobSnapshot) -> None:
-            self._looked_into.discard(asker)
+        def on_snapshot(snapshot: JobSnapshot) -> None:
+            self._pending.discard(asker)
             tell(snapshot if run in self._runs else JobSnapshot("ended"))
 
-        if asker in self._looked_into:
+        if asker in self._pending:
             return
         if worker is None or not crew.has_begun(worker, run):
             tell(JobSnapshot("queued"))
         else:
-            self._looked_into.add(asker)
-            crew.look_into(worker, looked_into)
+            self._pending.add(asker)
+            crew.take_snapshot(worker, on_snapshot)
 
 
 class Tally:
-    """What has happened to the processes of one pool.
+    """Counts what happens to the processes of one pool.
 
     Attributes:
-        fork_servers_lost: the number of fork servers that have died.
+        fork_servers_lost: the number of fork servers that have died and were not told to exit.
         workers_lost: the number of workers that have died and were not told to exit.
     """
 
@@ -70,7 +70,7 @@ class Tally:
         self._asleep_since: float | None = None
 
     def note_sleep(self, now: float, *, is_asleep: bool) -> bool:
-        """Note whether the pool sleeps now. Returns whether that has changed."""
+        """Note whether the pool is asleep. Returns whether that has changed."""
         if is_asleep == (self._asleep_since is not None):
             return False
         if self._asleep_since is not None:
@@ -81,7 +81,7 @@ class Tally:
     def view(
         self, client: Client, scheduler: Scheduler[Any], crew: Crew, runs: RunTable, now: float
     ) -> PoolView:
-        """How the pool is, as one client sees it: it is told of its own jobs only."""
+        """The state of the pool. It shows only this client's own jobs."""
         slept_s = self._slept_s
         if self._asleep_since is not None:
             slept_s += now - self._asleep_since
@@ -106,7 +106,7 @@ class Tally:
 def _worker_view(client: Client, activity: str, link: WorkerLink, runs: RunTable) -> WorkerView:
     status = link.status
     run = runs.get(status.job)
-    if run is None or link.jobs[:1] != [status.job]:
+    if run is None or link.runs[:1] != [status.job]:
         return WorkerView(link.pid, activity)
     return WorkerView(
         link.pid,

@@ -1,4 +1,4 @@
-"""The clients of a supervisor, and what each of them wants."""
+"""The clients of a supervisor, and the requests that each of them has open."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class Client:
     """One client.
 
     Attributes:
-        link: the connection to it.
-        runs: the run of each of its unfinished jobs, by its own number of the job.
-        log_level: the lowest level of log messages that it wants.
-        warm_up: its own number of its last warm-up.
-        readiness: the readiness of the workers, as far as it was told.
-        shutdown: how it wants to leave; None while it stays.
-        lets_sleep: whether it wants the pool to sleep when its jobs have ended.
-        keeps_fork_server: whether the fork server is to stay meanwhile.
+        link: the connection to the client.
+        runs: the run for each unfinished job of the client, by the client's number for the job.
+        log_level: the lowest level of log messages that the client wants.
+        warm_up: the client's number for its last warm-up.
+        readiness: the readiness of the workers that the client was last told.
+        shutdown: how the client wants to leave; None while it stays.
+        lets_sleep: whether the client lets the pool sleep once no job is left.
+        keeps_fork_server: whether the client wants the fork server to stay while the pool sleeps.
     """
 
     def __init__(self, link: ClientLink) -> None:
@@ -36,7 +36,7 @@ class Client:
         self.keeps_fork_server = False
 
     def send(self, message: Message) -> None:
-        """Queue a message; takes over its descriptors."""
+        """Queue a message. Takes over its descriptors."""
         self.link.send(message)
 
 
@@ -53,25 +53,31 @@ class Clients:
         return len(self._clients)
 
     def add(self, client: Client) -> None:
-        """A client has come."""
+        """Add a client, which has connected."""
         self._clients.append(client)
 
     def remove(self, client: Client) -> None:
-        """A client has left."""
+        """Remove a client, which has left."""
         self._clients.remove(client)
 
     @property
     def let_sleep(self) -> bool:
-        """Whether all of them want the pool to sleep."""
+        """Whether all clients let the pool sleep."""
         return all(client.lets_sleep for client in self._clients)
 
     @property
     def keep_fork_server(self) -> bool:
-        """Whether one of them wants the fork server to stay meanwhile."""
+        """Whether a client wants the fork server to stay while the pool sleeps."""
         return any(client.keeps_fork_server for client in self._clients)
 
     def log(self, level: Level, source: str, text: str) -> None:
-        """Tell those that want to hear it, for the logger of a module of ours."""
+        """Send a log message to the clients that want its level.
+
+        Args:
+            level: the level.
+            source: the name of the logger.
+            text: the message.
+        """
         for client in self._clients:
             if level >= client.log_level:
                 client.send(log_message(level, source, text))

@@ -1,4 +1,4 @@
-"""Starts fork servers: the first one before this process has imported what else it needs."""
+"""Starts fork servers. The first one starts before this process has imported its other modules."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from compilepool.linux.spawn import process_command, spawn
 
 TYPE_CHECKING = False
 
-if TYPE_CHECKING:  # see `wire.spawn`
+if TYPE_CHECKING:  # see `linux.spawn`
     from collections.abc import Sequence
 
 _MODULE = "compilepool.forkserver.server"
 
 
 class ForkServerProcess:
-    """A process that imports, and then waits to be told what it is to be.
+    """A fork server process, which imports its modules and waits for its configuration.
 
     Attributes:
-        python_flags: its interpreter's.
-        pid: its pid.
-        socket: this end of the link to it.
-        crash_fd: a memfd that outlives it, where it writes what shall be known when it has crashed.
+        python_flags: the flags of its interpreter.
+        pid: its PID.
+        socket: the supervisor's end of the link to it.
+        crash_fd: the memfd that faulthandler writes a crash to. It outlives the process.
 
     Raises:
-        OSError: it could not be started.
+        OSError: the process could not be started.
     """
 
     def __init__(self, python_flags: Sequence[str], client_pidfd: int, fd_limit: int) -> None:
         self.python_flags = python_flags
         command = process_command([*python_flags, "-P"], _MODULE)
-        # What shows in /proc/PID/fd.
+        # The name shows in /proc/PID/fd.
         self.crash_fd = os.memfd_create("compilepool crash of fork server", os.MFD_CLOEXEC)
         try:
             self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -55,7 +55,7 @@ class ForkServerProcess:
             os.close(own_pidfd)
 
     def discard(self) -> None:
-        """Let it exit, as it does when nobody tells it anything. It is not reaped here."""
+        """Close the link, so that the process exits. It is not reaped here."""
         self.socket.close()
         os.close(self.crash_fd)
 
@@ -64,8 +64,8 @@ class ForkServerStarter:
     """Starts the fork servers of one pool.
 
     Args:
-        client_pidfd: the client's pidfd, which they watch as well.
-        fd_limit: the soft limit of open files that they and the workers shall have.
+        client_pidfd: the client's pidfd, which the fork servers watch.
+        fd_limit: the soft limit of open files for fork servers and workers.
     """
 
     def __init__(self, client_pidfd: int, fd_limit: int) -> None:
@@ -74,18 +74,18 @@ class ForkServerStarter:
         self._ahead: ForkServerProcess | None = None
 
     def start_ahead(self, python_flags: Sequence[str]) -> None:
-        """Start one for the next `start`, which tells why, if that fails."""
+        """Start a fork server that the next `start` returns. If that fails, `start` tries again."""
         try:  # noqa: SIM105 - `contextlib` takes long to import
             self._ahead = self._start(python_flags)
         except OSError:
             pass
 
     def start(self, python_flags: Sequence[str]) -> ForkServerProcess:
-        """Start one. Raises OSError if that fails."""
+        """Start a fork server. Raises OSError if that fails."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead.python_flags == python_flags:
             return ahead
-        if ahead is not None:  # no client of ours does that
+        if ahead is not None:  # no client of this package changes its flags
             ahead.discard()
         return self._start(python_flags)
 

@@ -1,4 +1,4 @@
-"""Carries out what the rules say."""
+"""Carries out the actions that the rules return."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from compilepool.wire.messages import Kind
 from compilepool.wire.usage import NO_USAGE, result_message
 
 Reason: TypeAlias = Failure | events.InitializerFailed
-"""Why a run fails, or why no worker can be had."""
+"""Why a run fails, or why no worker can be started."""
 
 
 class Performer:
-    """Carries out actions: by the crew, by messages to clients, and by answers to the rules.
+    """Carries out actions, through the crew and by messages to clients.
 
     Args:
         scheduler: the rules.
@@ -40,7 +40,7 @@ class Performer:
         self._runs = runs
         self._clients = clients
         self._refused: dict[WorkerId, Failure] = {}
-        """The workers that could not be started, and of which the rules do not know yet."""
+        """The workers that could not be started, before the rules are told."""
         self._performers: dict[type, Callable[[Any], None]] = {
             actions.SendRun: self._send_run,
             actions.TakeBack: self._take_back,
@@ -56,7 +56,7 @@ class Performer:
         }
 
     def carry_out(self, due: Sequence[actions.Action[Reason]]) -> None:
-        """Carry out actions, in their order."""
+        """Carry out actions, in order. Failed starts are then reported to the rules."""
         for action in due:
             self._performers[type(action)](action)
         while self._refused:

@@ -1,7 +1,7 @@
-"""One pool: between its clients, the rules that decide, and the crew that works.
+"""One pool: connects its clients, the rules that decide, and the crew that works.
 
-What clients want and what happens to the crew are events: they change the state of the rules.
-`go_on` then carries out what the rules say, once for all events that have come.
+Requests of clients and events of the crew change the state of the rules. Then `go_on` carries out
+what the rules say, once for all requests and events that have come.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from compilepool.wire.pool_config import PoolConfig
 from compilepool.wire.submission import JobTerms, env_as_json
 from compilepool.wire.usage import replace_usage, usage_of
 
-_AHEAD_LIMIT = 8 * 1024  # bytes; as many runs as may go ahead always fit a send buffer
+_AHEAD_LIMIT = 8 * 1024  # bytes; so the runs that wait in a worker's socket always fit its buffer
 _SEND_AGAIN_S = 0.005
-_SPIN_S = 0.0001  # to wake up a process that sleeps takes 20 to 50 us, twice for each run
+_SPIN_S = 0.0001  # waking a process up takes 20 to 50 us, and happens twice for each run
 
 
 class Pool:
@@ -42,7 +42,7 @@ class Pool:
 
     Args:
         loop: the event loop.
-        clients: whoever uses the pool.
+        clients: the clients of the pool.
         config: the pool's configuration.
         startup_fds: the descriptors that every worker starts with.
         starter: starts the fork servers.
@@ -75,24 +75,24 @@ class Pool:
             events.Logged: self._logged,
         }
         self._may_need_memory = False
-        """Whether runs have come or ended since somebody looked at the machine's memory."""
+        """Whether runs have come or ended since the machine's memory was last measured."""
         policy = StaffingPolicy(
             config.min_workers, config.idle_timeout_s, config.max_jobs_per_worker
         )
         self._scheduler: Scheduler[Reason] = Scheduler(
             config.max_workers, self._expected_memory, policy
         )
-        self._crew = Crew(loop, self._heard, config, startup_fds, starter)
+        self._crew = Crew(loop, self._handle_event, config, startup_fds, starter)
         self._performer = Performer(self._scheduler, self._crew, self._runs, clients)
         try:
             self._crew.fork_servers.start()
         except OSError as error:
             self._scheduler.broken(not_started(error))
 
-    # What the loop wants
+    # For the loop
 
     def patience_s(self) -> float | None:
-        """The seconds for which the loop may wait for events; None: without limit."""
+        """The seconds for which the loop may wait for events; None means without limit."""
         wakes_at = self._scheduler.wakes_at()
         patience_s = [] if wakes_at is None else [max(0.0, wakes_at - time.monotonic())]
         if self._crew.sender.has_unsent:
@@ -103,29 +103,29 @@ class Pool:
 
     @property
     def spin_s(self) -> float:
-        """The seconds for which the loop should not sleep, because something is about to happen."""
+        """The seconds for which the loop polls before it sleeps, because results are due soon."""
         return _SPIN_S if self._scheduler.runs_are_short else 0.0
 
     @property
     def has_ended_all(self) -> bool:
-        """Whether no run is left, not even one that nobody wants any more."""
+        """Whether no run is left, not even an unwanted one."""
         return not self._scheduler.unfinished
 
     def go_on(self) -> None:
-        """Do what is due after events, or when the patience is at its end."""
+        """Do what is due after events, or when `patience_s` has passed."""
         if self._crew.sender.has_unsent:
             self._crew.sender.send_rest()
         if self._may_need_memory:
             self._may_need_memory = False
-            self._look_at_memory(free_memory.OLD_S)
+            self._measure_memory(free_memory.OLD_S)
         self._act()
-        if self._scheduler.is_short_of_memory and self._look_at_memory(free_memory.SHORT_S):
+        if self._scheduler.is_short_of_memory and self._measure_memory(free_memory.SHORT_S):
             self._act()
         self._tell_readiness()
         self._note_sleep()
 
     def dismiss(self) -> None:
-        """Let all processes exit in order, for a while. There are no runs any more."""
+        """Let all processes exit, and wait for that for a bounded time. No run is left."""
         self._scheduler.quiesce(keeps_fork_server=True)
         self._act()
         self._crew.dismiss()
@@ -134,10 +134,10 @@ class Pool:
         """Kill and reap everything."""
         self._crew.end()
 
-    # What clients want
+    # Requests of clients
 
     def submit(self, client: Client, id: int, name: str, terms: JobTerms, payload: Payload) -> None:
-        """A client has a new job, whose number is not in use. Takes over the payload."""
+        """Queue a run for a client's job, whose number is not in use. Takes over the payload."""
         client.lets_sleep = False
         run = self._runs.add(Waiter(client, id), name, terms, payload)
         size = len(payload.body)
@@ -152,7 +152,7 @@ class Pool:
         self._may_need_memory = True
 
     def cancel(self, client: Client, id: int) -> None:
-        """A client does not want a job any more; it may have ended."""
+        """Cancel a client's job, unless it has ended."""
         run = client.runs.get(id)
         if run is None:
             return
@@ -162,49 +162,49 @@ class Pool:
             self._scheduler.cancel(run)
 
     def cancel_queued(self, client: Client) -> None:
-        """A client does not want its jobs any more that no worker has."""
+        """Cancel those jobs of a client that no worker has."""
         for id, run in list(client.runs.items()):
             if self._scheduler.worker_of(run) is None:
                 self.cancel(client, id)
 
     def warm_up(self, client: Client, id: int) -> None:
-        """A client wants all workers, and to be told when they are there."""
+        """Start all workers, and tell the client when they are ready."""
         client.lets_sleep = False
         client.warm_up = id
-        client.readiness = client.readiness.NONE  # whoever asks wants an answer
+        client.readiness = client.readiness.NONE  # so that the client gets an answer
         self._scheduler.warm_up()
 
     def quiesce(self, client: Client, *, keeps_fork_server: bool) -> None:
-        """A client lets the pool sleep when its jobs have ended; the pool does when all do."""
+        """Note that a client lets the pool sleep after its jobs. The pool sleeps when all do."""
         client.lets_sleep = True
         client.keeps_fork_server = keeps_fork_server
         self._sleep_if_all_do()
 
     def reload(self) -> None:
-        """A client wants no run to begin with what is preloaded now."""
+        """Begin no run with the modules that are preloaded now; preload again."""
         self._scheduler.reload()
 
     def leave(self, client: Client) -> None:
-        """A client has left: nobody wants its jobs any more."""
+        """Cancel all jobs of a client that has left."""
         for id in list(client.runs):
             self.cancel(client, id)
         self._sleep_if_all_do()
 
     def dump(self, client: Client, id: int) -> None:
-        """Tell a client what its job does."""
+        """Tell a client what its job is doing."""
         run = client.runs.get(id)
         worker = None if run is None else self._scheduler.worker_of(run)
         self._dumps.answer(Waiter(client, id), run, self._crew, worker)
 
     def tell_view(self, client: Client, id: int) -> None:
-        """Tell a client how things are."""
+        """Tell a client the state of the pool."""
         now = time.monotonic()
         view = self._tally.view(client, self._scheduler, self._crew, self._runs, now)
         client.send(view.payload().message(Kind.VIEWED, id))
 
-    # What happens to the crew
+    # Events of the crew
 
-    def _heard(self, event: events.CrewEvent) -> None:
+    def _handle_event(self, event: events.CrewEvent) -> None:
         self._handlers[type(event)](event)
 
     def _worker_ready(self, event: events.WorkerReady) -> None:
@@ -216,16 +216,16 @@ class Pool:
             usage = usage_of(result)
         except ProtocolError as error:
             refuse(result, str(error))
-        # One that has lost its descriptor goes on without: it is no fault of the worker's, and the
-        # client knows what to say of it.
+        # A RESULT that has lost its descriptor is passed on without it. The worker is not at fault,
+        # and the client knows the right error.
         if not lacks_descriptor(result):
-            check_payload(result)  # raises if the client could not take it for one
+            check_payload(result)
         id = result.id
         run = self._runs.end(id)
         peak_bytes = max(usage.peak_bytes, self._crew.memory_seen(worker, id))
         self._memory.note(run, peak_bytes)
         if run.attempt != usage.attempts or peak_bytes != usage.peak_bytes:
-            # Its worker did not know.
+            # The worker did not know these values.
             known = usage._replace(peak_bytes=peak_bytes, attempts=run.attempt)
             result = replace_usage(result, known)
         self._scheduler.run_finished(
@@ -247,7 +247,7 @@ class Pool:
 
     def _over_limit(self, event: events.OverLimit) -> None:
         if self._scheduler.over_limit(event.worker, event.run):
-            self._crew.sentence(event.worker, event.verdict)
+            self._crew.note_verdict(event.worker, event.verdict)
 
     def _worker_crashing(self, event: events.WorkerCrashing) -> None:
         self._scheduler.worker_crashing(event.worker)
@@ -290,14 +290,19 @@ class Pool:
         return [run for run in self._scheduler.runs_of(worker) if run != last_started]
 
     def _act(self) -> None:
-        """Carry out what the rules say, until they have nothing more to say."""
+        """Carry out what the rules say until nothing is left to do."""
         while due := self._scheduler.next_actions(time.monotonic()):
             self._performer.carry_out(due)
 
-    # Memory, and what clients are told by themselves
+    # Memory, and messages to clients
 
-    def _look_at_memory(self, age_s: float) -> bool:
-        """Tell the rules how much memory there is, unless they were told `age_s` ago or later."""
+    def _measure_memory(self, age_s: float) -> bool:
+        """Tell the rules how much memory is free.
+
+        Returns:
+            False if the last measurement is younger than `age_s` seconds, or the kernel does not
+            tell.
+        """
         free = self._memory.free(age_s)
         if free is None:
             return False

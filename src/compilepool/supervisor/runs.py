@@ -1,7 +1,7 @@
 """Runs, and the jobs that wait for them.
 
-A *job* is what a client has submitted, under a number of the client's own. A *run* is what workers
-execute for the jobs that want it. Today each run has one job waiting for it.
+A *job* is a call that a client has submitted. The client numbers its jobs. A *run* is what a worker
+executes for the jobs that wait for it. Today exactly one job waits for each run.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Waiter(NamedTuple):
     """A job that waits for a run.
 
     Attributes:
-        client: the client that has submitted it.
-        id: the client's number of it.
+        client: the client that has submitted the job.
+        id: the client's number for the job.
     """
 
     client: Client
@@ -33,12 +33,12 @@ class Run:
     """A run that has not ended.
 
     Attributes:
-        name: its name.
-        terms: the terms of the jobs that want it.
+        name: the name of its first job.
+        terms: the terms of its first job.
         payload: the call.
-        waiters: the jobs that wait for it; empty if nobody wants it any more.
-        attempt: the number of this attempt at it; the first is 1.
-        has_output: whether its waiters were told of output, maybe of an earlier attempt.
+        waiters: the jobs that wait for the run; empty once nobody wants it.
+        attempt: the number of the current attempt; the first is 1.
+        has_output: whether the waiters were sent output, of this attempt or an earlier one.
     """
 
     __slots__ = ("attempt", "has_output", "name", "payload", "terms", "waiters")
@@ -53,7 +53,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """What runs that are alike have in common."""
+        """The key that similar runs share."""
         return self.terms.key or self.name
 
     def tell(
@@ -64,7 +64,7 @@ class Run:
         body: bytes = b"",
         fds: tuple[int, ...] = (),
     ) -> None:
-        """Send a message to all who wait, each under its own number. Takes over descriptors."""
+        """Send a message to each waiter, under its own number. Takes over the descriptors."""
         if not self.waiters:
             close_all(fds)
             return
@@ -75,7 +75,7 @@ class Run:
         client.send(Message(kind, id, flag, form, body, fds))
 
     def id_for(self, client: Client) -> int:
-        """The client's number of the job of its that waits; 0 if none does."""
+        """The number of this client's job among the waiters; 0 if there is none."""
         return next((id for each, id in self.waiters if each is client), 0)
 
 
@@ -97,20 +97,20 @@ class RunTable:
         return self._runs.get(id)
 
     def add(self, waiter: Waiter, name: str, terms: JobTerms, payload: Payload) -> RunId:
-        """Make a run for a job. Takes over the payload."""
+        """Add a run for a job, and return its id. Takes over the payload."""
         self._last_id += 1
         self._runs[self._last_id] = Run(name, terms, payload, waiter)
         waiter.client.runs[waiter.id] = self._last_id
         return self._last_id
 
     def withdraw(self, waiter: Waiter) -> bool:
-        """A job does not wait any more. Returns whether nobody wants its run now."""
+        """Remove a job from the waiters of its run. Returns whether no waiter is left."""
         run = self._runs[waiter.client.runs.pop(waiter.id)]
         run.waiters.remove(waiter)
         return not run.waiters
 
     def end(self, id: RunId) -> Run:
-        """Remove a run, which has ended. Who waits for it is still to be told."""
+        """Remove a run, which has ended. The caller then tells its waiters."""
         run = self._runs.pop(id)
         for client, job in run.waiters:
             del client.runs[job]

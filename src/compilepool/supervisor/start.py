@@ -1,6 +1,6 @@
-"""The supervisor's first steps: it starts a fork server, and imports the rest of itself meanwhile.
+"""The supervisor's first steps: start a fork server, then import the rest of the supervisor.
 
-So this has few imports of its own.
+The two overlap, so this module imports little.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from compilepool.supervisor.fork_server_start import ForkServerStarter
 def main() -> None:
     """Run the supervisor of this process.
 
-    Arguments: the interpreter flags of the client, for the fork server. Descriptors: the client's
-    socket, the client's pidfd.
+    The arguments are the client's interpreter flags, for the fork server. The descriptors are the
+    client's socket and the client's pidfd.
     """
-    gc.disable()  # what is garbage after the imports is not worth the time that it takes to look
+    gc.disable()  # the imports leave so little garbage that collecting it costs more than it frees
     client_pidfd = FIRST_FD + 1
     _close_fds_from(client_pidfd + 1)
     for fd in (FIRST_FD, client_pidfd):
@@ -38,11 +38,11 @@ def main() -> None:
 def _close_fds_from(first: int) -> None:
     """Close all descriptors numbered `first` and above.
 
-    Those that the program made inheritable come through exec, and would keep its pipes open.
+    Descriptors that the program made inheritable survive exec. They would keep its pipes open.
     """
     for fd in map(int, os.listdir("/proc/self/fd")):
         if fd >= first:
             try:  # noqa: SIM105 - `contextlib` takes long to import
                 os.close(fd)
-            except OSError:  # that of the folder
+            except OSError:  # listdir's own descriptor, which is closed already
                 pass

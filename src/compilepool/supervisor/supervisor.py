@@ -1,4 +1,4 @@
-"""The supervisor: serves clients for as long as they want, or live."""
+"""The supervisor: serves clients until all of them have left or died."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from compilepool.wire.usage import NO_USAGE, lost_result
 
 
 class Supervisor:
-    """Has one pool, as soon as a client has told what that is to be, and ends with the last client.
+    """Serves the clients of one pool, and ends with the last client.
+
+    The first CONFIGURE message makes the pool.
 
     Args:
         starter: starts the fork servers.
@@ -37,14 +39,16 @@ class Supervisor:
         self._pool: Pool | None = None
 
     def add_client(self, channel: Channel, pidfd: int) -> None:
-        """Serve another client. Takes over the channel and the client's pidfd."""
+        """Serve one more client. Takes over the channel and the client's pidfd."""
         link = ClientLink(self._loop, channel, pidfd)
         client = Client(link)
-        link.watch(functools.partial(self._read, client), functools.partial(self._is_gone, client))
+        link.watch(
+            functools.partial(self._read, client), functools.partial(self._note_gone, client)
+        )
         self._clients.add(client)
 
     def run(self) -> None:
-        """Serve until no client is left; then end all that was started."""
+        """Serve until no client is left, then end all processes of the pool."""
         is_orderly = False
         while self._clients:
             pool = self._pool
@@ -52,7 +56,7 @@ class Supervisor:
                 self._loop.run_once(None)
             else:
                 self._loop.run_once(pool.patience_s(), spin_s=pool.spin_s)
-            self._flush()  # first: clients wait for these, and nobody for what follows
+            self._flush()  # clients wait for these messages, but nobody waits for `go_on`
             if self._pool is not None:
                 self._pool.go_on()
             self._flush()
@@ -66,45 +70,49 @@ class Supervisor:
         self._pool.end()
 
     def _let_go(self, client: Client) -> bool:
-        """Let a client go that wants to, when it may. Returns whether it went in good order."""
+        """Remove a client that wants to leave, if it may leave yet.
+
+        Returns:
+            Whether it has left after all its jobs had ended.
+        """
         is_orderly = client.shutdown is Shutdown.DRAIN
         if is_orderly:
             if not self._is_drained(client):
                 return False
             if self._pool is not None:
-                self._pool.tell_view(client, 0)  # the last word for the statistics
+                self._pool.tell_view(client, 0)  # the final statistics
             client.link.flush_finally()
         self._clients.remove(client)
         client.link.forget()
         if self._clients:
             if self._pool is not None:
                 self._pool.leave(client)
-            client.link.close()  # the last client's stays open: its end is that of this process
+            client.link.close()  # the last client's link stays open until this process exits
         return is_orderly
 
     def _is_drained(self, client: Client) -> bool:
         if self._pool is None:
             return True
-        # The last client waits for runs that nobody wants as well: they are being ended.
+        # The last client also waits for unwanted runs, which are being ended.
         return not client.runs and (len(self._clients) > 1 or self._pool.has_ended_all)
 
     def _flush(self) -> None:
         for client in self._clients:
             client.link.flush()
 
-    def _is_gone(self, client: Client) -> None:
+    def _note_gone(self, client: Client) -> None:
         client.shutdown = Shutdown.NOW
 
     def _read(self, client: Client) -> None:
         try:
             messages = client.link.channel.receive(wait=False)
             if messages is None:
-                self._is_gone(client)
+                self._note_gone(client)
             else:
                 handle_each(messages, functools.partial(self._handle, client))
         except ProtocolError as error:
             print(f"compilepool supervisor: dropped its client: {error}", file=sys.stderr)
-            self._is_gone(client)
+            self._note_gone(client)
 
     def _handle(self, client: Client, message: Message) -> None:
         kind = message.kind
@@ -155,9 +163,9 @@ class Supervisor:
             raise
         payload = of_message(message, payload_at)
         if id in client.runs:
-            payload.close()  # sent twice, when a signal interrupted the client
+            payload.close()  # a signal interrupted the client, which has sent the job again
             return
-        # The kernel hands out the lowest free number: a high one means that many are in use.
+        # The kernel hands out the lowest free number, so a high one means that many are in use.
         if payload.fd > self._spill_above_fd:
             payload = payload.spill()
         pool.submit(client, id, name, terms, payload)

@@ -65,7 +65,7 @@ class Channel:
         """The channel of a socket that this process was started with.
 
         Args:
-            fd: The socket's descriptor, which the channel owns from now on.
+            fd: the socket's descriptor, which the channel owns from now on.
         """
         os.set_inheritable(fd, False)
         return cls(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd))
@@ -91,7 +91,7 @@ class Channel:
             False if `wait` is False and the socket has no room now.
 
         Raises:
-            ConnectionError: The peer is gone.
+            ConnectionError: the peer is gone.
         """
         return self.send_packet(encode(message), message.fds, wait=wait)
 
@@ -130,7 +130,7 @@ class Channel:
             many open files to receive the descriptors, the messages come without them.
 
         Raises:
-            ProtocolError: The packet is malformed. Its descriptors are closed.
+            ProtocolError: the packet is malformed. Its descriptors are closed.
         """
         flags = _CLOEXEC if wait else _CLOEXEC_NOW
         while True:
@@ -183,7 +183,7 @@ class Outbox:
         """Send as many queued messages as the socket takes now.
 
         Raises:
-            ConnectionError: The peer is gone.
+            ConnectionError: the peer is gone.
         """
         waiting = self._waiting
         while waiting:

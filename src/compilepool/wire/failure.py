@@ -32,9 +32,9 @@ class ProcessMemory(NamedTuple):
     """The memory that one process takes.
 
     Attributes:
-        pid: The process's pid.
-        name: The program's name, as `ps` shows it.
-        bytes: The bytes of memory that it takes, without those that it shares with processes
+        pid: the process's PID.
+        name: the program's name, as `ps` shows it.
+        bytes: the bytes of memory that it takes, without those that it shares with processes
             outside the job.
     """
 
@@ -51,22 +51,22 @@ class Failure(NamedTuple):
     """Why a job failed, and what is known about it.
 
     Attributes:
-        cause: What went wrong.
-        exitcode: The exit code of the process that died; the negated signal number if a signal
+        cause: what went wrong.
+        exitcode: the exit code of the process that died; the negated signal number if a signal
             killed it; None if the process could not be started, did not die, or its exit code is
             unknown.
-        module: For PRELOAD, the name of the preload module.
-        text: A Python traceback, or the reason why the pool killed or could not start the process.
-        native: The JSON lines of a `NativeReport`; empty if nobody inspected the process.
-        phase: The phase that the job had reported last; empty if none.
-        phase_s: The seconds since that phase began, or since the job began if there is no phase.
-        peak_bytes: The largest resident set that the process, or one of its children that had
+        module: for PRELOAD, the name of the preload module.
+        text: a Python traceback, or the reason why the pool killed or could not start the process.
+        native: the JSON lines of a `NativeReport`; empty if nobody inspected the process.
+        phase: the phase that the job had reported last; empty if none.
+        phase_s: the seconds since that phase began, or since the job began if there is no phase.
+        peak_bytes: the largest resident set that the process, or one of its children that had
             ended, ever had, in bytes, getrusage(2); 0 if unknown.
-        is_out_of_memory: Whether the kernel killed a process for want of memory just then; None if
+        is_out_of_memory: whether the kernel killed a process for lack of memory just then; None if
             the kernel does not tell.
-        limit: The limit that the job exceeded, in seconds or bytes.
-        processes: For MEMORY, the worker and its descendants, the largest first.
-        usage: The time and memory that the job used.
+        limit: the limit that the job exceeded, in seconds or bytes.
+        processes: for MEMORY, the worker and its descendants, the largest first.
+        usage: the time and memory that the job used.
     """
 
     cause: Cause
@@ -109,7 +109,7 @@ class Failure(NamedTuple):
         """The failure in a payload, which is closed.
 
         Raises:
-            ProtocolError: The payload holds no valid failure.
+            ProtocolError: the payload holds no valid failure.
         """
         return unpack_json(payload, cls._of_fields, "a failure")
 

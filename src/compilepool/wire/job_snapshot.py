@@ -12,12 +12,12 @@ class JobSnapshot(NamedTuple):
 
     Attributes:
         state: "queued", "running" or "ended".
-        text: The Python tracebacks of all threads.
-        native: The JSON lines of a `NativeReport`.
-        phase: The phase that the job has reported last; empty if none.
-        phase_s: The seconds since that phase began, or since the job began if there is no phase.
-        run_s: The seconds that the job has run.
-        log: The end of the job's output so far.
+        text: the Python tracebacks of all threads.
+        native: the JSON lines of a `NativeReport`.
+        phase: the phase that the job has reported last; empty if none.
+        phase_s: the seconds since that phase began, or since the job began if there is no phase.
+        run_s: the seconds that the job has run.
+        log: the end of the job's output so far.
     """
 
     state: str
@@ -37,7 +37,7 @@ class JobSnapshot(NamedTuple):
         """The snapshot in a payload, which is closed.
 
         Raises:
-            ProtocolError: The payload holds no valid snapshot.
+            ProtocolError: the payload holds no valid snapshot.
         """
         return unpack_json(payload, cls._of_fields, "a snapshot of a job")
 

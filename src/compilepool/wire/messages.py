@@ -53,7 +53,7 @@ class Kind(IntEnum):
     # supervisor -> client
     STARTED = 20  # id: job
     # id: job; flag: Outcome; body: Usage, then the payload. A worker sends it to the supervisor,
-    # too, and may add HAS_OUTPUT to the flag.
+    # too, with the run's id, and may add HAS_OUTPUT to the flag.
     RESULT = 21
     FAILED = 22  # id: job; body: payload of a Failure
     CANCELLED = 23  # id: job
@@ -62,9 +62,9 @@ class Kind(IntEnum):
     LOG = 25  # id: job; body: the end of its output; comes before the job's RESULT or FAILED
     DUMPED = 26  # id: job; body: payload of a JobSnapshot
     IDLE_MEMORY = 27  # id: the bytes of memory that an idle worker takes
-    WARMTH = 28  # id: that of the last WARM_UP; flag: Readiness
-    NO_WORKERS = 29  # id: that of the last WARM_UP; body: payload of a Failure
-    VIEWED = 30  # id: that of the VIEW; body: payload of a PoolView
+    WARMTH = 28  # id: the id of the last WARM_UP; flag: Readiness
+    NO_WORKERS = 29  # id: the id of the last WARM_UP; body: payload of a Failure
+    VIEWED = 30  # id: the id of the VIEW; body: payload of a PoolView
 
     # supervisor -> fork server
     SERVE = 40  # body: payload of a PoolConfig; the first message
@@ -79,10 +79,10 @@ class Kind(IntEnum):
     WORKER_EXITED = 55  # id: worker; body: JSON {exitcode, peak_bytes, cpu_s} or {error}
 
     # supervisor -> worker
-    JOB = 60  # id: job; body: its environment, see `submission`, then the payload of the call
+    JOB = 60  # id: run; body: its environment, see `submission`, then the payload of the call
 
     # worker -> supervisor -> client
-    # flag: Outcome; body: payload; id, to the client: that of the last WARM_UP
+    # flag: Outcome; body: payload; id, to the client only: the id of the last WARM_UP
     INITIALIZER_FAILED = 61
 
 
@@ -97,7 +97,7 @@ class Readiness(IntEnum):
 class Level(IntEnum):
     """The importance of a log message.
 
-    The numbers are those of `logging`, which not every process imports.
+    The numbers equal the levels of `logging`, which not every process imports.
     """
 
     DEBUG = 10
@@ -114,7 +114,7 @@ class Outcome(IntEnum):
 
 
 HAS_OUTPUT = 0x80
-"""The flag bit of a RESULT for a job that has written output that nobody had read when it ended."""
+"""The flag bit of a RESULT that says: when the job ended, some of its output was still unread."""
 
 
 class Shutdown(IntEnum):
@@ -167,9 +167,9 @@ def log_message(level: Level, source: str, text: str) -> Message:
     """A message for the client's logging.
 
     Args:
-        level: The level to log at.
-        source: The name of the module whose logger the client uses.
-        text: The log message.
+        level: the level to log at.
+        source: the name of the module whose logger the client uses.
+        text: the log message.
     """
     return json_message(Kind.LOGGED, {"source": source, "text": text})._replace(flag=level)
 
@@ -178,7 +178,7 @@ def read_json(body: bytes) -> dict[str, Any]:
     """The JSON object in a message's body.
 
     Raises:
-        ProtocolError: The body holds no JSON object.
+        ProtocolError: the body holds no JSON object.
     """
     return parse_json(body, _checked_object, "a JSON object")
 
@@ -193,10 +193,10 @@ def parse_json(data: bytes, make: Callable[[Any], Made], name: str) -> Made:
     """Parse JSON that a peer sent, and check it.
 
     Args:
-        data: The JSON text.
-        make: Returns what the parsed value stands for. It raises ValueError, TypeError or KeyError
+        data: the JSON text.
+        make: returns what the parsed value stands for. It raises ValueError, TypeError or KeyError
             if the value is not as it should be.
-        name: What `make` returns, for the error message: "a failure".
+        name: what `make` returns, for the error message: "a failure".
 
     Raises:
         ProtocolError: `data` is not JSON, or `make` refused it.
@@ -224,7 +224,7 @@ def encode(message: Message) -> bytes:
     """The message as bytes, without its descriptors.
 
     Raises:
-        ValueError: The body or the descriptors do not fit into a packet.
+        ValueError: the body or the descriptors do not fit into a packet.
     """
     kind, id, flag, form, body, fds = message
     if len(body) > MAX_BODY or len(fds) > MAX_FDS:
@@ -236,12 +236,12 @@ def decode(packet: bytes, fds: Iterable[int] | None = ()) -> list[Message]:
     """The messages of one packet, each with its descriptors.
 
     Args:
-        packet: The packet.
-        fds: The descriptors that came beside it; None if this process could not receive them. The
+        packet: the packet.
+        fds: the descriptors that came beside it; None if this process could not receive them. The
             messages then have none.
 
     Raises:
-        ProtocolError: The packet is truncated, has an unknown kind or form, or announces more or
+        ProtocolError: the packet is truncated, has an unknown kind or form, or announces more or
             fewer descriptors than there are. The caller still owns `fds`.
     """
     messages = []

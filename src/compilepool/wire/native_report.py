@@ -1,4 +1,4 @@
-"""What the inspector sees of a process: the crash, native stacks, children.
+"""What the inspector finds in a process: the crash, native stacks, children.
 
 The inspector writes a report as JSON lines, one part to a line, so a report that is cut off still
 tells what came before the cut. The client parses it. It trusts nothing in the report, since the
@@ -40,17 +40,17 @@ class CrashSite(NamedTuple):
     """Where a thread crashed, and what it accessed.
 
     Attributes:
-        tid: The thread's id.
-        thread_name: The thread's name.
-        pc: The address of the instruction that crashed.
-        address: The address that the instruction accessed; None if it accessed none, or the address
+        tid: the thread's id.
+        thread_name: the thread's name.
+        pc: the address of the instruction that crashed.
+        address: the address that the instruction accessed; None if it accessed none, or the address
             is unknown.
         access: "read", "write" or "execute"; None if there is no address.
-        trap: The number of the processor's exception (on x86-64: 0 division, 6 illegal instruction,
+        trap: the number of the processor's exception (on x86-64: 0 division, 6 illegal instruction,
             13 general protection, 14 page fault); None if the signal was sent, as abort() does.
-        library: The name of the file that holds the instruction, without its folder; None if no
+        library: the name of the file that holds the instruction, without its folder; None if no
             memory is mapped there.
-        offset: The instruction's offset in the library, in bytes.
+        offset: the instruction's offset in the library, in bytes.
     """
 
     tid: int
@@ -67,11 +67,11 @@ class Frame(NamedTuple):
     """One call on a stack.
 
     Attributes:
-        function: The demangled name of the function; `UNKNOWN` if it has none.
-        library: The name of the file that holds the function, without its folder; None if no memory
+        function: the demangled name of the function; `UNKNOWN` if it has none.
+        library: the name of the file that holds the function, without its folder; None if no memory
             is mapped there.
-        offset: The instruction's offset in the library, in bytes.
-        pc: The instruction's address. In a caller's frame, it is the return address.
+        offset: the instruction's offset in the library, in bytes.
+        pc: the instruction's address. In a caller's frame, it is the return address.
     """
 
     function: str
@@ -84,12 +84,12 @@ class ThreadStack(NamedTuple):
     """The native stack of one thread.
 
     Attributes:
-        tid: The thread's id.
-        name: The thread's name.
-        state: The letter of the thread's state, proc(5).
-        is_crashed: Whether the thread has crashed.
-        frames: The calls, the most recent first.
-        is_cut: Whether the stack has more frames than these.
+        tid: the thread's id.
+        name: the thread's name.
+        state: the letter of the thread's state, proc(5).
+        is_crashed: whether the thread has crashed.
+        frames: the calls, the most recent first.
+        is_cut: whether the stack has more frames than these.
     """
 
     tid: int
@@ -104,12 +104,12 @@ class ChildProcess(NamedTuple):
     """A descendant of the inspected process.
 
     Attributes:
-        pid: The process's pid.
-        parent_pid: The pid of its parent.
-        command: Its command line.
-        age_s: The seconds since it was started.
-        state: The letter of its state, proc(5).
-        cpu_s: The CPU time that it has used, in seconds.
+        pid: the process's PID.
+        parent_pid: the PID of its parent.
+        command: its command line.
+        age_s: the seconds since it was started.
+        state: the letter of its state, proc(5).
+        cpu_s: the CPU time that it has used, in seconds.
     """
 
     pid: int
@@ -124,10 +124,10 @@ class NativeReport(NamedTuple):
     """A whole report.
 
     Attributes:
-        crash: The crash; None if there is none.
-        threads: The stacks, those of crashed threads first.
-        missing: What the report lacks, why, and what would allow it, each as a sentence for people.
-        children: The descendants of the process, parents before their children.
+        crash: the crash; None if there is none.
+        threads: the stacks. Crashed threads come first.
+        missing: what the report lacks, why, and what would allow it, each as a sentence for people.
+        children: the descendants of the process, parents before their children.
     """
 
     crash: CrashSite | None
@@ -172,7 +172,7 @@ def to_line(part: CrashSite | ThreadStack | ChildProcess | str) -> bytes:
 
 
 def native_traceback(report: NativeReport) -> str:
-    """All stacks of a report as text, those of crashed threads first; empty if there are none."""
+    """All stacks of a report as text, crashed threads first; empty if there are none."""
     return "\n\n".join(_thread_text(thread) for thread in report.threads)
 
 

@@ -32,9 +32,9 @@ def open_section(fd: int, at: int, length: int) -> io.BufferedReader:
     """A section of a memfd as a file. The file must not be used after `fd` is closed.
 
     Args:
-        fd: The memfd. Its file offset, which processes share, is neither used nor changed.
-        at: The offset at which the section begins, in bytes.
-        length: The length of the section in bytes.
+        fd: the memfd. Its file offset, which processes share, is neither used nor changed.
+        at: the offset at which the section begins, in bytes.
+        length: the length of the section in bytes.
     """
     return io.BufferedReader(_Section(fd, at, length), _BUFFER_SIZE)
 
@@ -96,7 +96,7 @@ class Payload(NamedTuple):
         message shares this payload's descriptor.
 
         Raises:
-            OSError: There is no memory or no descriptor for a new memfd.
+            OSError: there is no memory or no descriptor for a new memfd.
         """
         if self.form is not _MEMFD:
             return Message(kind, id, flag, self.form, head + self.body)
@@ -107,7 +107,7 @@ class Payload(NamedTuple):
         """The same payload without a descriptor. Closes the descriptor that it had.
 
         Raises:
-            ProtocolError: The descriptor cannot be read.
+            ProtocolError: the descriptor cannot be read.
         """
         if self.fd < 0:
             return self
@@ -127,11 +127,11 @@ def of_message(message: Message, at: int = 0) -> Payload:
     """The payload of a received message. It takes over the message's descriptors.
 
     Args:
-        message: The message.
-        at: The offset in the message's body at which the payload begins.
+        message: the message.
+        at: the offset in the message's body at which the payload begins.
 
     Raises:
-        ProtocolError: The message has no payload, or lacks the descriptor that its form needs. Its
+        ProtocolError: the message has no payload, or lacks the descriptor that its form needs. Its
             descriptors are closed.
     """
     check_payload(message)
@@ -143,7 +143,7 @@ def check_payload(message: Message) -> None:
     """Check that `of_message` accepts a message.
 
     Raises:
-        ProtocolError: The message has no payload, or lacks the descriptor that its form needs. Its
+        ProtocolError: the message has no payload, or lacks the descriptor that its form needs. Its
             descriptors are closed.
     """
     form = message.form
@@ -167,12 +167,12 @@ def pack(
     """Pack sections, copying each byte once.
 
     Args:
-        sections: The sections.
-        inline_limit: The most bytes of a payload that is not put into a memfd.
-        spares: Memfds that may be written to instead of a new one.
+        sections: the sections.
+        inline_limit: the most bytes of a payload that is not put into a memfd.
+        spares: memfds that may be written to instead of a new one.
 
     Raises:
-        OSError: There is no memory or no descriptor for a memfd.
+        OSError: there is no memory or no descriptor for a memfd.
     """
     if len(sections) == 1 and len(sections[0]) == 1:
         piece = sections[0][0]
@@ -195,7 +195,7 @@ def pack(
 
 def pack_json(value: object, *, inline_limit: int = INLINE_LIMIT) -> Payload:
     """A payload with a value as JSON, which may be of any length; see `pack`."""
-    import json  # not at the top: the supervisor is on its way when the client gets here
+    import json  # not at the top: the client calls this while the supervisor starts
 
     return pack([[json.dumps(value).encode()]], inline_limit=inline_limit)
 
@@ -204,7 +204,7 @@ def unpack_json(payload: Payload, make: Callable[[Any], Made], name: str) -> Mad
     """Parse the JSON in a payload, and check it. The payload is closed; see `parse_json`.
 
     Raises:
-        ProtocolError: The payload is invalid or too long, or `make` refused what is in it.
+        ProtocolError: the payload is invalid or too long, or `make` refused what is in it.
     """
     with Unpacked(payload) as unpacked:
         # A memfd can have any size, with nothing in it.
@@ -219,18 +219,18 @@ class Unpacked:
     Leaving the context closes the payload's descriptor.
 
     Args:
-        payload: The payload.
-        may_be_written_again: Whether to mark the memfd as read, so that its sender can use it
+        payload: the payload.
+        may_be_written_again: whether to mark the memfd as read, so that its sender can use it
             again.
 
     Attributes:
-        stream_size: The length of the first section, the pickle stream, in bytes.
-        buffers: The other sections, as writable copies that may be kept.
-        file: The pickle stream as a file, if it is in a memfd; else None. Valid inside the context
+        stream_size: the length of the first section, the pickle stream, in bytes.
+        buffers: the other sections, as writable copies that may be kept.
+        file: the pickle stream as a file, if it is in a memfd; else None. Valid inside the context
             only.
 
     Raises, on entering:
-        ProtocolError: The layout is invalid, or the descriptor is not a memfd.
+        ProtocolError: the layout is invalid, or the descriptor is not a memfd.
     """
 
     def __init__(self, payload: Payload, *, may_be_written_again: bool = False) -> None:
@@ -267,7 +267,7 @@ class Unpacked:
         """The pickle stream.
 
         Raises:
-            ProtocolError: It cannot be read.
+            ProtocolError: it cannot be read.
         """
         if self.file is None:
             return self._body[self._at : self._at + self.stream_size]
@@ -300,8 +300,8 @@ def _places(head: Buffer, size: int) -> list[tuple[int, int]]:
     """The offset and the length of each section.
 
     Args:
-        head: The beginning of the layout, with the count and all lengths.
-        size: The size of the whole layout in bytes.
+        head: the beginning of the layout, with the count and all lengths.
+        size: the size of the whole layout in bytes.
     """
     if len(head) < _COUNT.size:
         raise ProtocolError("truncated payload")

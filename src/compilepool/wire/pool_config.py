@@ -11,26 +11,26 @@ class PoolConfig(NamedTuple):
     """The settings of a pool.
 
     Attributes:
-        max_workers: The most workers that may live at once.
+        max_workers: the most workers that may live at once.
         start_method: "fork" or "spawn".
-        preload: The modules to import before the first job.
-        python_flags: The client's interpreter flags, for the processes that run user code.
-        sys_path: The client's `sys.path`.
-        argv: The client's `sys.argv`.
-        cwd: The client's working directory; empty if it no longer exists.
-        capture: Whether the pool captures the output of jobs.
-        log_dir: The folder for a file with the output of each job; empty if none.
-        native_tracebacks: Whether a worker that crashes holds still until its stacks are read.
-        libdw: The libdw that reads native stacks: a path, or a name for the dynamic linker.
-        nice: The number that is added to a worker's niceness.
-        cpus: The CPUs that workers may use; empty means those of the client.
-        pin_workers: Whether each worker may use only one of `cpus`.
-        min_workers: The number of workers that stay when there are no jobs.
-        idle_timeout_s: The seconds without a job after which a worker ends; None means never.
-        max_jobs_per_worker: The number of jobs after which a worker is replaced; None means never.
-        max_worker_memory: The bytes of private memory above which a worker is replaced; None means
+        preload: the modules to import before the first job.
+        python_flags: the client's interpreter flags, for the processes that run user code.
+        sys_path: the client's `sys.path`.
+        argv: the client's `sys.argv`.
+        cwd: the client's working directory; empty if it no longer exists.
+        capture: whether the pool captures the output of jobs.
+        log_dir: the folder for a file with the output of each job; empty if none.
+        native_tracebacks: whether a worker that crashes holds still until its stacks are read.
+        libdw: the libdw that reads native stacks: a path, or a name for the dynamic linker.
+        nice: the number that is added to a worker's niceness.
+        cpus: the CPUs that workers may use; empty means the client's CPUs.
+        pin_workers: whether each worker may use only one of `cpus`.
+        min_workers: the number of workers that stay when there are no jobs.
+        idle_timeout_s: the seconds without a job after which a worker ends; None means never.
+        max_jobs_per_worker: the number of jobs after which a worker is replaced; None means never.
+        max_worker_memory: the bytes of private memory above which a worker is replaced; None means
             never.
-        log_level: The lowest `Level` of log messages that the client wants.
+        log_level: the lowest `Level` of log messages that the client wants.
     """
 
     max_workers: int
@@ -62,7 +62,7 @@ class PoolConfig(NamedTuple):
         """The configuration in a payload, which is closed.
 
         Raises:
-            ProtocolError: The payload holds no valid configuration.
+            ProtocolError: the payload holds no valid configuration.
         """
         return unpack_json(payload, cls._of_fields, "a pool configuration")
 

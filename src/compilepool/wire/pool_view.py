@@ -11,12 +11,12 @@ class WorkerView(NamedTuple):
     """A worker at one moment. Times are of `time.monotonic()`, which is the same in all processes.
 
     Attributes:
-        pid: The worker's pid; 0 if its process does not exist yet.
+        pid: the worker's PID; 0 if its process does not exist yet.
         state: "starting", "idle", "busy" or "leaving".
-        job: The client's number of the running job; 0 if none runs.
-        since: The time at which that job began.
-        phase: The phase that the job has reported last; empty if none.
-        phase_since: The time at which that phase began.
+        job: the client's number of the running job; 0 if none runs.
+        since: the time at which that job began.
+        phase: the phase that the job has reported last; empty if none.
+        phase_since: the time at which that phase began.
     """
 
     pid: int
@@ -36,18 +36,18 @@ class PoolView(NamedTuple):
     """The processes and the queue of a supervisor.
 
     Attributes:
-        workers: All workers.
-        queued: The number of jobs that have not begun.
-        max_queued: The largest number of such jobs so far.
-        fork_server: The pid of the fork server; 0 if there is none.
-        preloaded_at: The time at which the fork server finished the preload, by `time.monotonic()`;
+        workers: all workers.
+        queued: the number of jobs that have not begun.
+        max_queued: the largest number of such jobs so far.
+        fork_server: the PID of the fork server; 0 if there is none.
+        preloaded_at: the time at which the fork server finished the preload, by `time.monotonic()`;
             0 if it has not.
-        fork_servers_lost: The number of fork servers that have died.
-        workers_lost: The number of workers that died although nobody had told them to end.
-        workers_recycled: The number of workers that were replaced for their number of jobs or their
+        fork_servers_lost: the number of fork servers that have died.
+        workers_lost: the number of workers that have died and were not told to exit.
+        workers_recycled: the number of workers that were replaced after their last job or for their
             memory.
-        is_quiesced: Whether the pool sleeps.
-        quiesced_s: The seconds that it has slept in total.
+        is_quiesced: whether the pool sleeps.
+        quiesced_s: the seconds that it has slept in total.
     """
 
     workers: tuple[WorkerView, ...] = ()
@@ -70,7 +70,7 @@ class PoolView(NamedTuple):
         """The view in a payload, which is closed.
 
         Raises:
-            ProtocolError: The payload holds no valid view.
+            ProtocolError: the payload holds no valid view.
         """
         return unpack_json(payload, cls._of_values, "a view of a pool")
 

@@ -84,7 +84,7 @@ def is_crash(text: str) -> bool:
 
 
 def fatal_signal(data: bytes | bytearray) -> signal.Signals | None:
-    """The signal that has crashed a process, as it says; None if it has not said so yet."""
+    """The fatal signal that a process has reported; None if it has reported none."""
     found = _SIGNAL.search(data)
     return _SIGNALS[found[1]] if found else None
 
@@ -92,7 +92,7 @@ def fatal_signal(data: bytes | bytearray) -> signal.Signals | None:
 def crash_begins(data: bytes | bytearray) -> int:
     """The index at which the report of a crash begins; the length of `data` if there is none.
 
-    If only the first letters of such a report have come, it begins with them.
+    The report may be cut: its first letters are enough.
     """
     found = data.find(_CRASH_HEAD_BYTES)
     if found >= 0:
@@ -120,7 +120,7 @@ def last_crash(text: str) -> str:
 
 
 def threads_of(text: str) -> list[PythonThread]:
-    """The threads in a text, in the order of the text. All else in the text is skipped."""
+    """The threads in a text, in the order of the text. Everything else is skipped."""
     blocks = [block.strip("\n").split("\n") for block in text.split("\n\n")]
     return [
         PythonThread(head.startswith(_CURRENT), [_frame(line.strip()) for line in lines])

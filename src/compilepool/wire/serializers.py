@@ -36,7 +36,7 @@ def dump(obj: object, serializer: Serializer | None = None) -> list[Section]:
     """The sections of `obj`, made by `serializer` if there is one, else by pickle or cloudpickle.
 
     Raises:
-        Exception: The error of the serializer or of cloudpickle: the reason why `obj` cannot be
+        Exception: the error of the serializer or of cloudpickle: the reason why `obj` cannot be
             pickled.
     """
     if serializer is not None:
@@ -61,9 +61,9 @@ def dump_payload(
     """A payload with the sections that `dump` makes of `obj`.
 
     Args:
-        obj: The object.
-        serializer: The user's serializer, or None.
-        spares: Memfds that may be written to instead of a new one.
+        obj: the object.
+        serializer: the user's serializer, or None.
+        spares: memfds that may be written to instead of a new one.
 
     Raises:
         Exception: `obj` cannot be pickled, or there is no memory or no descriptor for a memfd.
@@ -75,7 +75,7 @@ def load(unpacked: Unpacked, serializer: Serializer | None) -> Any:
     """The object whose sections `dump` made.
 
     Raises:
-        Exception: Whatever unpickling raises.
+        Exception: whatever unpickling raises.
     """
     if serializer is not None:
         return serializer.loads(bytes(unpacked.stream))
@@ -88,8 +88,8 @@ def load_payload(payload: Payload, serializer: Serializer | None = None) -> Any:
     """The object in a payload, which is closed.
 
     Raises:
-        ProtocolError: The payload is invalid.
-        Exception: Whatever unpickling raises.
+        ProtocolError: the payload is invalid.
+        Exception: whatever unpickling raises.
     """
     if payload.form is Form.INLINE and serializer is None:
         return pickle.loads(payload.body)

@@ -23,7 +23,7 @@ def mark_read(fd: int) -> None:
     """Mark the payload in a memfd as read, so that the process that wrote it can write it again.
 
     Raises:
-        OSError: The descriptor cannot be written to.
+        OSError: the descriptor cannot be written to.
     """
     os.pwrite(fd, _HAS_BEEN_READ, _STATE_AT)
 
@@ -31,11 +31,11 @@ def mark_read(fd: int) -> None:
 class Spares:
     """The memfds that one process keeps. Any thread may use it.
 
-    Some programs close all descriptors that they find. The number of a memfd may then be that of
-    another file, so every descriptor is checked before it is used or closed.
+    Some programs close all descriptors that they find. The number of a memfd may then belong to
+    another file. So every descriptor is checked before it is used or closed.
 
     Args:
-        count: The most memfds to keep.
+        count: the most memfds to keep.
     """
 
     def __init__(self, count: int) -> None:
@@ -50,8 +50,8 @@ class Spares:
         closed.
 
         Args:
-            fd: The memfd. `take` does not return it before it has been read.
-            is_read: Whether this process has already read it.
+            fd: the memfd. `take` does not return it before it has been read.
+            is_read: whether this process has already read it.
         """
         if not _is_ours(fd):
             return

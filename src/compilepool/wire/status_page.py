@@ -28,10 +28,10 @@ class UsedBefore(NamedTuple):
     """What a worker had used before it began a job.
 
     Attributes:
-        cpu_s: The CPU time of the worker and of its children that have been waited for, in seconds.
-        resident: The bytes of its resident memory.
-        anonymous: The part of these bytes that belongs to no file.
-        children_peak: The largest resident set that one of its ended children had, in bytes.
+        cpu_s: the CPU time of the worker and of its children that have been waited for, in seconds.
+        resident: the bytes of its resident memory.
+        anonymous: the part of these bytes that belongs to no file.
+        children_peak: the largest resident set that one of its ended children had, in bytes.
     """
 
     cpu_s: float = 0.0
@@ -47,12 +47,12 @@ class Status(NamedTuple):
     """What a worker is doing.
 
     Attributes:
-        job: The number of the job that it began last; 0 if none.
-        since: The time at which it began the job, by `time.monotonic()`, which is the same in all
+        job: the id of the JOB that it began last, which is a run's id; 0 if none.
+        since: the time at which it began the job, by `time.monotonic()`, which is the same in all
             processes.
-        before: What the worker had used when it began the job.
-        phase: The phase that the job has reported last; empty if none.
-        phase_since: The time at which that phase began; the start of the job if there is none.
+        before: what the worker had used when it began the job.
+        phase: the phase that the job has reported last; empty if none.
+        phase_since: the time at which that phase began; the start of the job if there is none.
     """
 
     job: int
@@ -66,7 +66,7 @@ class StatusPage:
     """The worker's side of the page. Children that a job forks may write to it while the job runs.
 
     Args:
-        fd: The descriptor that `make_status` returned. It may be closed afterwards.
+        fd: the descriptor that `make_status` returned. It may be closed afterwards.
     """
 
     def __init__(self, fd: int) -> None:
@@ -99,7 +99,7 @@ def make_status() -> int:
     """Create the memfd for the status page of one worker.
 
     Raises:
-        OSError: There is no memory or no descriptor.
+        OSError: there is no memory or no descriptor.
     """
     fd = os.memfd_create("compilepool status", os.MFD_CLOEXEC)
     os.ftruncate(fd, _STATUS.size)

@@ -29,15 +29,15 @@ class JobTerms(NamedTuple):
     """The limits and the scheduling of a job.
 
     Attributes:
-        timeout_s: The seconds that the job may run; None means no limit.
-        memory_limit: The bytes of memory that the job may take; None means no limit.
-        expected_memory: The bytes of memory that the job will probably take; None means what
+        timeout_s: the seconds that the job may run; None means no limit.
+        memory_limit: the bytes of memory that the job may take; None means no limit.
+        expected_memory: the bytes of memory that the job will probably take; None means what
             similar jobs took before.
-        retries: How often the job may run again after a death that was not its own doing.
-        priority: A job with a higher priority starts earlier.
-        key: The identity of the job: jobs with the same key count as one; empty if the job is
+        retries: how often the job may run again after its worker was killed from outside.
+        priority: a job with a higher priority starts earlier.
+        key: the identity of the job: jobs with the same key count as one; empty if the job is
             unique.
-        env: The environment variables that the job changes; the value None unsets one.
+        env: the environment variables that the job changes; the value None unsets one.
     """
 
     timeout_s: float | None = None
@@ -74,7 +74,7 @@ def read_submit(message: Message) -> tuple[str, JobTerms, int]:
         The job's name, its terms, and the offset in the body at which the payload begins.
 
     Raises:
-        ProtocolError: The name or the terms are missing or invalid. The caller still owns the
+        ProtocolError: the name or the terms are missing or invalid. The caller still owns the
             descriptors.
     """
     body = message.body
@@ -105,7 +105,7 @@ def read_job(message: Message) -> tuple[Env, int]:
         The variables of `JobTerms.env`, and the offset in the body at which the payload begins.
 
     Raises:
-        ProtocolError: The environment is missing or invalid. The caller still owns the descriptors.
+        ProtocolError: the environment is missing or invalid. The caller still owns the descriptors.
     """
     body = message.body
     if body.startswith(_NO_ENV):

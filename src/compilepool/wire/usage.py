@@ -26,16 +26,16 @@ class Usage(NamedTuple):
     """The time and memory that a job used.
 
     Attributes:
-        started: The time at which the job began, by `time.monotonic()`, which is the same in all
+        started: the time at which the job began, by `time.monotonic()`, which is the same in all
             processes; 0 if it did not begin.
-        ended: The time at which it ended.
-        cpu_s: The CPU time of the job and of its children that have been waited for, in seconds.
-        peak_bytes: The most memory that the job was seen to take, in bytes.
-        pid: The pid of its worker; 0 if it had none.
-        attempts: How often the job was begun.
-        worker_bytes: The worker's private memory when the job ended, in bytes, if that is more than
+        ended: the time at which it ended.
+        cpu_s: the CPU time of the job and of its children that have been waited for, in seconds.
+        peak_bytes: the most memory that the job was seen to take, in bytes.
+        pid: the PID of its worker; 0 if it had none.
+        attempts: how often the job was begun.
+        worker_bytes: the worker's private memory when the job ended, in bytes, if that is more than
             a worker may keep; else 0.
-        phases: The phases that the job reported, as `phases_text` encodes them. It is parsed only
+        phases: the phases that the job reported, as `phases_text` encodes them. It is parsed only
             on demand.
     """
 
@@ -53,8 +53,8 @@ class Usage(NamedTuple):
         """The usage whose values `list(usage)` returned.
 
         Raises:
-            TypeError: There are too many or too few values.
-            ValueError: A value is of the wrong type.
+            TypeError: there are too many or too few values.
+            ValueError: a value is of the wrong type.
         """
         return _unpacked(_packed(cls._make(values)))
 
@@ -76,7 +76,7 @@ def usage_of(message: Message) -> Usage:
     """The usage in a RESULT.
 
     Raises:
-        ProtocolError: The usage is missing or invalid. The caller still owns the descriptors.
+        ProtocolError: the usage is missing or invalid. The caller still owns the descriptors.
     """
     try:
         usage = _unpacked(message.body)
@@ -98,7 +98,7 @@ def read_usage(message: Message) -> tuple[Usage, int]:
         The usage, and the offset in the body at which the payload begins.
 
     Raises:
-        ProtocolError: The usage is missing or invalid. The caller still owns the descriptors.
+        ProtocolError: the usage is missing or invalid. The caller still owns the descriptors.
     """
     return usage_of(message), _size(message.body)
 
@@ -114,7 +114,7 @@ def phases_text(phases: Sequence[tuple[str, float]]) -> str:
     The text has less than 64 KiB, because a name has about 100 bytes at most.
 
     Args:
-        phases: The name of each phase and the time at which it began, by `time.monotonic()`.
+        phases: the name of each phase and the time at which it began, by `time.monotonic()`.
     """
     import json
 

@@ -15,9 +15,9 @@ class WorkerOrders(NamedTuple):
     """The settings of one worker.
 
     Attributes:
-        cpus: The CPUs that the worker may use; empty means those of the process that starts it.
-        tells_idle_memory: Whether the worker's READY has the bytes of private memory that it takes.
-        max_memory: The bytes of private memory above which the worker reports how many it has; 0
+        cpus: the CPUs that the worker may use; empty means the CPUs of the process that starts it.
+        tells_idle_memory: whether the worker's READY has the bytes of private memory that it takes.
+        max_memory: the bytes of private memory above which the worker reports how many it has; 0
             means never.
     """
 
@@ -36,7 +36,7 @@ class WorkerOrders(NamedTuple):
         """Parse what `encode` returned.
 
         Raises:
-            ProtocolError: It is invalid.
+            ProtocolError: it is invalid.
         """
         return parse_json(data, cls._of_values, "the orders of a worker")
 
@@ -50,11 +50,11 @@ class WorkerFds(NamedTuple):
     """The descriptors of one worker, in the order in which they travel.
 
     Attributes:
-        socket: The worker's link to the supervisor.
-        crash: The socket that the worker writes tracebacks to.
-        status: The memfd of the worker's status page, see `wire.status_page`.
-        outputs: The two pipes that jobs write their output to, in turn; None if it is not captured.
-        startup: The memfd with what every worker starts with, see `worker.main.Startup`; or None.
+        socket: the worker's link to the supervisor.
+        crash: the socket that the worker writes tracebacks to.
+        status: the memfd of the worker's status page, see `wire.status_page`.
+        outputs: the two pipes that jobs write their output to, in turn; None if it is not captured.
+        startup: the memfd with what every worker starts with, see `worker.main.Startup`; or None.
     """
 
     socket: int
@@ -73,11 +73,11 @@ class WorkerFds(NamedTuple):
         """The inverse of `flat`.
 
         Args:
-            fds: The descriptors.
-            captures: Whether `outputs` is among them.
+            fds: the descriptors.
+            captures: whether `outputs` is among them.
 
         Raises:
-            ValueError: There are too few or too many descriptors.
+            ValueError: there are too few or too many descriptors.
         """
         own = 5 if captures else 3
         if len(fds) not in (own, own + 1):

@@ -66,11 +66,11 @@ def bootstrap(
     and its children before other processes.
 
     Args:
-        parent_pid: The pid of the fork server.
-        supervisor_pid: The pid of the supervisor, whose descendants may trace this process.
-        crash_fd: The descriptor of the crash socket.
-        config: The configuration of the pool.
-        orders: The settings of this worker.
+        parent_pid: the PID of the fork server.
+        supervisor_pid: the PID of the supervisor, whose descendants may trace this process.
+        crash_fd: the descriptor of the crash socket.
+        config: the configuration of the pool.
+        orders: the settings of this worker.
     """
     process.die_with_parent(parent_pid)
     prepare()

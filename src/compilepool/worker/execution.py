@@ -45,9 +45,9 @@ def run_job(
     """Run the call in a payload, which is closed. Never raises, whatever the job does.
 
     Args:
-        call: The payload with the function and its arguments.
-        serializer: The user's serializer, or None.
-        spares: Memfds that the result may be written to.
+        call: the payload with the function and its arguments.
+        serializer: the user's serializer, or None.
+        spares: memfds that the result may be written to.
 
     Returns:
         How the call ended, and the payload for its RESULT.

@@ -32,10 +32,10 @@ class Startup(NamedTuple):
     """What the client sends once for all workers.
 
     Attributes:
-        serializer: The user's serializer for calls and results; None for pickle and cloudpickle.
-        initializer: The function that every worker calls before its first job; None if there is
+        serializer: the user's serializer for calls and results; None for pickle and cloudpickle.
+        initializer: the function that every worker calls before its first job; None if there is
             none.
-        initargs: The arguments of the initializer.
+        initargs: the arguments of the initializer.
     """
 
     serializer: Serializer | None
@@ -47,9 +47,9 @@ def work(channel: Channel, fds: WorkerFds, orders: WorkerOrders) -> NoReturn:
     """Run jobs until the supervisor closes the link, then exit.
 
     Args:
-        channel: The link to the supervisor.
-        fds: The worker's descriptors; `channel` has the socket among them.
-        orders: The settings of this worker.
+        channel: the link to the supervisor.
+        fds: the worker's descriptors; `channel` has the socket among them.
+        orders: the settings of this worker.
     """
     output = OutputCapture(fds.outputs)
     status = StatusPage(fds.status)

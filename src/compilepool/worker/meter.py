@@ -24,11 +24,11 @@ _RESET_PEAK = b"5"  # for /proc/PID/clear_refs, proc(5)
 class Meter:
     """Reads the kernel's counters at the start and at the end of each job.
 
-    The counters are those of getrusage(2) and proc(5). A short job costs two system calls. The job
-    after a longer one costs a few more.
+    It reads getrusage(2) and proc(5). A short job costs two system calls. The job after a longer
+    one costs a few more.
 
     Raises:
-        OSError: There are no descriptors left.
+        OSError: there are no descriptors left.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Meter:
         this process ever did, and more than all children before it.
 
         Args:
-            seconds: The time that the job ran, in seconds.
+            seconds: the time that the job ran, in seconds.
 
         Returns:
             The CPU time of the job and of the children that it has waited for, in seconds; and its

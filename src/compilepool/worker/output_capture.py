@@ -45,7 +45,7 @@ class OutputCapture:
     nothing.
 
     Args:
-        pipes: The write ends of the pipes; None leaves the output where it goes.
+        pipes: the write ends of the pipes; None leaves the output where it goes.
     """
 
     def __init__(self, pipes: tuple[int, int] | None) -> None:

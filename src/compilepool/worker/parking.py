@@ -42,8 +42,8 @@ def report_crashes(crash_fd: int, *, park: bool) -> None:
     later. `DUMP_SIGNAL` makes the process write the tracebacks of all threads to `crash_fd`.
 
     Args:
-        crash_fd: The descriptor of the crash socket.
-        park: Whether a thread that has crashed then parks.
+        crash_fd: the descriptor of the crash socket.
+        park: whether a thread that has crashed then parks.
     """
     global _main_stack  # noqa: PLW0603 - it must live as long as the process
     _handle_fatal_signals(crash_fd, park=park)

@@ -18,9 +18,9 @@ from compilepool.worker.main import work
 def main() -> None:
     """Run the worker of this process.
 
-    The arguments are the fork server's pid, the supervisor's pid, the number of descriptors, and
+    The arguments are the fork server's PID, the supervisor's PID, the number of descriptors, and
     the `WorkerOrders` as JSON. The descriptors begin at `FIRST_FD`: first the memfd of the
-    configuration, then those of `WorkerFds`.
+    configuration, then the descriptors of `WorkerFds`.
     """
     parent_pid, supervisor_pid, fd_count = (int(argument) for argument in sys.argv[1:4])
     orders = WorkerOrders.decode(sys.argv[4].encode())

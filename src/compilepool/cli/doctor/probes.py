@@ -124,7 +124,7 @@ def probe(name: str, *pid: int) -> Answer:
 
     Args:
         name: a key of `_PROBES`.
-        pid: the pid of the process to look at, if the probe looks at one.
+        pid: the PID of the process to look at, if the probe looks at one.
 
     Raises:
         OSError: the process cannot be started.
@@ -189,6 +189,6 @@ def run_command(command: list[str], patience_s: float) -> tuple[int | None, str]
         try:
             output, _ = process.communicate(timeout=patience_s)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # not reaped yet, so the pid is not reused
+            os.killpg(process.pid, signal.SIGKILL)  # not reaped yet, so the PID is not reused
             return None, ""
     return process.returncode, output

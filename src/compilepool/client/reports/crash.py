@@ -113,7 +113,7 @@ def _of_preload(failure: Failure, _report: NativeReport, job: str) -> list[str]:
         if reason := _reason(failure):
             how += f": {reason}"
         happened = f"preload module {quoted(failure.module)} {how},"
-        advice = "mend it or leave it out,"
+        advice = "fix it or leave it out,"
     return sentence([happened, f"so job {job} has no worker;", advice, "and make a new pool"])
 
 
@@ -151,7 +151,7 @@ def _has_crashed(failure: Failure, report: NativeReport) -> bool:
 
 
 def _crashed(failure: Failure, report: NativeReport) -> str:
-    how = f"crashed of {signal_name(-(failure.exitcode or 0))}"
+    how = f"crashed with {signal_name(-(failure.exitcode or 0))}"
     site = report.crash
     if site is None or site.address is None or failure.exitcode not in _HAS_ADDRESS:
         return how
@@ -175,7 +175,7 @@ def _killed(failure: Failure) -> list[str]:
     else:
         pieces = [
             f"{how},",
-            "by neither the pool nor, as far as the kernel counts, for want of memory",
+            "by neither the pool nor, as far as the kernel counts, for lack of memory",
         ]
     if failure.peak_bytes:
         pieces[-1] += ";"

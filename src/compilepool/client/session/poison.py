@@ -61,7 +61,7 @@ class PoisonedKeys:
 
         error = WorkerCrashed(
             f"job {job!r} was not run: jobs of its key {key!r} have crashed their worker"
-            f" {crashes.count} times in a row; mend it, then call pool.forget({key!r});"
+            f" {crashes.count} times in a row; fix it, then call pool.forget({key!r});"
             f" the last time:\n{crashes.message}"
         )
         error.__dict__.update({**crashes.known, "job": job})

@@ -45,7 +45,7 @@ class SupervisorProcess:
 
     Attributes:
         channel: the socket to it.
-        pid: its pid.
+        pid: its PID.
         pidfd: its pidfd; -1 after `close`.
         exitcode: its exit code after `bury`, negated signal number if a signal killed it.
         is_buried: set when `bury` has set `exitcode`.

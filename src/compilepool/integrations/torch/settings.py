@@ -19,7 +19,7 @@ OPTIONS = "COMPILEPOOL_TORCH_OPTIONS"
 def options_of_environment() -> dict[str, Any]:
     """The arguments of `install` that the environment has.
 
-    A trace of a process other than the program itself gets the process's pid in its name.
+    A trace of a process other than the program itself gets the process's PID in its name.
 
     Raises:
         ValueError: the variable is not a JSON object.

@@ -1,6 +1,6 @@
 """The processes below the supervisor: the fork servers and the workers.
 
-The pool tells the crew what to do; the crew tells the pool what has happened, as events.
+The pool tells the crew what to do. The crew tells the pool what has happened, as events.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _ORDERLY_EXIT_S = 2.0
 class Crew:
     """The fork servers and the workers of one pool.
 
-    The supervisor hears of a worker's death from the fork server, the worker's parent, which has
-    killed by then what the worker left. It hears of a fork server's death from the pidfd.
+    The fork server is the parent of its workers. It reports a worker's death after it has killed
+    what the worker left. A fork server's death shows at its pidfd.
 
     Args:
         loop: the event loop.
@@ -67,7 +67,7 @@ class Crew:
         self._config = config
         self._workers: dict[WorkerId, WorkerLink] = {}
         self._exits: dict[int, ScheduledCall] = {}
-        """Until when those that were told to may take to exit."""
+        """For each worker that was told to exit: the call that kills it if it takes too long."""
         self.sender = RunSender()
         self._requests = StartRequests(config, startup_fds)
         self._log = CrewLog(tell)
@@ -94,7 +94,7 @@ class Crew:
     # What the rules want
 
     def start_worker(self, number: WorkerId) -> None:
-        """Start a worker. Raises OSError if that fails, and then there is none."""
+        """Start a worker. If that raises OSError, the worker does not exist."""
         server = self.fork_servers.current or self.fork_servers.start()
         link = self._new_link(number)
         self._workers[number] = link
@@ -106,9 +106,9 @@ class Crew:
             raise
 
     def end_worker(self, number: WorkerId) -> None:
-        """Let the worker exit in order; it is killed if that takes long. `WorkerLost` follows."""
+        """Let the worker exit, and kill it if that takes too long. `WorkerLost` follows."""
         link = self._workers.get(number)
-        if link is not None:  # else it could not be started
+        if link is not None:  # otherwise the worker could not be started
             link.end_input()
             due = time.monotonic() + _WORKERS_EXIT_S
             self._exits[number] = self._loop.call_at(due, link.kill)
@@ -118,33 +118,33 @@ class Crew:
         self.sender.send(self._workers[worker], id, run)
 
     def take_back(self, worker: WorkerId) -> list[RunId]:
-        """Take the unread runs from the worker's socket; returns them in the order sent."""
-        # A worker that could not be started, as the rules are about to learn, has no socket.
+        """Take the unread runs from the worker's socket. Returns them in the order sent."""
+        # If the worker could not be started, it has no socket. The rules learn of that next.
         taken = self._workers[worker].take_back() if worker in self._workers else []
         self.sender.forget_runs(taken)
         return taken
 
     def kill_worker(self, worker: WorkerId) -> None:
-        """End the worker, and the run that it has; `WorkerLost` follows within a bound."""
+        """End the worker and its current run. `WorkerLost` follows within a bound."""
         self._endings.end(self._workers[worker])
 
-    def sentence(self, worker: WorkerId, verdict: Verdict) -> None:
-        """The worker is about to be killed because its run has gone over a limit."""
+    def note_verdict(self, worker: WorkerId, verdict: Verdict) -> None:
+        """Note why the worker, which is about to be killed, must die."""
         self._deaths.evidence(self._workers[worker]).verdict = verdict
 
     def note_long_run(self, worker: WorkerId, id: RunId, run: Run) -> None:
-        """A run turns out to be long: `OverLimit` follows if it goes over a limit."""
-        self._deaths.note_long_job()  # a later kill for want of memory is news
+        """A run turns out to be long. `OverLimit` follows if it exceeds a limit."""
+        self._deaths.note_long_run()
         if run.terms.is_watched:
             self._limit_watch.watch(self._workers[worker], id, run.terms)
 
     def memory_of(self, runs: Mapping[WorkerId, RunId]) -> dict[RunId, int]:
-        """The bytes that each run takes at most, of those that have begun.
+        """An upper bound of the bytes that each run takes, for runs that have begun.
 
         Args:
             runs: the first run of each worker.
         """
-        known = runs.keys() & self._workers.keys()  # not a worker that could not be started
+        known = runs.keys() & self._workers.keys()  # without workers that could not be started
         links = [(self._workers[worker], runs[worker]) for worker in known]
         return {
             run: resident_growth(link.pid, link.status.before)
@@ -153,19 +153,19 @@ class Crew:
         }
 
     def memory_seen(self, worker: WorkerId, run: RunId) -> int:
-        """The most bytes that a run was seen to take; 0 if nobody has looked."""
+        """The most bytes that a run was seen to take; 0 if it was never measured."""
         return self._workers[worker].memory_seen(run)
 
     def has_begun(self, worker: WorkerId, run: RunId) -> bool:
         """Whether the worker has begun the run."""
         return worker in self._workers and self._workers[worker].status.job == run
 
-    def look_into(self, worker: WorkerId, on_done: Callable[[JobSnapshot], None]) -> None:
-        """Find out what a worker, which has begun a run, does now; `on_done` is called once."""
+    def take_snapshot(self, worker: WorkerId, on_done: Callable[[JobSnapshot], None]) -> None:
+        """Find out what the worker's current run is doing. `on_done` is called once."""
         self._crash_watch.take_snapshot(self._workers[worker], on_done)
 
     def dismiss(self) -> None:
-        """Let workers, which were told to end, and then fork servers, exit; for a while."""
+        """Wait a bounded time for workers, which were told to exit, and then for fork servers."""
         deadline = time.monotonic() + _WORKERS_EXIT_S
         while self._some_listen() and (left := deadline - time.monotonic()) > 0:
             self._loop.run_once(left)
@@ -173,16 +173,16 @@ class Crew:
 
     def end(self) -> None:
         """Kill and reap everything."""
-        # They do so by themselves, and would if this process were killed meanwhile. Killed first,
-        # they would leave all that jobs have started to this process alone.
+        # Fork servers kill what is below them and exit, even if this process is killed meanwhile.
+        # If they were killed first, only this process could kill what runs have started.
         self.fork_servers.finish()
         for server in self.fork_servers.all:
             server.bury()
-        if survivors := pidfds.sweep():  # the client does not listen any more
+        if survivors := pidfds.sweep():  # the client no longer reads logs
             print(f"compilepool: cannot kill processes {survivors}", file=sys.stderr)
 
     def _some_listen(self) -> bool:
-        """Whether there are workers, and fork servers that are not busy with the preload."""
+        """Whether there are workers, and a fork server that has done its preload."""
         servers = self.fork_servers.all
         return bool(self._workers) and any(server.is_ready for server in servers)
 
@@ -190,8 +190,8 @@ class Crew:
 
     def _new_link(self, number: int) -> WorkerLink:
         def log(data: bytes) -> None:
-            if run := self.sender.get(link.jobs[0]):
-                self._log_dir.write(link.jobs[0], run.name, data)
+            if run := self.sender.get(link.runs[0]):
+                self._log_dir.write(link.runs[0], run.name, data)
             if tells_of_crash(data) and link.has_started:
                 self._crash_watch.suspect(link)
 
@@ -202,7 +202,7 @@ class Crew:
 
     def _forget(self, link: WorkerLink) -> None:
         del self._workers[link.number]
-        self.sender.forget_runs(link.jobs)
+        self.sender.forget_runs(link.runs)
         self._loop.forget(link.channel.fileno())
         self._loop.forget(link.crash_socket.fileno())
         link.close()
@@ -224,13 +224,14 @@ class Crew:
             for _ in range(_PACKETS_PER_WAKE):
                 messages = link.channel.receive(wait=False)
                 if messages is None:
-                    # No death: that leaves its end of the socket open here.
+                    # The worker's death does not cause this, because the supervisor also holds
+                    # the worker's end of the socket.
                     raise ProtocolError("the end of its output")
                 if not messages:
                     break
                 handle_each(messages, handle)
-                if not link.jobs:
-                    break  # there will be no more
+                if not link.runs:
+                    break  # without a run, the worker sends nothing more
         except ProtocolError as error:
             self._loop.forget(link.channel.fileno())
             link.trouble = f"it was killed because it sent nonsense: {error}"
@@ -243,9 +244,9 @@ class Crew:
         elif kind is Kind.LOGGED and not message.fds:
             self._log.relay(message, link.pid)
         elif link.is_ready:
-            refuse(message, "from a worker that has started")  # it would concern all workers
+            refuse(message, "from a worker that has started")  # it would affect all workers
         elif kind is Kind.INITIALIZER_FAILED and self.fork_servers.of(link.number).is_leaving:
-            close_all(message.fds)  # that of the new preload may do better
+            close_all(message.fds)  # with the new preload, the initializer may succeed
         elif kind is Kind.INITIALIZER_FAILED:
             payload = of_message(message).spill()
             self._tell(events.InitializerFailed(message.flag, payload))
@@ -266,10 +267,10 @@ class Crew:
 
     def _ended(self, link: WorkerLink, result: Message) -> None:
         if self._deaths.evidence(link).verdict is not None:
-            # It came too late: the run was over its limit, and has no other end than that.
+            # The result came too late: the run has exceeded its limit, and fails for that.
             close_all(result.fds)
             return
-        if not link.is_ready or link.jobs[:1] != [result.id]:
+        if not link.is_ready or link.runs[:1] != [result.id]:
             refuse(result, f"of {result.id}, which worker {link.number} does not run")
         self._limit_watch.forget(link.number)
         self._end_output(link, has_output=bool(result.flag & HAS_OUTPUT))
@@ -291,7 +292,7 @@ class Crew:
 
     def _preload_raised(self, server: ForkServerLink, message: Message) -> None:
         if server.is_leaving:
-            return  # the next one may do better
+            return  # the next fork server may succeed
         body = read_json(message.body)
         why = deaths.preload_raised(str(body.get("module")), str(body.get("text")))
         self._tell(events.PreloadFailed(why))
@@ -312,7 +313,7 @@ class Crew:
         why = self._deaths.of_worker(link, exitcode, body, 1 if run is None else run.attempt)
         if link.importing and not self.fork_servers.of(link.number).is_leaving:
             self._preload_died(deaths.of_preload(why, link.importing))
-        if link.jobs[:1] == [last_started]:
+        if link.runs[:1] == [last_started]:
             self._end_attempt(link)
         self._forget(link)
         end = "has ended" if why.exitcode == 0 else f"has died, exit code {why.exitcode}"
@@ -320,17 +321,17 @@ class Crew:
         self._tell(events.WorkerLost(link.number, last_started, why))
 
     def _end_attempt(self, link: WorkerLink) -> None:
-        """A worker has died under its first run, which may run again."""
+        """The worker has died while it ran its first run, which may run again."""
         run = self._end_output(link)
         run.attempt += 1
 
     def _end_output(self, link: WorkerLink, *, has_output: bool = True) -> Run:
-        """The first run of a worker has ended: if it has written anything, that is there now."""
-        id = link.jobs[0]
-        tail = link.job_ended(has_output=has_output)
+        """Note that the worker's first run has ended, and pass on the end of its output."""
+        id = link.runs[0]
+        tail = link.run_ended(has_output=has_output)
         run = self.sender.pop(id)
         self._log_dir.end(id)
-        if tail or run.has_output:  # a run that was begun again may have been silent this time
+        if tail or run.has_output:  # an empty tail replaces the output of an earlier attempt
             self._tell(events.RunOutput(id, tail))
         return run
 
@@ -349,7 +350,7 @@ class Crew:
         elif kind is Kind.IMPORTING:
             server.importing = message.body.decode(errors="replace")
         elif kind is Kind.READY:
-            self.fork_servers.is_ready(server)
+            self.fork_servers.note_ready(server)
             self._log.debug(f"the fork server (pid {server.pid}) is ready")
         elif kind is Kind.PRELOAD_FAILED:
             self._preload_raised(server, message)
@@ -365,11 +366,11 @@ class Crew:
             refuse(message, "without a pid")
         link.started(pid, message.fds[0])
         self._log.debug(f"worker {link.number} (pid {pid}) has started")
-        self._crash_watch.read(link)  # it may have crashed already
+        self._crash_watch.read(link)  # the worker may already have crashed
 
     def _fall_back_to_spawn(self, server: ForkServerLink, reason: str) -> None:
         if server is not self.fork_servers.current:
-            return  # it is about to end
+            return  # that fork server is about to end
         self._log.warn(reason)
         successor = self.fork_servers.start_spawning_in_place_of(server)
         for number in server.workers:
@@ -383,7 +384,7 @@ class Crew:
         for number in sorted(server.workers):
             link = self._workers[number]
             self._hear_last_words(link)
-            if link.jobs[:1] == [link.status.job]:
+            if link.runs[:1] == [link.status.job]:
                 self._end_attempt(link)
         why = deaths.of_fork_server(exitcode, server.importing, text)
         if not (server.is_ready or server.is_leaving):

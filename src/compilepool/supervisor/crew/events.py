@@ -1,4 +1,4 @@
-"""What happens to the processes of a pool, as the crew tells it."""
+"""The events by which the crew tells the pool what happens to the processes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from compilepool.wire.payloads import Payload
 
 
 class WorkerReady(NamedTuple):
-    """The worker has started, and reads its runs."""
+    """The worker has started and reads its runs."""
 
     worker: WorkerId
 
 
 class RunEnded(NamedTuple):
-    """The worker has sent the RESULT of its first run. Whoever handles this owns the descriptors.
+    """The worker has sent the RESULT of its first run.
 
-    The handler raises `ProtocolError` if it is malformed.
+    The handler owns the descriptors. It raises `ProtocolError` if the RESULT is malformed.
     """
 
     worker: WorkerId
@@ -29,14 +29,14 @@ class RunEnded(NamedTuple):
 
 
 class RunOutput(NamedTuple):
-    """The end of the output of a run that has ended, as is told next."""
+    """A run has ended, with this end of its output. The event that ends the run follows."""
 
     run: RunId
     tail: bytes
 
 
 class OverLimit(NamedTuple):
-    """The run, which the worker has begun, has gone over a limit."""
+    """The worker's current run has exceeded a limit."""
 
     worker: WorkerId
     run: RunId
@@ -44,18 +44,18 @@ class OverLimit(NamedTuple):
 
 
 class WorkerCrashing(NamedTuple):
-    """The worker has crashed, and is looked into; `WorkerLost` follows within a bound."""
+    """The worker has crashed, and is being inspected. `WorkerLost` follows within a bound."""
 
     worker: WorkerId
 
 
 class WorkerLost(NamedTuple):
-    """The worker is dead, and all that it had sent has been told.
+    """The worker is dead. The events for all that it had sent came before.
 
     Attributes:
-        worker: its id.
-        last_started: the last run that it has begun; 0 if none.
-        why: why it is dead.
+        worker: the worker's id.
+        last_started: the last run that the worker has begun; 0 if none.
+        why: why the worker is dead.
     """
 
     worker: WorkerId
@@ -64,13 +64,13 @@ class WorkerLost(NamedTuple):
 
 
 class ForkServerLost(NamedTuple):
-    """A fork server is dead, and its workers with it.
+    """A fork server and its workers are dead.
 
     Attributes:
-        last_started: of each of its workers, the last run that it has begun.
-        why: why it is dead.
-        why_no_worker: the same, as the reason why no worker can be started.
-        was_leaving: whether no more workers were to come from it.
+        last_started: for each of its workers, the last run that the worker has begun; 0 if none.
+        why: why its runs fail.
+        why_no_worker: why no worker can be started.
+        was_leaving: whether it was about to exit, and started no more workers.
     """
 
     last_started: Mapping[WorkerId, RunId]
@@ -80,17 +80,17 @@ class ForkServerLost(NamedTuple):
 
 
 class PreloadFailed(NamedTuple):
-    """A preload module has failed: no worker can be started."""
+    """A preload module has failed, so no worker can be started."""
 
     why: Failure
 
 
 class InitializerFailed(NamedTuple):
-    """The user's initializer has raised: no worker can be started.
+    """The user's initializer has raised, so no worker can be started.
 
     Attributes:
         outcome: the `Outcome` of the payload.
-        payload: the exception, as a RESULT would have it. It has no descriptor.
+        payload: the exception, in the format of a RESULT. It has no descriptor.
     """
 
     outcome: int
@@ -98,18 +98,18 @@ class InitializerFailed(NamedTuple):
 
 
 class IdleMemory(NamedTuple):
-    """So many bytes does a worker take that has no run. Told once."""
+    """The bytes of private memory that an idle worker takes. One worker reports this, once."""
 
     size: int
 
 
 class Logged(NamedTuple):
-    """Something for the clients' logging.
+    """A message for the clients' logging.
 
     Attributes:
-        level: its level.
-        source: the module of ours whose logger it is for.
-        text: what there is to say.
+        level: the level.
+        source: the name of the logger, which is a module of this package.
+        text: the message.
     """
 
     level: Level

@@ -1,4 +1,4 @@
-"""The fork server that workers come from, and those before it that still have workers."""
+"""The current fork server, and earlier ones that still have workers."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from compilepool.wire.pool_config import PoolConfig
 
 _ORDERLY_EXIT_S = 2.0
 _SWEEP_S = 0.3
-_LAST_GASP_S = 0.3  # from the end of its output until its exit, of a process that failed
+_LAST_GASP_S = 0.3  # a process that fails exits this long after it has closed its socket
 
 OnMessage: TypeAlias = Callable[[ForkServerLink, Message], None]
 
 
 class Death(NamedTuple):
-    """The end of a fork server.
+    """The death of a fork server.
 
     Attributes:
-        exitcode: negated signal number; None if unknown.
-        text: what faulthandler has written of it.
+        exitcode: the exit code, or the negated signal number; None if unknown.
+        text: what faulthandler has written about a crash.
     """
 
     exitcode: int | None
@@ -35,16 +35,19 @@ class Death(NamedTuple):
 
 
 class ForkServers:
-    """The fork servers of one pool: the current one, if there is one, and those that leave.
+    """The fork servers of one pool: the current one, if any, and those that are leaving.
 
     Args:
         loop: the event loop.
         config: the pool's configuration.
-        starter: starts them.
-        on_message: called with each message of theirs; may raise `ProtocolError`.
-        on_end: called when one has sent its last: `bury` it.
-        warn: called with what the user should know.
-        spared: tells which processes below this one, besides, are none of theirs.
+        starter: starts fork servers.
+        on_message: called with each message of a fork server; may raise `ProtocolError`.
+        on_end: called when a fork server has sent its last message; must call `bury`.
+        warn: called with each warning for the user.
+        spared: returns the PIDs of other children of this process, which `bury` must not kill.
+
+    Attributes:
+        current: the fork server that new workers come from; None if there is none.
     """
 
     def __init__(
@@ -69,53 +72,57 @@ class ForkServers:
 
     @property
     def all(self) -> list[ForkServerLink]:
-        """All that live."""
+        """All fork servers that are not buried."""
         return [*self._leaving, *([] if self.current is None else [self.current])]
 
     @property
     def some_leave(self) -> bool:
-        """Whether there are some besides the current one."""
+        """Whether there are fork servers besides the current one."""
         return bool(self._leaving)
 
     def of(self, worker: int) -> ForkServerLink:
-        """The one that a worker comes from, which has not ended."""
+        """The fork server that a worker comes from. The worker has not been removed."""
         return next(server for server in self.all if worker in server.workers)
 
     def worker_gone(self, worker: int) -> None:
-        """It has ended, or could not be started."""
+        """The worker is dead, or could not be started."""
         server = self.of(worker)
         server.workers.remove(worker)
         self.end_if_idle(server)
 
     def start(self) -> ForkServerLink:
-        """Start one, which is the current one. Raises OSError if that fails."""
+        """Start a fork server, which becomes the current one. Raises OSError if that fails."""
         process = self._starter.start(self._config.python_flags)
         self.current = ForkServerLink(self._loop, self._config, process, self._read)
         return self.current
 
     def start_spawning_in_place_of(self, server: ForkServerLink) -> ForkServerLink:
-        """Forking it is unsafe: start one that exec's workers, and end it. Raises OSError."""
+        """Replace a fork server that is unsafe to fork by one that spawns workers.
+
+        Raises:
+            OSError: no fork server could be started.
+        """
         self._config = self._config._replace(start_method="spawn")
         self.bury(server)
         self.drop(server)
         return self.start()
 
     def replace(self) -> None:
-        """Let the current one end when its workers have, and start another one now."""
+        """Let the current fork server end after its workers, and start another one now."""
         self.let_go()
-        self._config = self._wanted  # what is preloaded now may be safe to fork
-        with contextlib.suppress(OSError):  # the next worker will tell
+        self._config = self._wanted  # forking may be safe with the new preload
+        with contextlib.suppress(OSError):  # starting the next worker tries again, and reports it
             self.start()
 
-    def is_ready(self, server: ForkServerLink) -> None:
-        """It has done the preload."""
+    def note_ready(self, server: ForkServerLink) -> None:
+        """The fork server has done the preload."""
         server.is_ready = True
         server.importing = ""
         server.ready_at = time.monotonic()
         self.end_if_idle(server)
 
     def let_go(self) -> None:
-        """The current one is to end when its workers have."""
+        """Let the current fork server end after its workers."""
         server, self.current = self.current, None
         if server is not None:
             server.is_leaving = True
@@ -123,17 +130,17 @@ class ForkServers:
             self.end_if_idle(server)
 
     def end_if_idle(self, server: ForkServerLink) -> None:
-        """Let it exit, if it is to and has no worker."""
+        """Let a fork server exit if it is leaving and has no worker."""
         if not server.is_leaving or server.is_ending:
             return
         if not server.is_ready:
-            server.kill()  # it does not listen yet, and has no worker that has started
+            server.kill()  # it does not read its socket yet, and no worker of it has started
         elif not server.workers:
             server.end_input()
             self._loop.call_at(time.monotonic() + _ORDERLY_EXIT_S, server.kill)
 
     def bury(self, server: ForkServerLink) -> Death:
-        """It has ended: see to it that nothing is left of it. It stays in place until `drop`."""
+        """Reap a fork server that has ended, and kill what it leaves. Then call `drop`."""
         others = [other.pid for other in self.all if other is not server]
         exitcode, text, survivors = server.bury([*others, *self._spared()], _LAST_GASP_S)
         if survivors:
@@ -141,7 +148,7 @@ class ForkServers:
         return Death(exitcode, text)
 
     def drop(self, server: ForkServerLink) -> None:
-        """It is buried."""
+        """Remove a fork server, which is buried."""
         if self.current is server:
             self.current = None
         else:
@@ -149,7 +156,11 @@ class ForkServers:
         server.close()
 
     def finish(self, patience_s: float = _SWEEP_S) -> None:
-        """Have all exit, each with what is below it, and wait for that, for so long each."""
+        """Let all fork servers exit with all processes below them.
+
+        Args:
+            patience_s: how long to wait for each of them, in seconds.
+        """
         for server in self.all:
             if server.is_ready:
                 server.finish(patience_s)
@@ -157,7 +168,7 @@ class ForkServers:
     def _read(self, server: ForkServerLink) -> None:
         if server not in self.all:
             return
-        is_dead = server.is_dead  # asked before reading, so that nothing it sent is missed
+        is_dead = server.is_dead  # asked before reading, so that no message is missed
         messages: list[Message] | None
         try:
             while messages := server.channel.receive(wait=False):

@@ -1,4 +1,4 @@
-"""What the pool's processes have to say, and the files with the output of jobs."""
+"""The log of the pool's processes, and the files with the output of runs."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ _SOURCE = "compilepool.supervisor.crew.crew"
 
 
 class CrewLog:
-    """The log of one pool's processes. It ends up in the clients' logging.
+    """The log of one pool's processes. It goes to the clients' logging.
 
     Args:
-        tell: passes a line of it on.
+        tell: called with each message.
     """
 
     def __init__(self, tell: Callable[[Logged], None]) -> None:
         self._tell = tell
 
     def debug(self, text: str) -> None:
-        """Say what somebody might want to know."""
+        """Log a message of level DEBUG."""
         self._tell(Logged(Level.DEBUG, _SOURCE, text))
 
     def warn(self, text: str) -> None:
-        """Say what the user should know."""
+        """Log a message of level WARNING."""
         self._tell(Logged(Level.WARNING, _SOURCE, text))
 
     def relay(self, message: Message, pid: int) -> None:
-        """Pass on what a process has sent as LOGGED. Raises `ProtocolError` if it is malformed."""
+        """Pass on a LOGGED message of a process. Raises `ProtocolError` if it is malformed."""
         body = read_json(message.body)
         try:
             level = Level(message.flag)
@@ -53,11 +53,11 @@ _NAME_LIMIT = 100  # characters
 
 
 class LogDir:
-    """Writes a file for each run that prints anything, `NAME-SUPERVISOR_PID-NUMBER.log`.
+    """Writes a file `NAME-SUPERVISOR_PID-RUN_ID.log` for each run that prints anything.
 
     Args:
-        path: the folder; made if it is not there. Empty: nothing is written.
-        on_trouble: called, once, with the reason why output cannot be written.
+        path: the folder, which is made on demand; if empty, nothing is written.
+        on_trouble: called once with the reason why output cannot be written.
     """
 
     def __init__(self, path: str, on_trouble: Callable[[str], None]) -> None:
@@ -66,7 +66,7 @@ class LogDir:
         self._files: dict[RunId, int] = {}
 
     def write(self, run: RunId, name: str, data: bytes) -> None:
-        """Add to the output of a run."""
+        """Append to the file of a run."""
         if not self._path:
             return
         try:

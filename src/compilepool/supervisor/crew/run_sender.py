@@ -1,4 +1,4 @@
-"""Puts runs into the sockets of workers, at once or as soon as there is room."""
+"""Puts runs into the sockets of workers, at once or as soon as the socket takes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from compilepool.supervisor.runs import Run
 
 
 class RunSender:
-    """Knows the runs that workers have, and those of them that could not be sent yet."""
+    """Knows the runs that workers have, and which workers still lack some of them."""
 
     def __init__(self) -> None:
         self._sent: dict[RunId, Run] = {}
@@ -18,24 +18,24 @@ class RunSender:
 
     @property
     def has_unsent(self) -> bool:
-        """Whether `send_rest` should be called before long."""
+        """Whether some runs could not be sent yet, so that `send_rest` must be called soon."""
         return bool(self._unsent_to)
 
     def get(self, id: RunId) -> Run | None:
-        """A run that a worker has; None if none has it."""
+        """The run; None if no worker has it."""
         return self._sent.get(id)
 
     def send(self, link: WorkerLink, id: RunId, run: Run) -> None:
         """Put a run into the worker's socket."""
         self._sent[id] = run
         try:
-            if not link.send_job(id, run.terms, run.payload):
+            if not link.send_run(id, run.terms, run.payload):
                 self._unsent_to[link.number] = link
         except OSError as error:
             _fail(link, error)
 
     def send_rest(self) -> None:
-        """Put the runs into the workers' sockets that could not be put there at once."""
+        """Try again to send the runs that could not be sent."""
         for link in list(self._unsent_to.values()):
             del self._unsent_to[link.number]
             try:
@@ -45,16 +45,16 @@ class RunSender:
                 _fail(link, error)
 
     def pop(self, id: RunId) -> Run:
-        """The run has ended in its worker."""
+        """Remove a run, which has ended in its worker."""
         return self._sent.pop(id)
 
     def forget_runs(self, ids: Iterable[RunId]) -> None:
-        """No worker has these runs any more."""
+        """Remove runs that no worker has any more."""
         for id in ids:
             del self._sent[id]
 
     def forget_worker(self, link: WorkerLink) -> None:
-        """The worker is dead. The runs that it had are to be forgotten as well."""
+        """The worker is dead. Call `forget_runs` for its runs, too."""
         self._unsent_to.pop(link.number, None)
 
 

@@ -1,4 +1,4 @@
-"""What a fork server is told when it is to start a worker."""
+"""Makes the messages that ask a fork server to start a worker."""
 
 from __future__ import annotations
 
@@ -26,10 +26,14 @@ class StartRequests:
         self._max_memory = config.max_worker_memory or 0
         self._pins = CpuPins(config.cpus, pin=config.pin_workers)
         self._idle_memory_of: WorkerId | None = None
-        """The first worker, which is asked what it takes without a run. Workers are alike."""
+        """The one worker that reports its idle memory. All workers take about the same."""
 
     def message(self, link: WorkerLink) -> Message:
-        """The message for a worker, with copies of descriptors. Raises OSError if none is left."""
+        """The message for a worker. It owns copies of the descriptors.
+
+        Raises:
+            OSError: this process has too many open files.
+        """
         if self._idle_memory_of is None:
             self._idle_memory_of = link.number
         fds: list[int] = []
@@ -47,15 +51,15 @@ class StartRequests:
         """The worker is dead, or could not be started."""
         self._pins.free(link.number)
         if self._idle_memory_of == link.number and not link.is_ready:
-            self._idle_memory_of = None  # it has not told: ask another
+            self._idle_memory_of = None  # it has reported nothing, so ask another one
 
 
 class CpuPins:
-    """Shares CPUs out among workers.
+    """Divides CPUs among workers.
 
     Args:
-        cpus: the CPUs that there are for workers; empty: all, and nobody is pinned.
-        pin: whether each worker gets one CPU only, the one that the fewest others have.
+        cpus: the CPUs for workers; empty means all CPUs, without pinning.
+        pin: whether each worker gets only one CPU: the one that the fewest other workers have.
     """
 
     def __init__(self, cpus: Sequence[int], *, pin: bool) -> None:
@@ -64,7 +68,7 @@ class CpuPins:
         self._of_worker: dict[WorkerId, int] = {}
 
     def cpus_of(self, worker: WorkerId) -> tuple[int, ...]:
-        """The CPUs that a worker may use; empty: all."""
+        """The CPUs that a worker may use; empty means all."""
         if not self._pin or not self._cpus:
             return tuple(self._cpus)
         if worker not in self._of_worker:

@@ -12,10 +12,10 @@ from compilepool.wire.messages import Message
 
 
 class ClientLink:
-    """The connection to a client, whose life is its lease.
+    """The connection to one client.
 
-    The pidfd tells of the client's death even where some other process holds a copy of the client's
-    socket, and so hides the end of file.
+    The loop watches the client's pidfd besides the socket. If another process holds a copy of the
+    client's socket, the socket shows no end of file when the client dies.
 
     Args:
         loop: the event loop.
@@ -37,7 +37,7 @@ class ClientLink:
         self._loop.watch(self._pidfd, on_gone)
 
     def forget(self) -> None:
-        """Call back no more: the client has left."""
+        """Stop calling back, because the client has left."""
         self._on_gone = None
         self._loop.forget(self.channel.fileno())
         self._loop.forget(self._pidfd)
@@ -49,16 +49,16 @@ class ClientLink:
         os.close(self._pidfd)
 
     def send(self, message: Message) -> None:
-        """Queue a message; takes over its descriptors."""
+        """Queue a message. Takes over its descriptors."""
         self._outbox.put(message)
 
     def flush(self) -> None:
-        """Send what is queued as far as the client takes it; the loop sends the rest."""
+        """Send what the socket takes now. The loop sends the rest."""
         if self._outbox:
             self._write()
 
     def flush_finally(self) -> None:
-        """Send what is queued, waiting for the client to take it for as long as it lives."""
+        """Send all that is queued. Waits while the client lives and its socket is full."""
         poll = select.poll()
         poll.register(self.channel.fileno(), select.POLLOUT)
         poll.register(self._pidfd, select.POLLIN)

@@ -1,4 +1,4 @@
-"""The socket that faulthandler in a worker writes to, and so wakes the supervisor."""
+"""The socket that faulthandler in a worker writes to. Writing to it wakes the supervisor."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from compilepool.wire.python_stack import crash_begins, crash_text, fatal_signal
 
 _READ_SIZE = 64 * 1024
 _LIMIT = 4 * 1024 * 1024
-"""Bytes of one text. faulthandler writes at most 100 threads of 100 frames, and the thread that
-crashed may be the last of them."""
+"""Bytes that are kept of what one process writes. faulthandler writes at most 100 threads of 100
+frames, and the thread that crashed may be the last one."""
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred, unix(7)
 
@@ -19,8 +19,8 @@ _CREDENTIALS = struct.Struct("3i")  # struct ucred, unix(7)
 class CrashSocket:
     """The crash socket of one worker.
 
-    Processes that jobs have forked may hold it as well. The kernel says who wrote each piece
-    (SO_PASSCRED, unix(7)).
+    Processes that the worker's runs have forked may hold the socket as well. The kernel says which
+    process wrote each piece (SO_PASSCRED, unix(7)).
     """
 
     def __init__(self) -> None:
@@ -32,19 +32,19 @@ class CrashSocket:
 
     @property
     def fd_of_worker(self) -> int:
-        """The end that the worker gets."""
+        """The descriptor of the worker's end."""
         return self._theirs.fileno()
 
     def fileno(self) -> int:
         return self._ours.fileno()
 
     def belongs_to(self, pid: int) -> None:
-        """Note that the worker exists and has its end. It may already have crashed."""
+        """Note the worker's PID, and close its end here. The worker may already have crashed."""
         self._pid = pid
         self._theirs.close()
 
     def read(self) -> bool:
-        """Take in what was written. Returns False if nobody is left who could write."""
+        """Read all that was written. Returns False if no process is left that could write."""
         space = socket.CMSG_SPACE(_CREDENTIALS.size)
         while True:
             try:
@@ -67,21 +67,21 @@ class CrashSocket:
         return fatal_signal(self._of_worker)
 
     def crash(self) -> str:
-        """What faulthandler has written of the worker's crash, the thread that crashed first."""
+        """faulthandler's report of the worker's crash. The thread that crashed comes first."""
         return crash_text(bytes(self._of_worker))
 
     def dump(self) -> str:
-        """What faulthandler has written without a crash, since `forget_dump`."""
+        """The Python stacks that faulthandler has written on request since `forget_dump`."""
         text = self._of_worker
         return text[: crash_begins(text)].decode(errors="replace")
 
     def forget_dump(self) -> None:
-        """Forget what was written until now, except for a crash."""
+        """Forget the stacks that were written on request until now. A crash is kept."""
         text = self._of_worker
         del text[: crash_begins(text)]
 
     def crashed_others(self) -> list[int]:
-        """The pids of other processes that have written of their own crash; each is told once."""
+        """The PIDs of other processes that have reported their crash. Each is returned once."""
         if self._pid == 0:
             return []
         others = [

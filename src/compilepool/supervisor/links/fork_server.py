@@ -1,4 +1,4 @@
-"""The supervisor's end of a fork server: talks to it, and reaps it."""
+"""The supervisor's end of one fork server: its socket, its pidfd and its crash file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from compilepool.wire.pool_config import PoolConfig
 from compilepool.wire.python_stack import last_crash
 
 _LIMIT = 32 * 1024  # bytes of the crash file that are read
-_KILL_S = 5.0  # what SIGKILL takes at most, except in uninterruptible sleep
+_KILL_S = 5.0  # SIGKILL takes less, except in uninterruptible sleep
 
 
 class CrashFile:
@@ -44,8 +44,8 @@ class ForkServerLink:
     Args:
         loop: the event loop.
         config: the pool's configuration, which is sent to the fork server.
-        process: its process, which waits for the configuration.
-        on_messages: called with this link when the fork server has sent something, or is dead.
+        process: the fork server's process, which waits for the configuration.
+        on_messages: called with this link when the fork server has sent something or is dead.
     """
 
     def __init__(
@@ -59,15 +59,15 @@ class ForkServerLink:
         self._is_buried = False
         self.is_ready = False
         self.is_leaving = False
-        """Whether it ends when its last worker has ended."""
+        """Whether the fork server ends when its last worker has ended."""
         self.is_ending = False
-        """Whether it was told to end, or is killed."""
+        """Whether the fork server was told to end, or was killed."""
         self.workers: set[int] = set()
-        """The numbers of the workers that it has, or was asked for."""
+        """The numbers of the fork server's workers, and of those that it was asked to start."""
         self.ready_at = 0.0
-        """When it had finished the preload, by `time.monotonic()`."""
+        """The time at which the preload was done, by `time.monotonic()`."""
         self.importing = ""
-        """The module that it preloads just now; empty if none."""
+        """The module that the fork server is preloading; empty if none."""
         self._crash_file = CrashFile(process.crash_fd)
         self.channel = Channel(process.socket)
         self.pid = process.pid
@@ -77,32 +77,33 @@ class ForkServerLink:
         self.send(payload.message(Kind.SERVE))
         on_readable = functools.partial(on_messages, self)
         loop.watch(self.channel.fileno(), on_readable)
-        # The end of file may be hidden by a child of a preload module that kept the socket.
+        # The channel alone is not enough: if a preload module has forked a child, that child holds
+        # the socket open.
         loop.watch(self.pidfd, on_readable)
 
     def send(self, message: Message) -> None:
-        """Queue a message and send what can be sent; takes over its descriptors."""
+        """Queue a message, and send what the socket takes. Takes over the descriptors."""
         self._outbox.put(message)
         self._write()
 
     @property
     def is_dead(self) -> bool:
-        """Whether its process is dead."""
+        """Whether the process is dead."""
         return pidfds.wait_dead(self.pidfd, 0)
 
     def end_input(self) -> None:
-        """Have it exit, with all processes below it, as soon as it has nothing to do."""
+        """Close the fork server's input. It then exits with all processes below it."""
         self.is_ending = True
         self.channel.shutdown_output()
 
     def kill(self) -> None:
-        """Kill it, unless it is buried."""
+        """Kill the fork server, unless it is buried."""
         self.is_ending = True
         if not self._is_buried:
             pidfds.send_signal(self.pidfd, signal.SIGKILL)
 
     def finish(self, patience_s: float) -> None:
-        """Have it exit, with all processes below it, and wait for that at most `patience_s`."""
+        """Close the fork server's input, and wait until it is dead, at most `patience_s`."""
         self._loop.forget(self.channel.fileno())
         self.channel.shutdown_output()
         pidfds.wait_dead(self.pidfd, patience_s)
@@ -110,15 +111,15 @@ class ForkServerLink:
     def bury(
         self, keep: Iterable[int] = (), patience_s: float = 0.0
     ) -> tuple[int | None, str, list[int]]:
-        """Kill it if it lives, reap it, and kill the processes that are left below it.
+        """Kill the fork server if it lives, reap it, and kill the processes that it leaves.
 
         Args:
-            keep: the pids of other children of this process, which stay alive.
-            patience_s: how long it may take to end by itself first, in seconds.
+            keep: the PIDs of other children of this process, which stay alive.
+            patience_s: how long the fork server may first take to end by itself, in seconds.
 
         Returns:
-            Its exit code (or the negated signal number; None if unknown), faulthandler's report of
-            its crash, and the pids of the processes that cannot be killed.
+            The exit code, or the negated signal number, or None if unknown; faulthandler's report
+            of the crash; and the PIDs of the processes that cannot be killed.
         """
         self._is_buried = self.is_ending = True
         self._loop.forget(self.channel.fileno())
@@ -140,6 +141,6 @@ class ForkServerLink:
         try:
             self._outbox.flush()
         except ConnectionError:
-            return  # it is dead, as its pidfd will tell
+            return  # it is dead, and its pidfd wakes the loop
         if not self._is_buried:
             self._loop.watch_writable(self.channel.fileno(), self._write if self._outbox else None)

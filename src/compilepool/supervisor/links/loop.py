@@ -1,4 +1,4 @@
-"""The event loop: who is called when a descriptor is ready, or a time has come."""
+"""The event loop: calls back when a descriptor is ready or a time has come."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ from compilepool.light_typing import TypeAlias
 
 Callback: TypeAlias = Callable[[], None]
 
-
-_LONGEST_S = 3600.0
+_LONGEST_S = 3600.0  # epoll_wait(2) takes the milliseconds as an int
 
 
 class ScheduledCall:
-    """A call to come, that can be cancelled."""
+    """A callback that is due at some time, and can be cancelled."""
 
     def __init__(self, callback: Callback) -> None:
         self.callback: Callback | None = callback
 
     def cancel(self) -> None:
-        """Do not call."""
+        """Drop the callback."""
         self.callback = None
 
 
 class Loop:
-    """Calls back when a descriptor is readable, or its peer gone.
+    """Calls back while a descriptor is readable or its peer is gone.
 
-    Level-triggered, and a callback may come once too often after a descriptor was closed and its
-    number reused: callbacks must not block.
+    Callbacks must not block: after a descriptor was closed and its number reused, a callback may
+    come although there is nothing to read.
     """
 
     def __init__(self) -> None:
@@ -48,7 +47,7 @@ class Loop:
         self._epoll.register(fd, select.EPOLLIN)
 
     def watch_writable(self, fd: int, on_writable: Callback | None) -> None:
-        """Call `on_writable` as well while the watched `fd` takes data; None: no more."""
+        """Also call `on_writable` while the watched `fd` takes data; None ends that."""
         if (fd in self._writers) == (on_writable is not None):
             return
         if on_writable is None:
@@ -59,23 +58,24 @@ class Loop:
             self._epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT)
 
     def forget(self, fd: int) -> None:
-        """Watch `fd` no more. To be called before it is closed."""
+        """Stop watching `fd`. Call this before `fd` is closed."""
         if self._readers.pop(fd, None) is not None:
             self._writers.pop(fd, None)
             self._epoll.unregister(fd)
 
     def call_at(self, when: float, callback: Callback) -> ScheduledCall:
-        """Call back once, at a time of `time.monotonic()`."""
+        """Call back once, at the time `when` of `time.monotonic()`."""
         timer = ScheduledCall(callback)
         heapq.heappush(self._timers, (when, next(self._numbers), timer))
         return timer
 
     def run_once(self, timeout_s: float | None, *, spin_s: float = 0.0) -> None:
-        """Wait for events, up to `timeout_s`, and call back for them.
+        """Wait for events, and call back for each.
 
         Args:
-            timeout_s: in seconds; None: as long as it takes.
-            spin_s: for so long at first, do not sleep: to be woken up takes longer.
+            timeout_s: how long to wait, in seconds; None waits without limit.
+            spin_s: how long to poll before going to sleep, in seconds. Waking up from sleep takes
+                longer than a poll.
         """
         for fd, events in self._wait(timeout_s, spin_s):
             if events & ~select.EPOLLOUT and (reader := self._readers.get(fd)):
@@ -101,6 +101,5 @@ class Loop:
             heapq.heappop(self._timers)
         if not self._timers:
             return timeout_s
-        # epoll_wait(2) takes no more milliseconds than an int has.
         left_s = min(max(0.0, self._timers[0][0] - time.monotonic()), _LONGEST_S)
         return left_s if timeout_s is None else min(left_s, timeout_s)

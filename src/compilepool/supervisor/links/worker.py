@@ -1,4 +1,4 @@
-"""The supervisor's end of one worker: its socket, its status, its output, and the jobs it has."""
+"""The supervisor's end of one worker: its socket, its status, its output, and its runs."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ from compilepool.wire.worker_start import WorkerFds
 class WorkerLink:
     """A worker's process, and what it shares with the supervisor.
 
-    The worker's end of the socket stays open here as well, so that a job can be taken back from it
-    until the worker has read the job. The kernel gives each job to one of the two readers only.
+    The worker's end of the socket stays open in the supervisor as well. So the supervisor can take
+    a run back until the worker has read it. The kernel gives each run to only one of the two
+    readers.
 
     Args:
         number: the worker's number.
-        output_loop: where the output of its jobs is read; None if it is not captured.
-        log: called with all output of its jobs.
+        output_loop: the loop that reads the output of runs; None if the output is not captured.
+        log: called with all output of runs, as it comes.
 
     Raises:
         OSError: too many files are open.
@@ -51,22 +52,22 @@ class WorkerLink:
                 self.output = WorkerOutput(output_loop, log)
             stack.pop_all()
         self._unsent: deque[tuple[int, JobTerms, Payload]] = deque()
-        self.jobs: list[int] = []
-        """The jobs that it has and that have not ended. If one has begun, it is the first."""
+        self.runs: list[int] = []
+        """The unfinished runs that the worker has. If one has begun, it is the first."""
         self.pid = 0
         self.pidfd = -1
         self.is_closed = False
         self._is_doomed = False
         self.trouble = ""
-        """What went wrong between it and the supervisor, in words; empty if nothing did."""
+        """What went wrong between worker and supervisor, in words; empty if nothing did."""
         self.is_ready = False
         self.importing = ""
-        """The module that it preloads just now, if it preloads by itself; else empty."""
+        """The module that the worker is preloading, if it was spawned; else empty."""
         self._memory_seen = (0, 0)
 
     @property
     def fds(self) -> WorkerFds:
-        """The descriptors that the worker needs, except those that all workers share."""
+        """The descriptors for the worker, except those that all workers share."""
         return WorkerFds(
             self._theirs.fileno(),
             self.crash_socket.fd_of_worker,
@@ -77,7 +78,7 @@ class WorkerLink:
 
     @property
     def status(self) -> Status:
-        """What the worker does, or did when it died."""
+        """What the worker is doing, or was doing when it died."""
         return read_status(self._status_fd)
 
     @property
@@ -102,42 +103,43 @@ class WorkerLink:
             send_signal(self.pidfd, signal.SIGKILL)
 
     def note_memory(self, total: int) -> None:
-        """Note how many bytes the running job takes just now."""
-        job, most = self._memory_seen
-        now = self.status.job
-        self._memory_seen = now, max(total, most if job == now else 0)
+        """Note how many bytes the current run takes now."""
+        run, most = self._memory_seen
+        current = self.status.job
+        self._memory_seen = current, max(total, most if run == current else 0)
 
-    def memory_seen(self, job: int) -> int:
-        """The most bytes that a job was seen to take; 0 if nobody has looked."""
-        return self._memory_seen[1] if self._memory_seen[0] == job else 0
+    def memory_seen(self, run: int) -> int:
+        """The most bytes that a run was seen to take; 0 if it was never measured."""
+        return self._memory_seen[1] if self._memory_seen[0] == run else 0
 
     def output_tail(self) -> str:
-        """The end of the output of the job that runs."""
+        """The end of the output of the current run."""
         return self.output.tail().decode(errors="replace") if self.output is not None else ""
 
-    def send_job(self, number: int, terms: JobTerms, payload: Payload) -> bool:
-        """Put a job into the worker's socket.
+    def send_run(self, id: int, terms: JobTerms, payload: Payload) -> bool:
+        """Put a run into the worker's socket.
 
         Returns:
-            As `send_rest`.
+            False if the run waits for `send_rest`.
         """
-        self.jobs.append(number)
+        self.runs.append(id)
         if self.output is not None:
-            self.output.has_jobs(len(self.jobs))
-        if not self._unsent and self._send(number, terms, payload):
+            self.output.has_runs(len(self.runs))
+        if not self._unsent and self._send(id, terms, payload):
             return True
-        self._unsent.append((number, terms, payload))
+        self._unsent.append((id, terms, payload))
         return False
 
     def send_rest(self) -> bool:
-        """Put what is left into the worker's socket.
+        """Put the runs that could not be sent before into the worker's socket.
 
-        There is always room: a worker has few jobs, of which only the first may be large and
-        inline. But the kernel takes no descriptor while all the user's processes together have more
-        in flight than the limit of open files, unix(7). It does not tell when it would.
+        The socket always has room: a worker has few runs, and only the first may be large and
+        inline. But the kernel refuses descriptors while all processes of the user together have
+        more of them in flight than the limit of open files, unix(7). It gives no sign when it would
+        take them again.
 
         Returns:
-            False if jobs are left for later.
+            False if runs are still left.
         """
         while self._unsent:
             if not self._send(*self._unsent[0]):
@@ -145,8 +147,8 @@ class WorkerLink:
             self._unsent.popleft()
         return True
 
-    def _send(self, number: int, terms: JobTerms, payload: Payload) -> bool:
-        message = job_message(number, terms, payload)
+    def _send(self, id: int, terms: JobTerms, payload: Payload) -> bool:
+        message = job_message(id, terms, payload)
         if not message.fds:
             return self.channel.send(message, wait=False)
         try:
@@ -155,33 +157,40 @@ class WorkerLink:
             for fd in set(message.fds) - {payload.fd}:
                 os.close(fd)
 
-    def job_ended(self, *, has_output: bool = True) -> bytes:
-        """Note that its first job has ended. Returns the end of the job's output."""
+    def run_ended(self, *, has_output: bool = True) -> bytes:
+        """Note that the worker's first run has ended.
+
+        Args:
+            has_output: whether the run may have written something that nobody has read.
+
+        Returns:
+            The end of the run's output.
+        """
         output = self.output
         if output is None:
-            del self.jobs[0]
+            del self.runs[0]
             return b""
-        tail = output.end_of_job(is_told=has_output)
-        del self.jobs[0]
-        output.has_jobs(len(self.jobs))
+        tail = output.end_of_run(has_output=has_output)
+        del self.runs[0]
+        output.has_runs(len(self.runs))
         return tail
 
     def take_back(self) -> list[int]:
-        """Take the jobs that the worker has not read from its socket; returns their numbers."""
-        jobs = []
+        """Take the runs that the worker has not read from its socket, in the order sent."""
+        unread = []
         while messages := self._theirs.receive(wait=False):
             close_messages(messages)
-            jobs += [message.id for message in messages if message.kind is Kind.JOB]
-        jobs += [number for number, _, _ in self._unsent]
+            unread += [message.id for message in messages if message.kind is Kind.JOB]
+        unread += [id for id, _, _ in self._unsent]
         self._unsent.clear()
-        for job in jobs:
-            self.jobs.remove(job)
+        for id in unread:
+            self.runs.remove(id)
         if self.output is not None:
-            self.output.has_jobs(len(self.jobs))
-        return jobs
+            self.output.has_runs(len(self.runs))
+        return unread
 
     def last_words(self) -> list[Message]:
-        """All that a dead worker has sent and nobody has read."""
+        """The messages of a dead worker that nobody has read."""
         words: list[Message] = []
         with contextlib.suppress(ProtocolError):
             while messages := self.channel.receive(wait=False):
@@ -189,11 +198,11 @@ class WorkerLink:
         return words
 
     def end_input(self) -> None:
-        """Have the worker see the end of its input, and exit when it has nothing to do."""
+        """Close the worker's input, so that it exits when it has nothing left to do."""
         self.channel.shutdown_output()
 
     def close(self) -> None:
-        """Close all descriptors. The channel's and the crash socket's must not be watched."""
+        """Close all descriptors. The loop must have forgotten the channel and the crash socket."""
         self.is_closed = True
         self.channel.close()
         self._theirs.close()
@@ -201,8 +210,8 @@ class WorkerLink:
         os.close(self._status_fd)
         if self.output is not None:
             self.output.close()
-            # `log` refers to whoever refers to this link. The garbage collector would free such a
-            # cycle too late, because links have large buffers.
+            # `log` leads back to this link. The garbage collector would free such a cycle too late,
+            # because links have large buffers.
             self.output = None
         if self.has_started:
             os.close(self.pidfd)

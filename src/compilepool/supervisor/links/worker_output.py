@@ -1,4 +1,4 @@
-"""The output of a worker's jobs."""
+"""Reads what a worker's runs write to stdout and stderr."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from compilepool.supervisor.links.loop import Loop
 from compilepool.wire.channel import close_all
 
 LOG_LIMIT = 64 * 1024
-"""Bytes of a job's output that are kept, the last ones."""
+"""Bytes of a run's output that are kept: the last ones."""
 
-_READ_SIZE = 1 << 20  # what a pipe can hold at most, for users without privileges
+_READ_SIZE = 1 << 20  # the most that a pipe holds for an unprivileged user, pipe(7)
 
 
 class WorkerOutput:
-    """The two pipes that a worker gives to its jobs in turn, emptied as they fill.
+    """The two pipes that a worker gives to its runs in turn.
 
-    While jobs were sent ahead, the worker may be at a later job than is known here: then a pipe is
-    read only when a result tells that its job has written to it. (The worker begins no job before
-    what is in its pipe has been read: see `worker.output`.)
+    While the worker has several runs, it may be at a later run than the supervisor knows. Then a
+    pipe is read only when a result says that its run has written something. The worker begins no
+    run before that run's pipe is empty, see `worker.output_capture`.
 
-    What a job has left running may still write when it has ended. That is dropped, but for where
-    the next job was sent ahead: then nobody can tell whose it is.
+    A process that a run has left behind may write after the run has ended. That output is dropped,
+    unless the next run was sent ahead: then nobody can tell which run the output comes from.
 
     Args:
         loop: the event loop.
-        log: called with the output of the job that runs, all of it, as it comes.
+        log: called with all output of the current run, as it comes.
     """
 
     def __init__(self, loop: Loop, log: Callable[[bytes], None]) -> None:
@@ -38,47 +38,47 @@ class WorkerOutput:
         self.fds_of_worker = (pipes[0][1], pipes[1][1])
         self._tails = [b"", b""]
         self._turn = 0
-        self._jobs = 0
-        self._unwatched: list[int] = []  # turns of pipes that have something to read
+        self._runs = 0
+        self._unwatched: list[int] = []  # indexes of pipes that have something to read
         for turn, fd in enumerate(self._readers):
             os.set_blocking(fd, False)
             self._watch(turn)
 
     def worker_has_started(self) -> None:
-        """The worker has its ends."""
+        """Close the write ends here, because the worker has them."""
         close_all(self.fds_of_worker)
         self.fds_of_worker = (-1, -1)
 
-    def has_jobs(self, count: int) -> None:
-        """The worker has so many jobs now. Called before the first one is sent to it."""
-        if count == 1 and not self._jobs:
+    def has_runs(self, count: int) -> None:
+        """Note how many runs the worker has. Called before the first one is sent to it."""
+        if count == 1 and not self._runs:
             for turn in (0, 1):
-                self._empty(turn)  # what was left by those before
-        self._jobs = count
+                self._empty(turn)  # drops what earlier runs have left
+        self._runs = count
         if count <= 1:
             for turn in self._unwatched:
                 self._watch(turn)
             self._unwatched.clear()
 
-    def end_of_job(self, *, is_told: bool) -> bytes:
-        """The first job has ended, and it, or its worker, has written its last.
+    def end_of_run(self, *, has_output: bool) -> bytes:
+        """Take the output of the first run, which has ended and writes nothing more.
 
         Args:
-            is_told: whether there may be something to read.
+            has_output: whether there may be something to read.
 
         Returns:
-            The end of its output.
+            The end of the run's output.
         """
         turn = self._turn
-        if is_told:
+        if has_output:
             self._empty(turn)
         self._turn ^= 1
         tail, self._tails[turn] = self._tails[turn], b""
         return tail
 
     def tail(self) -> bytes:
-        """The end of the output until now of the job that runs."""
-        if self._jobs == 1:
+        """The end of what the current run has written until now."""
+        if self._runs == 1:
             self._empty(self._turn)
         return self._tails[self._turn]
 
@@ -92,15 +92,15 @@ class WorkerOutput:
         self._loop.watch(self._readers[turn], functools.partial(self._is_readable, turn))
 
     def _is_readable(self, turn: int) -> None:
-        if self._jobs > 1:
+        if self._runs > 1:
             self._loop.forget(self._readers[turn])
             self._unwatched.append(turn)
         else:
             self._empty(turn)
 
     def _empty(self, turn: int) -> None:
-        # One read takes all that is there, and nothing that comes meanwhile: when there are jobs
-        # ahead, that is the next one's.
+        # One read takes all that is in the pipe, and nothing that is written later, which may come
+        # from the next run.
         fd = self._readers[turn]
         try:
             data = os.read(fd, _READ_SIZE)
@@ -108,7 +108,7 @@ class WorkerOutput:
             return
         if not data:
             self._loop.forget(fd)  # nobody is left who could write
-        elif turn == self._turn and self._jobs:
+        elif turn == self._turn and self._runs:
             self._log(data)
             self._tails[turn] = (self._tails[turn] + data)[-LOG_LIMIT:]
 

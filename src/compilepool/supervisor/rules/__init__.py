@@ -1,1 +1,1 @@
-"""What to do about each event: pure, with no I/O and no clock."""
+"""The rules: which run goes where, and how many workers there are. Pure: no I/O and no clock."""

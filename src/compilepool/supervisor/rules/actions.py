@@ -1,4 +1,4 @@
-"""What the scheduler wants done, in its words."""
+"""The actions that the scheduler asks for."""
 
 from __future__ import annotations
 
@@ -7,71 +7,71 @@ from compilepool.light_typing import Generic, NamedTuple, TypeAlias, TypeVar
 RunId: TypeAlias = int
 WorkerId: TypeAlias = int
 Reason = TypeVar("Reason")
-"""Why something failed. The rules hand it on, and do not look into it."""
+"""Why something failed. The rules pass it on without reading it."""
 
 
 class StartWorker(NamedTuple):
-    """Start a worker's process. `Scheduler.worker_refused` follows at once if that fails."""
+    """Start a worker's process. If that fails, call `Scheduler.worker_refused` at once."""
 
     worker: WorkerId
 
 
 class SendRun(NamedTuple):
-    """Put a run into the worker's socket, behind those that it has."""
+    """Put a run into the worker's socket, behind the runs that the worker has."""
 
     worker: WorkerId
     run: RunId
 
 
 class TakeBack(NamedTuple):
-    """Take all unread runs from the worker's socket, and call `Scheduler.taken_back`, even if none.
+    """Take all unread runs from the worker's socket, and pass them to `Scheduler.taken_back`.
 
-    Until all answers are there, the scheduler gives no run to anybody.
+    Call it even if there were none. Until all such calls have come, the scheduler gives out no run.
     """
 
     worker: WorkerId
 
 
 class EndWorker(NamedTuple):
-    """Let the worker, which has no run, exit in order; `worker_lost` follows within a bound."""
+    """Let the worker, which has no run, exit. `Scheduler.worker_lost` follows within a bound."""
 
     worker: WorkerId
 
 
 class KillWorker(NamedTuple):
-    """End the worker and the run that it has; `worker_lost` follows within a bound."""
+    """End the worker and its current run. `Scheduler.worker_lost` follows within a bound."""
 
     worker: WorkerId
 
 
 class EndForkServer(NamedTuple):
-    """Let the fork server exit: no worker is left, and none is needed for now."""
+    """Let the fork server exit, because no worker is left and none is needed for now."""
 
 
 class ReplaceForkServer(NamedTuple):
-    """Start another fork server: workers that start from now on come from that one."""
+    """Start another fork server, which starts all later workers."""
 
 
 class ReportStarted(NamedTuple):
-    """Tell whoever waits for the run that it has begun, and turns out to be long."""
+    """Tell the run's waiters that it has begun. It turns out to be long."""
 
     run: RunId
 
 
 class ReportCancelled(NamedTuple):
-    """The run has ended, cancelled."""
+    """Tell the run's waiters that it has ended, cancelled."""
 
     run: RunId
 
 
 class ReportNoWorkers(NamedTuple, Generic[Reason]):
-    """Tell whoever waits for workers that they cannot be had, at least for now."""
+    """Tell the clients that no worker can be started, at least for now."""
 
     reason: Reason
 
 
 class FailRun(NamedTuple, Generic[Reason]):
-    """The run has ended without a result of its own."""
+    """Tell the run's waiters that it has ended without a result, and why."""
 
     run: RunId
     reason: Reason

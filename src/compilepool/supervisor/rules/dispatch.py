@@ -1,11 +1,11 @@
-"""Gives the runs that wait to workers.
+"""Gives waiting runs to workers.
 
-Rules, in this order:
+The rules, in this order:
 
-1. A worker that is idle gets the first run of the queue. Who became idle last is first.
-2. A worker that starts gets its first run before it is ready.
-3. Where there is room, another worker starts, with its first run.
-4. While runs are short, a busy worker gets its next ones ahead, so that it need not wait for them.
+1. An idle worker gets the first run of the queue. The worker that became idle last comes first.
+2. A starting worker gets its first run before it is ready.
+3. If there is room for another worker, one starts, with its first run.
+4. While runs are short, a busy worker gets its next runs ahead, so that it need not wait for them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from compilepool.supervisor.rules.staffing import Staffing
 from compilepool.supervisor.rules.workers import Workers
 
 SHORT_RUN_S = 0.005
-"""Seconds. Beyond it a round trip to the supervisor is no part of a run's time worth saving."""
+"""Seconds. In a longer run, a round trip to the supervisor is too small a part to be saved."""
 
 MAX_AHEAD = 16
-"""The number of runs that may wait in a busy worker's socket: it seldom has to be woken up then."""
+"""The number of runs that may wait in a busy worker's socket. Together they keep it awake."""
 
 
 class Dispatch:
@@ -37,10 +37,10 @@ class Dispatch:
     Args:
         runs: the unfinished runs.
         workers: the workers.
-        staffing: decides how many workers there are to be.
+        staffing: decides how many workers the pool has.
 
     Attributes:
-        ahead: how many runs may go ahead to a worker, if they are like the one that ended last.
+        ahead: how many runs may go ahead to a worker, if they take as long as the last run.
     """
 
     def __init__(self, runs: ScheduledRuns[Any], workers: Workers, staffing: Staffing) -> None:
@@ -50,30 +50,31 @@ class Dispatch:
         self.ahead = 0
 
     def run_took(self, seconds: float) -> None:
-        """A run has ended that took so long."""
-        # All that wait in one worker's socket should take no longer than a short run may.
+        """Note how long the run took that has ended last."""
+        # Together, the runs in a worker's socket should take no longer than one short run.
         fitting = SHORT_RUN_S / seconds if seconds > 0 else MAX_AHEAD
         self.ahead = int(min(fitting, MAX_AHEAD))
 
     def give_out(self, now: float) -> list[Action[Any]]:
-        """Give runs to workers, as far as there are both."""
+        """Give waiting runs to workers that may have another run."""
         actions: list[Action[Any]] = []
         if self._runs.some_wait:
-            self._give_to_the_idle(actions, now)
-            self._give_to_those_that_start(actions, now)
+            self._give_to_idle(actions, now)
+            self._give_to_starting(actions, now)
             self._give_ahead(actions, now)
         return actions
 
-    def take_back_for_the_idle(self) -> list[TakeBack]:
-        """If a worker is idle, take back a run that waits for another worker."""
+    def take_back_for_idle(self) -> list[TakeBack]:
+        """If a worker is idle, take back runs that wait in another worker's socket."""
         workers = self._workers
         if not workers.idle:
             return []
-        # A worker that starts would be slower.
+        # A starting worker would begin the run later.
         for id in workers.loaded:
             if workers[id].may_hold_unread:
                 return [TakeBack(id)]
-        # Unless runs are so short that nobody would notice, and only where no run waits anyway.
+        # A busy worker keeps its runs if they are too short for anybody to notice. It also keeps
+        # them while others wait in the queue, which the idle worker gets first.
         may_share = self.ahead < MAX_AHEAD and workers.may_run_more
         if may_share and not self._runs.some_wait:
             for id in workers.unreported:
@@ -85,7 +86,8 @@ class Dispatch:
         """Report the runs that turn out to be long.
 
         Returns:
-            The reports; and what is to be taken back first: runs that wait behind a long one.
+            The reports, and the workers from which runs must be taken back first, because
+            these wait behind a long run.
         """
         reports: list[Action[Any]] = []
         wanted: list[TakeBack] = []
@@ -101,7 +103,7 @@ class Dispatch:
                 reports.append(ReportStarted(worker.runs[0]))
         return reports, wanted
 
-    def _give_to_the_idle(self, actions: list[Action[Any]], now: float) -> None:
+    def _give_to_idle(self, actions: list[Action[Any]], now: float) -> None:
         workers = self._workers
         while workers.idle and workers.may_run_more:
             worker = next(reversed(workers.idle))
@@ -110,7 +112,7 @@ class Dispatch:
                 return
             self._give(actions, worker, run, now)
 
-    def _give_to_those_that_start(self, actions: list[Action[Any]], now: float) -> None:
+    def _give_to_starting(self, actions: list[Action[Any]], now: float) -> None:
         workers = self._workers
         while workers.expected and workers.may_run_more:
             worker = next(iter(workers.expected))
@@ -128,7 +130,7 @@ class Dispatch:
 
     def _give_ahead(self, actions: list[Action[Any]], now: float) -> None:
         workers = self._workers
-        # While others start, those that are there already are not to have all.
+        # While workers start, the others must leave runs for them.
         most = min(self.ahead, 1) if workers.loaded else self.ahead
         for waiting in range(1, most + 1):
             for id in workers.unreported:

@@ -1,4 +1,4 @@
-"""Whether there is memory for another run, and how much the next run will probably take."""
+"""Decides whether there is memory for another run, and predicts how much a run will take."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Callable, Mapping
 from compilepool.supervisor.rules.actions import RunId
 
 NEGLIGIBLE = 32 << 20
-"""Bytes. A run that takes less waits for no memory."""
+"""Bytes. A run that takes less does not wait for memory."""
 
-_KINDS = 4096
-_RUNS = 4
+_KINDS = 4096  # the number of kinds of runs that are remembered
+_RUNS = 4  # the number of runs of each kind that are remembered
 
 
 class Claims:
-    """The memory that is kept for the runs that have a worker: what each has not taken yet.
+    """The memory that is reserved for runs that have a worker and have not taken it yet.
 
     Args:
-        expected_memory: tells how many bytes of memory a run will probably take.
+        expected_memory: returns the bytes of memory that a run will probably take.
     """
 
     def __init__(self, expected_memory: Callable[[RunId], int]) -> None:
@@ -28,11 +28,11 @@ class Claims:
         self._free = math.inf
 
     def memory_seen(self, free: int, used: Mapping[RunId, int]) -> None:
-        """There is so much memory now.
+        """Note a measurement of memory.
 
         Args:
             free: the bytes that runs may still take; negative if they have taken too much.
-            used: the bytes that each run takes, as far as they are known.
+            used: the bytes that each run takes, as far as known.
         """
         self._free = free
         for id in self._claims:
@@ -41,11 +41,11 @@ class Claims:
             self._free -= claim
 
     def admit(self, id: RunId) -> bool:
-        """Whether there is memory for a run. There always is if no other run has a worker."""
+        """Whether there is memory for a run. If no other run has a worker, there always is."""
         return self._fits(self._expected_memory(id))
 
     def claim(self, id: RunId) -> bool:
-        """Keep memory for a run, which gets a worker. False if there is not enough."""
+        """Reserve memory for a run that gets a worker. Returns False if there is not enough."""
         expected = self._expected_memory(id)
         if expected and not self._fits(expected):
             return False
@@ -54,7 +54,7 @@ class Claims:
         return True
 
     def drop(self, id: RunId) -> None:
-        """Keep nothing for a run any more. What it took shows when memory is seen again."""
+        """End a run's reservation. What it has taken shows in the next measurement."""
         self._free += self._claims.pop(id, 0)
 
     def _fits(self, expected: int) -> bool:
@@ -62,17 +62,17 @@ class Claims:
 
 
 class MemoryHistory:
-    """The peaks of the last few runs of each kind of job; of so many kinds, the last ones seen."""
+    """The peaks of memory of the last few runs of each kind, for the kinds that were seen last."""
 
     def __init__(self) -> None:
         self._peaks: OrderedDict[str, deque[int]] = OrderedDict()
 
     def __bool__(self) -> bool:
-        """Whether it knows of any kind that took much."""
+        """Whether any run has taken `NEGLIGIBLE` bytes or more."""
         return bool(self._peaks)
 
     def note(self, kind: str, peak_bytes: int) -> None:
-        """A job of this kind has taken so much."""
+        """Note how many bytes a run of this kind has taken at its peak."""
         peaks = self._peaks.pop(kind, None)
         if peaks is None:
             if peak_bytes < NEGLIGIBLE:
@@ -84,6 +84,6 @@ class MemoryHistory:
             self._peaks.popitem(last=False)
 
     def expected(self, kind: str) -> int:
-        """The bytes that the next job will probably take; 0 if that is little, or unknown."""
+        """The bytes that a run of this kind will probably take; 0 if negligible or unknown."""
         peak = max(self._peaks.get(kind, ()), default=0)
         return peak if peak >= NEGLIGIBLE else 0

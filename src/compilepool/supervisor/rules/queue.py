@@ -1,4 +1,4 @@
-"""The runs that have not ended: those that wait, in their order, and those that workers have."""
+"""The unfinished runs: the queue of those that wait, and those that workers have."""
 
 from __future__ import annotations
 
@@ -18,27 +18,23 @@ from compilepool.supervisor.rules.actions import (
 from compilepool.supervisor.rules.memory import Claims
 from compilepool.supervisor.rules.workers import Worker
 
+MAX_RERUNS = 1
+"""The number of times that a run may run again after it was lost with its fork server."""
+
 
 class ScheduledRun:
-    """A run that has not ended, as the scheduler knows it.
+    """What the scheduler knows about a run that has not ended.
 
     Attributes:
-        may_go_ahead: whether it may wait in a busy worker's socket.
-        priority: the runs with a higher one go first.
-        retries: how often it may still run again if its worker is lost through no fault of its own.
-        reruns: how often it was lost with its fork server, and ran again.
-        is_cancelled: whether nobody wants it any more.
-        worker: the worker that has it; None while it waits.
+        may_go_ahead: whether the run may wait in a busy worker's socket.
+        priority: the priority; runs with a higher one start first.
+        retries: how often the run may still run again after its worker was killed from outside.
+        reruns: how often the run was lost with its fork server and then ran again.
+        is_cancelled: whether nobody wants the run any more.
+        worker: the worker that has the run; None while it waits.
     """
 
-    __slots__ = (
-        "is_cancelled",
-        "may_go_ahead",
-        "priority",
-        "reruns",
-        "retries",
-        "worker",
-    )
+    __slots__ = ("is_cancelled", "may_go_ahead", "priority", "reruns", "retries", "worker")
 
     def __init__(self, may_go_ahead: bool, priority: int = 0, retries: int = 0) -> None:
         self.may_go_ahead = may_go_ahead
@@ -53,8 +49,8 @@ class ScheduledRuns(Generic[Reason]):
     """The unfinished runs of one pool.
 
     Args:
-        expected_memory: tells how many bytes of memory a run will probably take.
-        reports: gets a report of each run that ends without a result of its own.
+        expected_memory: returns the bytes of memory that a run will probably take.
+        reports: the list to which an action is added for each run that ends without a result.
     """
 
     def __init__(
@@ -77,16 +73,16 @@ class ScheduledRuns(Generic[Reason]):
 
     @property
     def some_wait(self) -> bool:
-        """Whether there are runs that no worker has."""
+        """Whether some runs have no worker."""
         return bool(self._queue)
 
     @property
     def first_lacks_memory(self) -> bool:
-        """Whether there is a first run in the queue, and not enough memory for it."""
+        """Whether runs wait, and there is not enough memory for the first one."""
         return bool(self._queue) and not self._claims.admit(self._queue.first())
 
     def add(self, id: RunId, run: ScheduledRun) -> None:
-        """Put a new run into the queue."""
+        """Add a new run, at the end of the queue for its priority."""
         self._runs[id] = run
         self._queue.put(id, run.priority)
 
@@ -95,11 +91,11 @@ class ScheduledRuns(Generic[Reason]):
 
         Args:
             worker: the worker.
-            to_go_ahead: whether the run is to wait in the worker's socket.
+            to_go_ahead: whether the run would wait in the worker's socket.
 
         Returns:
             None if the queue is empty, if the first run may not go ahead, or if there is not enough
-            memory for it. Those behind it wait with it: it might never start otherwise.
+            memory for it. The runs behind it then wait, too: otherwise it might never start.
         """
         if not self._queue:
             return None
@@ -112,14 +108,17 @@ class ScheduledRuns(Generic[Reason]):
         return id
 
     def put_first(self, id: RunId) -> None:
-        """Put a run first in the queue again. No worker has it any more."""
+        """Put a run that no worker has any more back to the front of the queue."""
         run = self._runs[id]
         run.worker = None
         self._claims.drop(id)
         self._queue.put_first(id, run.priority)
 
     def put_back(self, worker: Worker, ids: Sequence[RunId]) -> None:
-        """Take runs from a worker that has not begun them. They are next, unless cancelled."""
+        """Take runs from a worker that has not begun them. They return to the front of the queue.
+
+        Cancelled runs end instead.
+        """
         for id in reversed(ids):
             worker.runs.remove(id)
             if self._runs[id].is_cancelled:
@@ -128,30 +127,54 @@ class ScheduledRuns(Generic[Reason]):
                 self.put_first(id)
 
     def end(self, id: RunId) -> None:
-        """Forget a run, which has ended and is not in the queue."""
+        """Remove a run, which has ended and is not in the queue."""
         self._claims.drop(id)
         del self._runs[id]
 
     def fail(self, id: RunId, reason: Reason) -> None:
-        """End a run that has no outcome of its own and is not in the queue."""
+        """End a run, which is not in the queue, without a result."""
         if self._runs[id].is_cancelled:
             self._end_cancelled(id)
         else:
             self.end(id)
             self._reports.append(FailRun(id, reason))
 
+    def retry_or_fail(self, id: RunId, reason: Reason) -> None:
+        """Put a run, whose worker was killed from outside, first in the queue again.
+
+        If it is cancelled or has no retries left, it ends without a result.
+        """
+        run = self._runs[id]
+        if run.retries and not run.is_cancelled:
+            run.retries -= 1
+            self.put_first(id)
+        else:
+            self.fail(id, reason)
+
+    def rerun_or_fail(self, id: RunId, reason: Reason) -> None:
+        """Put a run, which was lost with its fork server, first in the queue again.
+
+        If it is cancelled or was rerun `MAX_RERUNS` times, it ends without a result.
+        """
+        run = self._runs[id]
+        if run.reruns < MAX_RERUNS and not run.is_cancelled:
+            run.reruns += 1
+            self.put_first(id)
+        else:
+            self.fail(id, reason)
+
     def fail_waiting(self, reason: Reason) -> None:
-        """Fail every run that no worker has."""
+        """End every run that no worker has, without a result."""
         for id in self._queue.take_all():
             self.fail(id, reason)
 
     def cancel_waiting(self, id: RunId) -> None:
-        """End a run that no worker has, and that nobody wants any more."""
+        """End a run that no worker has and that nobody wants any more."""
         self._queue.remove(id, self._runs[id].priority)
         self._end_cancelled(id)
 
     def memory_seen(self, free: int, used: Mapping[RunId, int]) -> None:
-        """There is so much memory; see `Claims.memory_seen`."""
+        """Note a measurement of memory, see `Claims.memory_seen`."""
         self._claims.memory_seen(free, used)
 
     def _end_cancelled(self, id: RunId) -> None:
@@ -160,37 +183,37 @@ class ScheduledRuns(Generic[Reason]):
 
 
 class Queue:
-    """ScheduledRuns in the order in which they are to start.
+    """The ids of waiting runs, in the order in which they start.
 
-    Those of a higher priority come first; among those of the same, who came first.
+    A run with a higher priority comes first. Runs of the same priority keep their order.
     """
 
     def __init__(self) -> None:
-        self._ranks: list[int] = []  # negated priorities of which there are runs, ascending
+        self._ranks: list[int] = []  # negated priorities that some run has, ascending
         self._runs: dict[int, OrderedDict[RunId, None]] = {}  # by rank
 
     def __bool__(self) -> bool:
         return bool(self._ranks)
 
     def put(self, id: RunId, priority: int) -> None:
-        """Put a run behind all others of its priority."""
+        """Add a run behind all others of its priority."""
         runs = self._runs.get(-priority)
         if runs is None:
             runs = self._of_rank(-priority)
         runs[id] = None
 
     def put_first(self, id: RunId, priority: int) -> None:
-        """Put a run before all others of its priority."""
+        """Add a run before all others of its priority."""
         runs = self._of_rank(-priority)
         runs[id] = None
         runs.move_to_end(id, last=False)
 
     def first(self) -> RunId:
-        """The run that is first. Raises IndexError if there is none."""
+        """The first run. Raises IndexError if there is none."""
         return next(iter(self._runs[self._ranks[0]]))
 
     def take(self) -> RunId:
-        """Take the first run out. Raises IndexError if there is none."""
+        """Remove and return the first run. Raises IndexError if there is none."""
         rank = self._ranks[0]
         runs = self._runs[rank]
         id, _ = runs.popitem(last=False)
@@ -199,12 +222,12 @@ class Queue:
         return id
 
     def remove(self, id: RunId, priority: int) -> None:
-        """Take a certain run out. Raises KeyError if it is not there."""
+        """Remove a run. Raises KeyError if it is not in the queue."""
         del self._runs[-priority][id]
         self._drop_if_empty(-priority)
 
     def take_all(self) -> list[RunId]:
-        """Take all runs out, in their order."""
+        """Remove and return all runs, in order."""
         ids = [id for rank in self._ranks for id in self._runs[rank]]
         self._ranks, self._runs = [], {}
         return ids

@@ -1,4 +1,4 @@
-"""How many workers there are to be, and which of them are to go."""
+"""Decides how many workers the pool has, and which of them go."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ from compilepool.supervisor.rules.actions import (
 from compilepool.supervisor.rules.workers import Worker, Workers
 from compilepool.wire.messages import Readiness
 
-MAX_IDLE_DEATHS = 5
-"""The number of workers, for each place of the pool, that may die in a row, soon, and before they
-have ended a run. Then they are not replaced until there is a run."""
+MAX_START_FAILURES = 5
+"""The number of workers in a row that may die while they start. Then all waiting runs fail."""
 
-_LONG_IDLE_S = 10.0
+MAX_IDLE_DEATHS = 5
+"""For each of `max_workers`: the number of idle workers that may die in a row, each soon after its
+start and before it has ended a run. Then idle workers are not replaced until there is a run."""
+
+_LONG_IDLE_S = 10.0  # a worker that was idle for longer did not die soon
 
 
 class StaffingPolicy(NamedTuple):
-    """What the user wants.
+    """The user's settings.
 
     Attributes:
-        min_workers: the number of workers that stay without a run, once there was one.
-        idle_timeout_s: the seconds without a run after which a worker goes, and when all have gone,
-            the fork server; None: never.
-        max_runs_per_worker: the number of runs after which a worker is replaced; None: never.
+        min_workers: the number of workers that stay even if they have no run.
+        idle_timeout_s: the seconds without a run after which a worker goes; after the last worker,
+            the fork server goes; None means never.
+        max_runs_per_worker: the number of runs after which a worker is replaced; None means never.
     """
 
     min_workers: int = 0
@@ -36,20 +39,20 @@ class StaffingPolicy(NamedTuple):
 
 
 class Staffing:
-    """Decides that for one pool.
+    """Decides how many workers one pool has.
 
-    The pool is *awake* or *asleep*. Asleep, it has no workers, or will have none as soon as their
-    runs have ended. Every run, and every warm-up, wakes it.
+    The pool is *awake* or *asleep*. While it is asleep, it has no workers, or only workers that go
+    when their runs have ended. Every run and every warm-up wakes it.
 
     Args:
-        workers: the workers. What is decided here changes them at once.
+        workers: the workers. Decisions change their state at once.
         max_workers: the number of workers that may have runs at once.
-        policy: what the user wants.
+        policy: the user's settings.
 
     Attributes:
-        limits_runs: whether a worker may have so many runs only.
+        limits_runs: whether the number of runs per worker is limited.
         is_asleep: whether the pool is asleep.
-        recycled: the number of workers that were replaced after so many runs, or for their memory.
+        recycled: the number of workers that were replaced after their last run or for their memory.
     """
 
     def __init__(self, workers: Workers, max_workers: int, policy: StaffingPolicy) -> None:
@@ -57,8 +60,9 @@ class Staffing:
         self._max_workers = max_workers
         self._policy = policy
         self.limits_runs = policy.max_runs_per_worker is not None
-        self._warm = 0  # how many were asked for, whatever the policy says
+        self._warm = 0  # the number of workers that a warm-up has asked for
         self._has_given_up = False
+        self._start_failures = 0
         self._idle_deaths = 0
         self._quiet_since: float | None = None
         self.is_asleep = False
@@ -68,24 +72,24 @@ class Staffing:
 
     @property
     def has_fork_server(self) -> bool:
-        """Whether there is a fork server, as far as it was not told to end."""
+        """Whether there is a fork server that was not told to exit."""
         return self._has_fork_server
 
     @property
     def floor(self) -> int:
-        """The number of workers that there are to be, whether or not there are runs."""
+        """The number of workers that the pool has even without runs."""
         if self.is_asleep or self._has_given_up:
             return 0
         return max(self._warm, self._policy.min_workers)
 
     @property
     def readiness(self) -> Readiness:
-        """Whether the workers have started that were asked for, of which there is one at least."""
+        """Whether all, some or none of the wanted workers are ready. At least one is wanted."""
         if self.is_asleep or not self._workers.ready:
             return Readiness.NONE
         wanted = max(1, self._warm, self._policy.min_workers)
         are_all = self._workers.ready >= wanted or (
-            self._workers.is_as_full_as_can_be and self._workers.ready == self._workers.staying
+            self._workers.is_at_limit and self._workers.ready == self._workers.staying
         )
         return Readiness.ALL if are_all else Readiness.SOME
 
@@ -98,37 +102,54 @@ class Staffing:
         self._has_fork_server = True
 
     def warm_up(self) -> None:
-        """All workers are wanted."""
+        """A warm-up wants all workers."""
         self.wake()
         self._warm = self._max_workers
-        self._quiet_since = None  # else the timer might have run out already
+        self._quiet_since = None  # otherwise the idle timeout may already have passed
 
     def sleep(self, *, keeps_fork_server: bool) -> None:
-        """The workers are to go when their runs have ended, and then the fork server."""
+        """Let the workers go when their runs have ended, and then the fork server."""
         self.is_asleep = True
         self._warm = 0
         self._keeps_fork_server = keeps_fork_server
 
     def give_up(self) -> None:
-        """Workers cannot be had: wait for the next run."""
+        """Start no workers until the next run, because workers cannot be started."""
         self._has_given_up = True
 
     def run_ended(self, worker: Worker) -> None:
-        """A run has ended in this worker."""
+        """A run has ended in the worker."""
         self._idle_deaths = 0
         self.recycled += worker.served == self._policy.max_runs_per_worker
 
     def worker_ready(self, now: float) -> None:
-        """A worker has started: restart the clock of the quiet pool."""
+        """A worker has started. Restart the idle clock of the pool."""
+        self._start_failures = 0
         if self._quiet_since is not None:
             self._quiet_since = now
 
-    def died_idle(self, worker: Worker, now: float) -> bool:
-        """A worker that had no run has died.
+    def start_failed(self) -> bool:
+        """A worker has died while starting.
 
         Returns:
-            Whether workers are given up now.
+            Whether too many have in a row, so that none starts until the next run.
         """
+        self._start_failures += 1
+        if self._start_failures < MAX_START_FAILURES:
+            return False
+        self._start_failures = 0
+        self.give_up()
+        return True
+
+    def worker_died(self, worker: Worker, now: float) -> bool:
+        """A worker has died. Its start had not failed.
+
+        Returns:
+            Whether too many idle workers have died in a row, so that none starts until the next
+            run.
+        """
+        if worker.state.is_leaving or not worker.state.has_started or worker.runs:
+            return False
         if now - worker.since > _LONG_IDLE_S:
             self._idle_deaths = 0
         elif not worker.served:
@@ -140,13 +161,14 @@ class Staffing:
         return False
 
     def replace_all(self) -> None:
-        """No run is to begin in a worker that there is now. (Unread runs are to be taken back.)"""
+        """Let no run begin in the current workers. The caller takes unread runs back."""
         for id in self._workers:
             self._workers.replace(id)
+        self._start_failures = 0
         self._has_given_up = False
 
     def note_given(self, id: WorkerId) -> list[Action[Any]]:
-        """A worker got a run. If that is its last one, its successor starts in time."""
+        """The worker has got a run. If it is the last that it may have, start a successor."""
         worker = self._workers[id]
         most = self._policy.max_runs_per_worker
         if most is None or worker.served + len(worker.runs) < most:
@@ -157,21 +179,21 @@ class Staffing:
         return [StartWorker(self._workers.add())]
 
     def outgrown(self, id: WorkerId) -> list[Action[Any]]:
-        """A worker takes too much memory: it goes when its successor has started."""
+        """The worker takes too much memory. It goes when its successor has started."""
         successor = self._workers.start_successor(id) if self._starts_successors else None
         if successor is None:
             return []
         self.recycled += 1
         return [StartWorker(successor)]
 
-    # What there is to do
+    # Actions
 
     def wakes_at(self) -> float | None:
-        """The time at which somebody has been idle for too long; None: not before an event."""
+        """The time of the next idle timeout; None if an event must come first."""
         if self._policy.idle_timeout_s is None or self.is_asleep:
             return None
         if self._workers.staying > self._workers.ready:
-            return None  # who asked for those that start is to see all of them ready
+            return None  # the warm-up that wants the starting workers must see all of them ready
         due = self._sleeps_at
         if self._workers.idle and self._workers.staying > self._policy.min_workers:
             longest = self._workers[next(iter(self._workers.idle))]
@@ -179,8 +201,8 @@ class Staffing:
             due = idle_due if due is None else min(due, idle_due)
         return due
 
-    def dismiss_the_idle(self, now: float) -> list[Action[Any]]:
-        """Dismiss who has been idle for too long; if that is everybody, the pool falls asleep."""
+    def dismiss_idle(self, now: float) -> list[Action[Any]]:
+        """Dismiss workers that were idle for too long. If all were, the pool falls asleep."""
         actions: list[Action[Any]] = []
         while (due := self.wakes_at()) is not None and due <= now:
             self._warm = 0
@@ -191,12 +213,12 @@ class Staffing:
         return actions
 
     def adjust(self, now: float, *, unfinished: int, some_wait: bool) -> list[Action[Any]]:
-        """Dismiss and start workers until there are as many as there are to be.
+        """Dismiss and start workers until the pool has as many as it should.
 
         Args:
             now: the time.
-            unfinished: the number of runs that have not ended.
-            some_wait: whether some of them have no worker.
+            unfinished: the number of unfinished runs.
+            some_wait: whether some runs have no worker.
         """
         if unfinished:
             self._quiet_since = None
@@ -217,7 +239,7 @@ class Staffing:
 
     @property
     def _sleeps_at(self) -> float | None:
-        """The time at which the pool falls asleep, if no run comes."""
+        """The time at which the pool falls asleep if no run comes; None means never."""
         timeout_s = self._policy.idle_timeout_s
         if self._quiet_since is None or timeout_s is None or self._policy.min_workers:
             return None

@@ -1,7 +1,7 @@
-"""The states of a worker, and which event leads from which state to which.
+"""The states of a worker, and the state that each event leads to.
 
-`TRANSITIONS` is the only place that says so. `tools/state_diagram.py` draws docs/scheduling.md's
-diagram from it, and a test checks that the two agree.
+`TRANSITIONS` is the only place that defines this. `tools/state_diagram.py` draws the diagram in
+docs/scheduling.md from it, and a test checks that the two agree.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ class State:
 
     Attributes:
         name: the state's name.
-        meaning: what a worker in this state does, in a line.
-        gets_runs: whether a worker may get runs beyond those that it has.
+        meaning: what a worker in this state does, in one line.
+        gets_runs: whether the worker may get more runs.
         has_started: whether its process has said that it is ready.
-        is_leaving: whether its end is near, and it neither gets runs nor counts as busy.
-        keeps_place: whether it takes one of the pool's places; else a successor may start already.
+        is_leaving: whether the worker is about to end, gets no runs and does not count as busy.
+        keeps_place: whether the worker counts against `max_workers`; if not, a successor may
+            start already.
     """
 
     __slots__ = ("gets_runs", "has_started", "is_leaving", "keeps_place", "meaning", "name")
@@ -90,7 +91,7 @@ STATES = (
 
 
 class Event(Enum):
-    """What happens to a worker. Its death is not among them: it ends every state."""
+    """What happens to a worker, except for its death, which ends every state."""
 
     SAID_READY = "it says that it is ready"
     GOT_LAST_RUN = "it gets the last run that it may have"

@@ -1,4 +1,4 @@
-"""The workers, and which of them can have a run."""
+"""The workers of a pool, and which of them can get a run."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from compilepool.supervisor.rules.states import (
 )
 
 Group: TypeAlias = dict[WorkerId, None]
-"""Workers, in the order in which they came to the group."""
+"""Workers, in the order in which they joined the group."""
 
 
 class Worker:
     """A worker that lives, or is being started.
 
     Attributes:
-        state: its state. Only `Workers` changes it.
-        runs: the runs that it has, in the order sent.
-        served: the number of runs that have ended in it.
-        since: the time at which its first run became the first, or at which it became idle.
-        may_hold_unread: whether runs may be in its socket that nobody has tried to take back.
-        is_report_due: whether its run is to be reported as soon as the unread ones are taken back.
+        state: the state. Only `Workers` changes it.
+        runs: the unfinished runs that the worker has, in the order sent.
+        served: the number of runs that have ended in the worker.
+        since: the time at which the first run became the first, or at which the worker became idle.
+        may_hold_unread: whether its socket may hold runs that nobody has tried to take back.
+        is_report_due: whether its first run is to be reported once unread runs are taken back.
     """
 
     __slots__ = ("_group", "is_report_due", "may_hold_unread", "runs", "served", "since", "state")
@@ -44,43 +44,51 @@ class Worker:
 
     @property
     def activity(self) -> str:
-        """What the worker does: "starting", "idle", "busy" or "leaving"."""
+        """What the worker is doing: "starting", "idle", "busy" or "leaving"."""
         if self.state.is_leaving:
             return "leaving"
         if not self.state.has_started:
             return "starting"
         return "busy" if self.runs else "idle"
 
+    @property
+    def has_failed_to_start(self) -> bool:
+        """Whether the worker's death in this state is a failure to start."""
+        state = self.state
+        return not state.has_started and (not state.is_leaving or state is CRASHED_STARTING)
+
 
 class Workers:
     """All workers of a pool. Each is in one group, which follows from its state and its runs.
 
-    A worker that is about to go is replaced before it is gone. So there may be up to twice as many
-    as `max_workers`, but never do more than that have runs.
+    A successor may start before the worker that it replaces is gone. So there may be up to twice as
+    many workers as `max_workers`, but only `max_workers` of them have runs at once.
 
     Args:
         max_workers: the number of workers that may have runs at once.
 
     Attributes:
-        expected: those that start, and have no run.
-        loaded: those that start, and have one.
-        idle: those that are ready, and have none. The last in is the first out: its caches are
-            warm.
-        busy: those that have started, and have runs.
-        spent: those that get no more runs, and have none: they are to be dismissed.
-        leaving: those whose end is near.
-        unreported: of those that are busy, the ones whose first run may still turn out to be short,
-            in the order in which it became the first.
+        expected: the starting workers without a run.
+        loaded: the starting workers with a run.
+        idle: the ready workers without a run. The one that became idle last gets the next run,
+            because its caches are warm.
+        busy: the started workers with runs.
+        spent: the workers that have no run and get none any more. They are to be dismissed.
+        leaving: the workers that are about to end.
+        unreported: the busy workers whose first run may still turn out to be short, in the order in
+            which these runs became the first.
     """
 
     def __init__(self, max_workers: int) -> None:
         self._max_workers = max_workers
-        self._limit: int | None = None  # if the machine has no more to give
+        self._limit: int | None = None
+        """The number of workers that the machine allows; None if unknown."""
         self._workers: dict[WorkerId, Worker] = {}
         self._last_id = 0
         self._successors: dict[WorkerId, WorkerId] = {}
-        """Of each worker that works on until its successor has started: that successor."""
+        """The successor of each worker that works on until its successor has started."""
         self._placeless = 0
+        """The number of workers that do not count against `max_workers`."""
         self._ready = 0
         self.expected: Group = {}
         self.loaded: Group = {}
@@ -101,25 +109,30 @@ class Workers:
 
     @property
     def has_room(self) -> bool:
-        """Whether there may be another worker: for as many as go, up to `max_workers` more."""
+        """Whether another worker may start. Up to `max_workers` workers that go do not count."""
         if self._limit is not None:
-            return len(self._workers) < self._limit  # those that go are not gone yet
+            return len(self._workers) < self._limit  # workers that go still take resources
         going = self._placeless + len(self._successors)
         return len(self._workers) - min(going, self._max_workers) < self._max_workers
 
     @property
     def may_run_more(self) -> bool:
-        """Whether another worker may have a run."""
+        """Whether one more worker may have a run."""
         return self.running < self._max_workers
 
     @property
+    def can_take_run(self) -> bool:
+        """Whether some worker without a run, or a new worker, may have a run."""
+        return bool(self.idle or self.expected or self.has_room) and self.may_run_more
+
+    @property
     def running(self) -> int:
-        """The number of workers that have runs, but for those whose end is near."""
+        """The number of workers that have runs and are not about to end."""
         return len(self.busy) + len(self.loaded)
 
     @property
     def staying(self) -> int:
-        """The number of workers that keep their place."""
+        """The number of workers that count against `max_workers`."""
         return len(self._workers) - self._placeless
 
     @property
@@ -128,24 +141,28 @@ class Workers:
         return self._ready
 
     @property
-    def is_as_full_as_can_be(self) -> bool:
-        """Whether the machine has no more workers to give."""
+    def is_at_limit(self) -> bool:
+        """Whether the machine allows no more workers."""
         return self._limit is not None and not self.has_room
 
     @property
     def next_id(self) -> WorkerId:
-        """The id of the worker that `add` adds next."""
+        """The id of the next worker that `add` adds."""
         return self._last_id + 1
 
+    def first_runs(self) -> dict[WorkerId, RunId]:
+        """The first run of each worker that has one."""
+        return {id: worker.runs[0] for id, worker in self._workers.items() if worker.runs}
+
     def add(self) -> WorkerId:
-        """Add a worker, which starts."""
+        """Add a starting worker. Returns its id."""
         id = self._last_id = self.next_id
         self._workers[id] = Worker(self.expected)
         self.expected[id] = None
         return id
 
     def remove(self, id: WorkerId) -> Worker:
-        """Remove a worker, which is dead. Returns what it was last."""
+        """Remove a worker, which is dead. Returns it in its last state."""
         worker = self._workers.pop(id)
         del worker._group[id]
         self.unreported.pop(id, None)
@@ -155,13 +172,13 @@ class Workers:
         return worker
 
     def note_full(self) -> None:
-        """The machine has no more to give, until a worker has started: make do with these."""
+        """Note that the machine allows no more workers. The next worker that starts lifts this."""
         self._limit = len(self._workers)
 
     # Events
 
     def said_ready(self, id: WorkerId, now: float) -> None:
-        """The worker has started. So the machine may have more to give."""
+        """The worker has started. The machine may now allow more workers."""
         self._limit = None
         self._change(id, Event.SAID_READY)
         predecessor = self._forget_successor(id)
@@ -170,7 +187,7 @@ class Workers:
         self.restart_clock(id, now)
 
     def give(self, id: WorkerId, run: RunId, now: float) -> None:
-        """The worker gets a run, behind those that it has."""
+        """The worker gets a run, behind the runs that it has."""
         worker = self._workers[id]
         worker.runs.append(run)
         worker.may_hold_unread = True
@@ -185,11 +202,11 @@ class Workers:
         self._change(id, Event.GOT_LAST_RUN)
 
     def gave_back(self, id: WorkerId) -> None:
-        """Runs were taken from the worker's socket: so another one may be its last."""
+        """Runs were taken back from the worker, so its last run may still be to come."""
         self._change(id, Event.GAVE_BACK_RUN)
 
     def replace(self, id: WorkerId) -> None:
-        """The worker gets no more runs, and goes when it has none: others take over."""
+        """The worker gets no more runs, and goes when it has none left."""
         self._successors.pop(id, None)
         self._change(id, Event.REPLACED)
 
@@ -198,15 +215,15 @@ class Workers:
         self._leave(id, Event.DISMISSED)
 
     def crashed(self, id: WorkerId) -> None:
-        """The worker has crashed, and ends when it has been looked into."""
+        """The worker has crashed, and ends after its inspection."""
         self._leave(id, Event.CRASHED)
 
     def condemn(self, id: WorkerId) -> None:
-        """The worker is to be killed."""
+        """The worker is about to be killed, because its run must end."""
         self._leave(id, Event.CONDEMNED)
 
     def restart_clock(self, id: WorkerId, now: float) -> None:
-        """The worker's first run is another one than before, or there is none any more."""
+        """The worker has another first run than before, or none any more."""
         worker = self._workers[id]
         worker.since = now
         worker.is_report_due = False
@@ -220,7 +237,7 @@ class Workers:
         """Add a worker that replaces this one when it has started.
 
         Returns:
-            The new worker; None if one is on its way already, or this one goes anyway, or there is
+            The successor; None if there is one already, if this worker goes anyway, or if there is
             no room.
         """
         goes_anyway = not self._workers[id].state.gets_runs or id in self._successors
@@ -252,7 +269,7 @@ class Workers:
         self._placeless += change * (not state.keeps_place)
 
     def _regroup(self, id: WorkerId, worker: Worker) -> None:
-        """Put the worker into the group that it belongs to, behind all others there."""
+        """Move the worker to the end of the group that it belongs to."""
         del worker._group[id]
         worker._group = self._group_of(worker)
         worker._group[id] = None
@@ -268,15 +285,9 @@ class Workers:
         return self.idle if state.has_started else self.expected
 
     def _forget_successor(self, successor: WorkerId) -> WorkerId | None:
-        """Returns whose successor it was; None if nobody's."""
+        """Forget a successor. Returns its predecessor; None if it has none."""
         for predecessor, each in self._successors.items():
             if each == successor:
                 del self._successors[predecessor]
                 return predecessor
         return None
-
-
-def failed_to_start(worker: Worker) -> bool:
-    """Whether the death of a worker in this state is a failure to start."""
-    state = worker.state
-    return not state.has_started and (not state.is_leaving or state is CRASHED_STARTING)

@@ -1,1 +1,1 @@
-"""Looks into workers, watches their limits, ends them, and says why they died."""
+"""Inspects workers, watches their limits, ends them, and says why they died."""

@@ -1,4 +1,4 @@
-"""Notices that workers crash, and looks into workers: those that have crashed, and others."""
+"""Notices that workers crash, and inspects workers that have crashed or still run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from compilepool.wire.python_stack import last_crash
 
 _PYTHON_STACK_S = 0.5
 _QUIET_S = 0.02
-_DYING_S = 0.2  # from the end of a process's descriptors until it is seen to be dead
+_DYING_S = 0.2  # a dying process closes its descriptors; this much later it is seen to be dead
 
 
 class CrashWatch:
@@ -30,8 +30,8 @@ class CrashWatch:
     Args:
         loop: the event loop.
         config: the pool's configuration.
-        deaths: gets the crashes as evidence.
-        on_crash: called with the number of a worker that has crashed, before it is looked into.
+        deaths: collects the crashes as evidence.
+        on_crash: called with the number of a worker that has crashed, before it is inspected.
     """
 
     def __init__(
@@ -44,18 +44,18 @@ class CrashWatch:
         self._inspections = Inspections(loop, config.libdw)
 
     def inspector_pids(self) -> list[int]:
-        """The pids of the inspectors that run."""
+        """The PIDs of the running inspectors."""
         return self._inspections.pids()
 
     def read(self, link: WorkerLink) -> None:
         """Read the worker's crash socket, and act on what it says."""
         if not link.crash_socket.read():
             self._loop.forget(link.crash_socket.fileno())
-            # A worker that dies closes the socket, too, a moment before its death can be seen.
-            self._loop.call_at(time.monotonic() + _DYING_S, lambda: self._has_gone_deaf(link))
+            # A dying worker also closes the socket, a moment before it is seen to be dead.
+            self._loop.call_at(time.monotonic() + _DYING_S, lambda: self._kill_if_alive(link))
         for pid in link.crash_socket.crashed_others():
-            # C code in the job has forked this process. It would park for seconds for an inspector
-            # that does not come.
+            # C code in the run has forked this process. It parks for seconds, for an inspector that
+            # does not come.
             if link.has_started:
                 pidfds.kill_below(pid, link.pid, link.pidfd)
         if link.crash_socket.signal is not None and self._config.native_tracebacks:
@@ -65,7 +65,10 @@ class CrashWatch:
                 self._look_at_crash(link, known.crash)
 
     def _look_at_crash(self, link: WorkerLink, crash: Crash) -> None:
-        """Look into a worker that has parked, or is about to, and then kill it."""
+        """Inspect a worker that has crashed, and then kill it.
+
+        The worker has parked, or is about to.
+        """
         self._on_crash(link.number)
 
         def done(native: str) -> None:
@@ -81,7 +84,7 @@ class CrashWatch:
         """Find out whether a worker has crashed, because its output tells of a crash.
 
         When Python itself aborts (Py_FatalError), it first disables faulthandler, so the crash
-        socket gets nothing. But the words may also come from a process that the job has started.
+        socket receives nothing. The same words may come from a process that the run has started.
         """
         known = self._deaths.evidence(link)
         if known.crash is not None or known.is_suspected or not self._config.native_tracebacks:
@@ -99,22 +102,22 @@ class CrashWatch:
 
         self._inspections.start(link, "crash", done)
 
-    def _has_gone_deaf(self, link: WorkerLink) -> None:
+    def _kill_if_alive(self, link: WorkerLink) -> None:
         if not link.is_closed and not pidfds.wait_dead(link.pidfd, 0):
-            # Nobody would hear of its crash, and it cannot send a result.
+            # The supervisor would not hear of its crash, and the worker can send no result.
             link.trouble = "it was killed because its job has closed the pool's descriptors"
             link.kill()
 
     def forget(self, link: WorkerLink) -> None:
-        """The worker is dead, and closed."""
+        """The worker is dead, and its link is closed."""
         self._inspections.cancel(link)
 
     def snapshot(self, link: WorkerLink, native: str) -> JobSnapshot:
-        """What is known of the job that a worker runs.
+        """What is known about the run that a worker has begun.
 
         Args:
             link: the worker.
-            native: what was found out of its native stacks, JSON lines of a `NativeReport`.
+            native: what an inspector has found, as JSON lines of a `NativeReport`.
         """
         if link.is_closed:
             return JobSnapshot("ended")
@@ -130,31 +133,31 @@ class CrashWatch:
         )
 
     def ask_for_python_stack(self, link: WorkerLink) -> None:
-        """Have the worker write its Python stack; `python_stack` returns what has come."""
+        """Ask the worker to write its Python stack; `python_stack` returns what has come."""
         self.read(link)
         link.crash_socket.forget_dump()
-        if proc.catches(link.pid, DUMP_SIGNAL):  # else the signal could kill it
+        if proc.catches(link.pid, DUMP_SIGNAL):  # otherwise the signal could kill the worker
             pidfds.send_signal(link.pidfd, DUMP_SIGNAL)
 
     def python_stack(self, link: WorkerLink) -> str:
-        """What has come of the Python stack until now."""
+        """What the worker has written of its Python stack until now."""
         self.read(link)
         return link.crash_socket.dump()
 
-    def look_at_native(
+    def read_native_stacks(
         self, link: WorkerLink, on_done: Callable[[str], None], patience_s: float
     ) -> None:
-        """Find out the native stacks of a worker, which may be stopped, and the processes below it.
+        """Have an inspector read a worker's native stacks, and list the processes below the worker.
 
         Args:
-            link: the worker.
+            link: the worker, which may be stopped.
             on_done: called once, with the JSON lines of a `NativeReport`, complete or not.
-            patience_s: how long it may take, in seconds.
+            patience_s: how long the inspector may take, in seconds.
         """
         self._inspections.start(link, "native", on_done, patience_s)
 
     def take_snapshot(self, link: WorkerLink, on_done: Callable[[JobSnapshot], None]) -> None:
-        """Find out what a worker does that runs a job; `on_done` is called once."""
+        """Find out what a worker does, which has begun a run; `on_done` is called once."""
         self.read(link)
         if self._deaths.evidence(link).crash is not None:
             native = missing("stacks: it has crashed; the error of its job has them")
@@ -162,10 +165,10 @@ class CrashWatch:
             return
         link.crash_socket.forget_dump()
 
-        def looked_into(native: str) -> None:
+        def on_stacks(native: str) -> None:
             self._finish_snapshot(link, native, "", time.monotonic() + _PYTHON_STACK_S, on_done)
 
-        self._inspections.start(link, "live", looked_into)
+        self._inspections.start(link, "live", on_stacks)
 
     def _finish_snapshot(
         self,
@@ -175,7 +178,7 @@ class CrashWatch:
         deadline: float,
         on_done: Callable[[JobSnapshot], None],
     ) -> None:
-        """Wait until the Python stack that was asked for has come and does not grow any more."""
+        """Wait until the requested Python stack has come and stops growing, then answer."""
         if not link.is_closed:
             self.read(link)
         text = link.crash_socket.dump()

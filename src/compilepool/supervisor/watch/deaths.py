@@ -1,7 +1,8 @@
-"""Says why a job has failed, or why there is no worker. Nothing else makes a `Failure`.
+"""Says why a run has failed, or why there is no worker. Nothing else makes a `Failure`.
 
-While a worker lives, `CrashWatch` and `LimitWatch` collect evidence of why it will die. When it is
-dead, `Deaths.of_worker` weighs that against what the fork server says, which has reaped the worker.
+While a worker lives, `CrashWatch` and `LimitWatch` collect evidence of why it will die. When the
+worker is dead, `Deaths.of_worker` combines that evidence with what the fork server reports, which
+has reaped the worker.
 """
 
 from __future__ import annotations
@@ -40,16 +41,16 @@ class Deaths:
         self._oom_watch = OomWatch()
 
     def evidence(self, link: WorkerLink) -> Evidence:
-        """What is known about the end of a worker, whose link is not closed."""
+        """The evidence about the end of a worker, whose link is not closed."""
         return self._evidence[link]
 
     def forget(self, link: WorkerLink) -> None:
         """The worker is dead, and its link is closed."""
         self._evidence.pop(link, None)
 
-    def note_long_job(self) -> None:
-        """A job turns out to be long: what the kernel kills for memory from now on may be it."""
-        self._oom_watch.look()
+    def note_long_run(self) -> None:
+        """A run turns out to be long. A kill for lack of memory from now on may concern it."""
+        self._oom_watch.reset()
 
     def of_worker(
         self, link: WorkerLink, exitcode: int | None, told: Mapping[str, Any], attempts: int
@@ -58,9 +59,9 @@ class Deaths:
 
         Args:
             link: the worker's link. All that the worker has sent was handled.
-            exitcode: the worker's exit code, or the negated signal number; None if nobody knows.
-            told: what else the WORKER_EXITED message says: "error", "cpu_s", "peak_bytes".
-            attempts: how often the job was begun that the worker has begun last.
+            exitcode: the worker's exit code, or the negated signal number; None if unknown.
+            told: the other fields of the WORKER_EXITED message: "error", "cpu_s", "peak_bytes".
+            attempts: how often the worker's last run was begun, in any worker.
         """
         link.crash_socket.read()
         evidence = self.evidence(link)
@@ -69,7 +70,7 @@ class Deaths:
             return _over_limit(evidence.verdict, usage)
         crash = evidence.crash or Crash(link.crash_socket.signal)
         if crash.signal is not None:
-            exitcode = -crash.signal  # SIGKILL has ended it, but only after the crash
+            exitcode = -crash.signal  # the pool's SIGKILL came only after the crash
         text = (
             link.trouble or str(told.get("error") or "") or crash.text or link.crash_socket.crash()
         )
@@ -89,7 +90,7 @@ class Deaths:
         )
 
     def _why_no_stacks(self, exitcode: int | None, text: str) -> str:
-        """What is missing in the report of a worker that has crashed unseen; else empty."""
+        """Why the report lacks native stacks, if the worker has crashed unseen; else empty."""
         if not self._config.native_tracebacks or exitcode not in _CRASHED:
             return ""
         reason = "the process was dead before anybody looked at it"
@@ -104,10 +105,10 @@ def not_started(error: OSError) -> Failure:
 
 
 def of_fork_server(exitcode: int | None, importing: str, text: str) -> Failure:
-    """Why the jobs of a fork server's workers are lost.
+    """Why the runs of a fork server's workers are lost.
 
     Args:
-        exitcode: the fork server's exit code, or the negated signal number; None if nobody knows.
+        exitcode: the fork server's exit code, or the negated signal number; None if unknown.
         importing: the module that it was preloading; empty if none.
         text: what faulthandler has written about its crash.
     """
@@ -129,10 +130,10 @@ def of_preload(why: Failure, module: str) -> Failure | None:
 
     Args:
         why: why it died.
-        module: the module that it was importing; empty if it had not begun to.
+        module: the module that it was importing; empty if it had not begun to import.
 
     Returns:
-        None if somebody else has killed it. Then the next process may do better.
+        None if somebody outside has killed the process. Then the next one may succeed.
     """
     if why.exitcode in KILLED_FROM_OUTSIDE:
         return None
@@ -140,13 +141,13 @@ def of_preload(why: Failure, module: str) -> Failure | None:
 
 
 def without_worker(why: Failure) -> Failure:
-    """Why there is no worker for those who wait for one.
+    """Why the runs that wait get no worker.
 
     Args:
-        why: why the last worker died, for the job that it ran.
+        why: why the last worker, or its fork server, died.
     """
-    is_of_job = why.cause in (Cause.CRASH, Cause.FORK_SERVER)
-    return why._replace(cause=Cause.START) if is_of_job else why
+    concerns_run = why.cause in (Cause.CRASH, Cause.FORK_SERVER)
+    return why._replace(cause=Cause.START) if concerns_run else why
 
 
 def _over_limit(verdict: Verdict, usage: Usage) -> Failure:
@@ -165,14 +166,14 @@ def _over_limit(verdict: Verdict, usage: Usage) -> Failure:
 
 
 def _usage(link: WorkerLink, told: Mapping[str, Any], attempts: int) -> Usage:
-    """What the job has used that the worker has begun last."""
+    """The time and memory that the worker's last run has used."""
     status = link.status
     if not status.job:
         return NO_USAGE
     cpu_s = told.get("cpu_s")
     spent_s = cpu_s - status.before.cpu_s if isinstance(cpu_s, int | float) else 0.0
     peak = link.memory_seen(status.job)
-    # Unless it has grown, the peak of the children is that of an earlier job's child.
+    # If the children's peak has not grown, a child of an earlier run has set it.
     if (of_children := _integer(told.get("peak_bytes"))) > status.before.children_peak:
         peak = max(peak, of_children - status.before.resident)
     phases = phases_text([(status.phase, status.phase_since)]) if status.phase else ""

@@ -1,4 +1,4 @@
-"""What is found out about the end of a worker before it is dead."""
+"""What the supervisor learns about the end of a worker before the worker is dead."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ class Crash:
     Attributes:
         signal: the fatal signal; None if there was none.
         text: what faulthandler has written about it.
-        seen_at: when the supervisor saw it, by `time.monotonic()`; 0 if it did not.
-        native: what the inspector has found in the worker, JSON lines of a `NativeReport`.
+        seen_at: the time at which the supervisor saw the crash, by `time.monotonic()`; 0 if it saw
+            none.
+        native: what the inspector has found, as JSON lines of a `NativeReport`.
     """
 
     def __init__(
@@ -32,14 +33,14 @@ class Crash:
 
 
 class Verdict:
-    """Why the job that a worker runs must end.
+    """Why the run that a worker has begun must end.
 
     Attributes:
         cause: TIMEOUT or MEMORY.
-        limit: the limit that the job has gone over, in seconds or bytes.
-        used_bytes: for MEMORY, what the job took.
-        processes: for MEMORY, the processes that took it, the largest first.
-        snapshot: what the job did at that time, as far as it could be found out.
+        limit: the limit that the run has exceeded, in seconds or bytes.
+        used_bytes: for MEMORY, the bytes that the run took.
+        processes: for MEMORY, the processes that took them, the largest first.
+        snapshot: what the run was doing then; None until that is known.
     """
 
     def __init__(
@@ -57,12 +58,12 @@ class Verdict:
 
 
 class Evidence:
-    """All that is known about the end of one worker.
+    """The evidence about the end of one worker.
 
     Attributes:
-        crash: its crash, once that was seen.
-        verdict: why it must die, if its job has gone over a limit.
-        is_suspected: whether an inspector looks just now whether it has crashed.
+        crash: the worker's crash; None until it is seen.
+        verdict: why the worker's run must end; None while it is within its limits.
+        is_suspected: whether an inspector is finding out if the worker has crashed.
     """
 
     def __init__(self) -> None:

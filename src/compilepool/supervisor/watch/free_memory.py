@@ -1,4 +1,4 @@
-"""How much memory jobs may still take, and whether the kernel has killed for want of it."""
+"""How much memory runs may still take, and whether the kernel has killed for lack of memory."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from compilepool.supervisor.runs import Run
 
 _RESERVE_SHARE = 0.05
 _MAX_RESERVE = 1 << 30
-_NO_LIMIT = 1 << 60  # version 1 has no word for it, but a number near 2**63
+_NO_LIMIT = 1 << 60  # cgroup v1 shows "no limit" as a number near 2**63
 
 _V2 = ("memory.max", "memory.current", "")
 _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
 
 
 class MachineMemory:
-    """The memory of the machine, and of the cgroups that this process is in.
+    """Reads the free memory of the machine, and of the cgroups that this process is in.
 
     See proc(5) (MemAvailable), and the kernel's `admin-guide/cgroup-v2.rst` and
     `admin-guide/cgroup-v1/memory.rst`.
@@ -42,12 +42,12 @@ class MachineMemory:
         ]
 
     def free(self) -> int | None:
-        """Bytes that jobs may still take, less a reserve for everything else.
+        """The bytes that runs may still take, less a reserve for everything else.
 
-        The reserve is the 20th part of all, and 1 GiB at most.
+        The reserve is 5 % of all memory, and 1 GiB at most.
 
         Returns:
-            A negative number if the reserve is in use; None if nobody tells.
+            A negative number if the reserve is in use; None if the kernel does not tell.
         """
         rooms = [self._free_of_machine()]
         rooms += [self._free_of_cgroup(directory, names) for directory, names in self._cgroups]
@@ -70,7 +70,7 @@ class MachineMemory:
             for line in self._read(f"{directory}/memory.stat").splitlines():
                 key, _, value = line.partition(" ")
                 if key in (f"{names[2]}inactive_file", f"{names[2]}active_file"):
-                    used -= int(value)  # the kernel drops those pages before it kills anybody
+                    used -= int(value)  # the kernel drops those pages before it kills
         except (OSError, ValueError):
             return None
         return limit - _reserve(limit) - used
@@ -88,37 +88,37 @@ def _reserve(total: int) -> int:
 
 
 OLD_S = 0.25
-"""Seconds after which it is looked at again how much memory there is, before a job starts."""
+"""The age in seconds at which a measurement of free memory is too old to start a run."""
 
 SHORT_S = 0.05
-"""Likewise, if jobs wait for it."""
+"""The same age while runs wait for memory."""
 
 
 class MemoryRoom:
-    """The memory of the machine, and what the jobs of one pool took of it."""
+    """How much memory there is, and how much the runs of one pool have taken."""
 
     def __init__(self) -> None:
         self._machine = MachineMemory()
         self._history = MemoryHistory()
         self._seen_at = 0.0
 
-    def expected(self, job: Run) -> int:
-        """How many bytes a job will probably take; 0 if that is little, or unknown."""
-        declared = job.terms.expected_memory
+    def expected(self, run: Run) -> int:
+        """The bytes that a run will probably take; 0 if negligible or unknown."""
+        declared = run.terms.expected_memory
         if declared is not None:
             return declared
-        return self._history.expected(job.kind) if self._history else 0
+        return self._history.expected(run.kind) if self._history else 0
 
-    def note(self, job: Run, peak_bytes: int) -> None:
-        """A job has taken so much."""
+    def note(self, run: Run, peak_bytes: int) -> None:
+        """Note how many bytes a run has taken at its peak."""
         if self._history or peak_bytes >= NEGLIGIBLE:
-            self._history.note(job.kind, peak_bytes)
+            self._history.note(run.kind, peak_bytes)
 
     def free(self, age_s: float) -> int | None:
-        """How many bytes there are for jobs, see `MachineMemory.free`.
+        """Measure the free memory, unless the last measurement is younger than `age_s` seconds.
 
         Returns:
-            None if that was told within the last `age_s` seconds, or nobody knows.
+            See `MachineMemory.free`; None, too, if the last measurement is young enough.
         """
         now = time.monotonic()
         if now - self._seen_at < age_s:
@@ -131,21 +131,21 @@ _JUST_NOW_S = 1.0
 
 
 class OomWatch:
-    """Compares the kernel's counter with what it was."""
+    """Notices kills for lack of memory, by the kernel's counter of them."""
 
     def __init__(self) -> None:
         self._path = oom_kills_file()
         self._count = self._read()
         self._seen_at = 0.0
 
-    def look(self) -> None:
-        """From now on, what the counter counts is news."""
+    def reset(self) -> None:
+        """Read the counter. `has_struck` reports the kills that follow."""
         self._count = self._read()
 
     def has_struck(self) -> bool | None:
-        """Whether it has killed since the last look, or was found to have within a second.
+        """Whether the kernel has killed a process since the counter was last read.
 
-        Several may die of the same want.
+        The answer stays true for a second, because the kernel may kill several processes at once.
 
         Returns:
             None if the kernel does not tell.

@@ -1,4 +1,4 @@
-"""Looks into workers by inspector processes: a few at a time, each with a time limit of its own."""
+"""Inspects workers by inspector processes: a few at a time, each with its own time limit."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ _READ_SIZE = 1 << 16
 
 
 def missing(what: str) -> str:
-    """The line of a `NativeReport` that says what it lacks."""
+    """The line of a `NativeReport` that says what the report lacks."""
     return json.dumps({"missing": what}) + "\n"
 
 
 class Inspection:
-    """An inspector process, and what it finds.
+    """One inspector process, and what it finds.
 
     Args:
         loop: the event loop.
-        mode: as `Inspections.start` has it.
-        pid: of the worker.
-        pidfd: of the worker.
-        libdw: path of the library that unwinds stacks.
-        deadline: when the inspector is killed, by `time.monotonic()`.
-        on_done: called once, with the JSON lines that it wrote, see `wire.native_report`.
+        mode: the mode, see `Inspections.start`.
+        pid: the worker's PID.
+        pidfd: the worker's pidfd.
+        libdw: the path of the library that unwinds stacks.
+        deadline: the time at which the inspector is killed, by `time.monotonic()`.
+        on_done: called once, with the JSON lines that the inspector wrote, see
+            `wire.native_report`.
 
     Raises:
-        OSError: it could not be started.
+        OSError: the inspector could not be started.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Inspection:
         self._found = bytearray()
         self._is_killed = False
         self._reader, writer = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._reader, False)  # the writer's end is another open file
+        os.set_blocking(self._reader, False)  # the write end is another open file
         try:
             command = process_command(["-I", "-S"], _MODULE)
             dump_signal = int(DUMP_SIGNAL) if mode == "live" else 0
@@ -78,7 +79,7 @@ class Inspection:
         loop.watch(self._pidfd, self._end)
 
     def kill(self) -> None:
-        """End it; `on_done` is still called."""
+        """Kill the inspector. `on_done` is still called."""
         self._is_killed = True
         pidfds.send_signal(self._pidfd, signal.SIGKILL)
 
@@ -86,7 +87,7 @@ class Inspection:
         self._read()
 
     def _read(self) -> bool:
-        """Take in what there is; False if that is nothing."""
+        """Read what is in the pipe. Returns False if there is nothing."""
         try:
             data = os.read(self._reader, _READ_SIZE)
         except BlockingIOError:
@@ -98,7 +99,7 @@ class Inspection:
         return bool(data)
 
     def _end(self) -> None:
-        """The inspector is dead."""
+        """The inspector is dead: collect what it wrote, and call `on_done`."""
         while self._read():
             pass
         self._timer.cancel()
@@ -108,17 +109,18 @@ class Inspection:
         os.close(self._pidfd)
         os.close(self._reader)
         if exitcode != 0 and not self._is_killed:
-            # Its last line may be cut.
+            # The last line may be cut.
             lost = missing(f"what is not here: the inspector itself ended with code {exitcode}")
             self._found += b"\n" + lost.encode()
         self._on_done(self._found.decode(errors="replace"))
 
 
 MAX_AT_ONCE = 4
-"""Inspectors; each keeps a CPU busy."""
+"""The number of inspectors that run at once. Each keeps a CPU busy."""
 
 PATIENCE_S = 2.0
-"""How long a look may take, from when it is asked for. A worker parks longer; `worker.parking`."""
+"""How long an inspection may take after the request, in seconds. A worker parks for longer, see
+`worker.parking`."""
 
 Mode: TypeAlias = Literal["crash", "live", "native"]
 
@@ -136,7 +138,7 @@ class Inspections:
 
     Args:
         loop: the event loop.
-        libdw: path of the library that unwinds stacks.
+        libdw: the path of the library that unwinds stacks.
     """
 
     def __init__(self, loop: Loop, libdw: str) -> None:
@@ -152,18 +154,18 @@ class Inspections:
         on_done: Callable[[str], None],
         patience_s: float = PATIENCE_S,
     ) -> None:
-        """Look into a worker as soon as there is room; crashes go first.
+        """Inspect a worker as soon as there is room. Crashes go first.
 
         Args:
             link: the worker; its process must exist.
-            mode: "crash" if it has parked, "live" if it runs and shall write its Python stack as
-                well, "native" if it shall not.
+            mode: "crash" if the worker has parked. "live" reads native stacks of a running worker,
+                and has it write its Python stack. "native" only reads native stacks.
             on_done: called once, later, with the JSON lines of a `NativeReport`, complete or not.
-            patience_s: how long it may take, in seconds.
+            patience_s: how long the inspection may take, in seconds.
         """
         request = _Request(link, mode, patience_s, time.monotonic() + patience_s, on_done)
         if mode == "crash":
-            self._end_live(link)  # two cannot hold the same thread
+            self._end_live(link)  # two inspectors cannot trace the same thread
             self._waiting.appendleft(request)
         else:
             self._waiting.append(request)
@@ -171,7 +173,7 @@ class Inspections:
         self._start_waiting()
 
     def cancel(self, link: WorkerLink) -> None:
-        """The worker is dead: end what looks into it, and answer with what was found."""
+        """The worker is dead: end its inspections, and answer with what they have found."""
         for request, inspection in self._running:
             if request.link is link:
                 inspection.kill()
@@ -180,7 +182,7 @@ class Inspections:
             request.on_done("")
 
     def pids(self) -> list[int]:
-        """Of the inspectors that run."""
+        """The PIDs of the running inspectors."""
         return [inspection.pid for _, inspection in self._running]
 
     def _end_live(self, link: WorkerLink) -> None:

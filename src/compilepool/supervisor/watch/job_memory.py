@@ -1,4 +1,4 @@
-"""How much memory a job takes: its worker, and all that is below it."""
+"""Measures how much memory a run takes: its worker, and all processes below the worker."""
 
 from __future__ import annotations
 
@@ -12,27 +12,32 @@ _SHOWN = 5
 
 
 def resident_growth(worker_pid: int, before: UsedBefore) -> int:
-    """At most so many bytes does the job take: cheap to ask, and mostly too much.
+    """An upper bound of the memory that the run takes, in bytes. It is cheap to read.
 
-    What its children share with others counts whole, for each of them.
+    Pages that several processes below the worker share count once for each of them.
 
     Args:
-        worker_pid: its worker.
-        before: what the worker had before the job.
+        worker_pid: the worker's PID.
+        before: what the worker had used before the run.
     """
     below = sum(_resident(pid) for pid, _ in proc.descendants(worker_pid))
     return max(0, _resident(worker_pid) - before.resident) + below
 
 
-def memory_of_job(worker_pid: int, before: UsedBefore) -> list[ProcessMemory]:
-    """What the job takes, by process, the largest first: what it shares counts once, or not at all.
+def memory_of_run(worker_pid: int, before: UsedBefore) -> list[ProcessMemory]:
+    """The memory that the run takes, by process, the largest first.
 
-    In its worker that is what it has added, so neither the preload nor what earlier jobs have left.
-    Files that are mapped are not counted: the kernel can drop their pages. Writing to what the
-    preload has left is not noticed, for it has taken that memory already.
+    Shared memory counts once at most. Of the worker, only what the run has added counts, not the
+    preload and not what earlier runs have left. Mapped files do not count, because the kernel can
+    drop their pages. When the run writes to pages of the preload, that does not show, because the
+    worker had those pages before.
+
+    Args:
+        worker_pid: the worker's PID.
+        before: what the worker had used before the run.
     """
-    # What a child that runs no program of its own shares, it shares with the worker, where it is
-    # counted, or with the fork server.
+    # A child that has not exec'ed shares its memory with the worker, where it is counted, or with
+    # the fork server.
     sharing = {worker_pid}
     found = [_of_worker(worker_pid, before)]
     for pid, parent_pid in proc.descendants(worker_pid):
@@ -47,7 +52,7 @@ def memory_of_job(worker_pid: int, before: UsedBefore) -> list[ProcessMemory]:
 
 
 def largest(processes: list[ProcessMemory]) -> tuple[ProcessMemory, ...]:
-    """Those that are worth to be told."""
+    """The first few processes of a list that is sorted by memory, enough for a report."""
     return tuple(processes[:_SHOWN])
 
 
@@ -67,7 +72,7 @@ def _resident(pid: int) -> int:
 
 
 def _is_forked_only(pid: int) -> bool:
-    """Whether it has not exec'ed since it was forked."""
+    """Whether the process has not exec'ed since it was forked."""
     try:
         return not proc.stat(pid).has_execed
     except (OSError, ValueError):

@@ -16,7 +16,7 @@ def _async_compile_initializer(orig_ppid: int, close_fds: Sequence[int] = ()) ->
     """Make this process a worker of any process pool; see `compilepool.worker_initializer`.
 
     Args:
-        orig_ppid: the pid of the process that owns the pool.
+        orig_ppid: the PID of the process that owns the pool.
         close_fds: inherited descriptors that this process must not keep.
     """
     for fd in close_fds:
