@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import wait_until
+from tests.proc import wait_until
 
 
 def memory_cgroup_limited_to(size: int) -> Path:

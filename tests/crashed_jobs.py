@@ -8,10 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compilepool.client.crash_folder import CrashedJob, keep
+from compilepool.client.crash_folder import (
+    CrashedJob,
+    keep,
+)
 from compilepool.client.launcher import Snapshot
 from compilepool.client.packing import pack_call, pack_startup
 from compilepool.options import PoolOptions
+from compilepool.wire.messages import Form
 from compilepool.wire.payloads import Payload
 from compilepool.wire.serializers import Serializer
 
@@ -76,3 +80,10 @@ def keep_call(
         call.close()
         if startup is not None:
             startup.close()
+
+
+INLINE = Payload(Form.INLINE, b"call")
+
+
+def names(root: Path) -> set[str]:
+    return {path.name for path in root.iterdir()}

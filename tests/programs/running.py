@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.processes import PATIENCE_S, descendants
+from tests.proc import PATIENCE_S, descendants
 
 HERE = Path(__file__).parent
 
