@@ -7,6 +7,7 @@ import importlib.util
 import os
 import resource
 import signal
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +89,7 @@ def leaves_nothing_behind(
     crashes = tmp_path_factory.mktemp(f"crashes-{number[:12]}", numbered=False)
     monkeypatch.setenv(*mark.split("="))
     monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))  # it remembers a TMPDIR from before
     monkeypatch.setenv("COMPILEPOOL_CRASH_DIR", str(crashes / "root"))
     monkeypatch.setenv("PYTHON_COLORS", "0")  # tests read tracebacks, which Python 3.13 colours
     before = kernel_objects()

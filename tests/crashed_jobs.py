@@ -8,10 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compilepool.client.crash_folder import (
-    CrashedJob,
-    keep,
-)
+from compilepool.client.crash_folder import CrashedJob, keep
 from compilepool.client.launcher import Snapshot
 from compilepool.client.packing import pack_call, pack_startup
 from compilepool.options import PoolOptions

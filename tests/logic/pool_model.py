@@ -6,9 +6,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Collection, Sequence
 
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-)
+from hypothesis.stateful import RuleBasedStateMachine
 
 from compilepool.supervisor.actions import (
     Action,

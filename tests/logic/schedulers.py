@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from compilepool.supervisor.actions import (
-    Action,
-    SendJob,
-    StartWorker,
-    TakeBack,
-)
+from compilepool.supervisor.actions import Action, SendJob, StartWorker, TakeBack
 from compilepool.supervisor.dispatch import MAX_AHEAD, SHORT_JOB_S
 from compilepool.supervisor.scheduler import Scheduler
 

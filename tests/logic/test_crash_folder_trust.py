@@ -10,14 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from compilepool.client.crash_folder import (
-    CALL,
-    CONFIG,
-    ENVIRON,
-    REPORT,
-    STARTUP,
-    keep,
-)
+from compilepool.client.crash_folder import CALL, CONFIG, ENVIRON, REPORT, STARTUP, keep
 from compilepool.client.kept_crash import KeptCrash, UntrustedFolder
 from compilepool.wire.serializers import load_payload
 from tests.crashed_jobs import INLINE, crashed_job, keep_call, names

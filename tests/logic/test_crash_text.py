@@ -13,13 +13,7 @@ from compilepool import JobDump, JobTimeout, MemoryLimitExceeded, PreloadFailed,
 from compilepool.client.crash_text import failure_text
 from compilepool.client.failures import error_of, place_of, report_text
 from compilepool.wire.failure import Cause, Failure, ProcessMemory
-from compilepool.wire.native_report import (
-    ChildProcess,
-    CrashSite,
-    Frame,
-    ThreadStack,
-    to_line,
-)
+from compilepool.wire.native_report import ChildProcess, CrashSite, Frame, ThreadStack, to_line
 from compilepool.wire.text import printable
 
 LINES = 24

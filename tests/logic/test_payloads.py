@@ -13,12 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from compilepool.wire.messages import (
-    Form,
-    Kind,
-    Message,
-    ProtocolError,
-)
+from compilepool.wire.messages import Form, Kind, Message, ProtocolError
 from compilepool.wire.payloads import INLINE_LIMIT, Payload, Unpacked, of_message, pack
 from tests.memfds import closed, is_open, memfd, sparse_memfd, unpack
 

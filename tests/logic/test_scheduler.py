@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from compilepool.supervisor.actions import (
-    ReportStarted,
-    SendJob,
-    StartWorker,
-    TakeBack,
-)
+from compilepool.supervisor.actions import ReportStarted, SendJob, StartWorker, TakeBack
 from compilepool.supervisor.dispatch import MAX_AHEAD, SHORT_JOB_S
 from compilepool.supervisor.scheduler import Scheduler
 from tests.logic.schedulers import LATE, NOW, SOON, Settling, with_a_job_ahead, with_ready_workers

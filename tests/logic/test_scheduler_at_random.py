@@ -6,17 +6,9 @@ from collections.abc import Sequence
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from compilepool.supervisor.actions import (
-    KillWorker,
-    StartWorker,
-)
+from compilepool.supervisor.actions import KillWorker, StartWorker
 from compilepool.supervisor.dispatch import MAX_AHEAD, SHORT_JOB_S
 from compilepool.supervisor.scheduler import MAX_RERUNS, MAX_START_FAILURES
 from compilepool.supervisor.staffing import MAX_IDLE_DEATHS, StaffingPolicy

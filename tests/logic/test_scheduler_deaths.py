@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from compilepool.supervisor.actions import (
-    FailJob,
-    ReportNoWorkers,
-    SendJob,
-    StartWorker,
-    TakeBack,
-)
+from compilepool.supervisor.actions import FailJob, ReportNoWorkers, SendJob, StartWorker, TakeBack
 from compilepool.supervisor.scheduler import MAX_START_FAILURES
 from tests.logic.schedulers import LATE, NOW, Settling, with_a_job_ahead, with_ready_workers
 

@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from compilepool.supervisor.actions import (
-    Action,
-    ReportCancelled,
-    SendJob,
-    StartWorker,
-    TakeBack,
-)
+from compilepool.supervisor.actions import Action, ReportCancelled, SendJob, StartWorker, TakeBack
 from tests.logic.schedulers import LATE, NOW, Settling
 
 

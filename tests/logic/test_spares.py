@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from compilepool.wire.messages import (
-    Kind,
-)
+from compilepool.wire.messages import Kind
 from compilepool.wire.payloads import Unpacked, of_message, pack
 from compilepool.wire.spares import Spares
 from tests.memfds import is_open, unpack

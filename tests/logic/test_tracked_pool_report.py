@@ -10,9 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compilepool import SerializationError
-from compilepool.integrations.torch.compile_worker import (
-    tracked_process_pool,
-)
+from compilepool.integrations.torch.compile_worker import tracked_process_pool
 from compilepool.integrations.torch.compile_worker.tracked_process_pool import (
     TrackedProcessPoolExecutor,
     _queue_stats_report,

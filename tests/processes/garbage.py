@@ -14,23 +14,13 @@ from compilepool.client.launcher import Snapshot
 from compilepool.options import PoolOptions
 from compilepool.wire.channel import Channel
 from compilepool.wire.config import PoolConfig
-from compilepool.wire.messages import (
-    Form,
-    Kind,
-    Message,
-    encode,
-)
+from compilepool.wire.messages import Form, Kind, Message, encode
 from compilepool.wire.orders import WorkerOrders
 from compilepool.wire.payloads import Payload
 from compilepool.wire.submission import submit_message
 from compilepool.wire.usage import Usage, result_message
 from tests.conftest import MARK
-from tests.proc import (
-    PATIENCE_S,
-    command_line,
-    pids_with_environment,
-    pool_processes,
-)
+from tests.proc import PATIENCE_S, command_line, pids_with_environment, pool_processes
 
 HEADER = struct.Struct("<IBBBBQ")
 

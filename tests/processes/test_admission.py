@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from compilepool import CompilePool
 from compilepool.supervisor.machine_memory import MachineMemory
 from tests.cgroups import memory_cgroup_limited_to, remove_cgroup
@@ -32,6 +34,7 @@ def wait_for_others(folder: Path, count: int) -> bool:
     return wait_until(lambda: len(list(folder.iterdir())) == count)
 
 
+@pytest.mark.alone
 def test_of_declared_jobs_no_more_run_at_once_than_there_is_memory_for(tmp_path: Path) -> None:
     free = MachineMemory().free()
     assert free is not None
@@ -77,6 +80,7 @@ def test_priorities_hold_among_jobs_that_wait(tmp_path: Path) -> None:
     assert (tmp_path / "order").read_text() == "abcde"
 
 
+@pytest.mark.alone
 def test_eight_pools_in_too_little_memory_end_all_their_jobs() -> None:
     group = memory_cgroup_limited_to(1536 * MIB)
     program = HERE / "eight_pools.py"

@@ -13,11 +13,7 @@ from pathlib import Path
 import pytest
 
 import compilepool
-from compilepool.integrations.torch.compile_worker import (
-    timer,
-    utils,
-    watchdog,
-)
+from compilepool.integrations.torch.compile_worker import timer, utils, watchdog
 from compilepool.integrations.torch.compile_worker.watchdog import Phase, report_phase
 from compilepool.worker.phases import take_phases
 from tests.proc import PATIENCE_S
@@ -36,9 +32,7 @@ STOCK_EXECUTOR = f"""
 import json, os, signal
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from {FOLDER}.utils import (
-    _async_compile_initializer, has_parent_changed, in_toplevel_process
-)
+from {FOLDER}.utils import _async_compile_initializer, has_parent_changed, in_toplevel_process
 
 NEVER_OPEN = 900
 

@@ -17,13 +17,7 @@ from pathlib import Path
 import pytest
 
 from compilepool import CompilePool, WorkerCrashed, report_phase
-from tests.proc import (
-    PATIENCE_S,
-    pool_process,
-    pool_processes,
-    signal_inspector_of,
-    wait_until,
-)
+from tests.proc import PATIENCE_S, pool_process, pool_processes, signal_inspector_of, wait_until
 
 
 @pytest.fixture

@@ -7,9 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from compilepool.client.crash_folder import (
-    MAX_FOLDERS,
-)
+from compilepool.client.crash_folder import MAX_FOLDERS
 from compilepool.client.kept_crash import KeptCrash
 from tests.crashed_jobs import names
 

@@ -144,12 +144,9 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("moment", ["at the start", "with workers at work"])
 def test_ctrl_c_ends_it_with_one_line_and_leaves_nothing(tmp_path: Path, moment: str) -> None:
     need_triton()
-    # Where tests run in the background of a shell, children are born to ignore SIGINT.
     code = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         # It tries the directory with a file, which a signal at that moment would leave.
-        "import tempfile; tempfile.gettempdir();"
-        "from compilepool.cli.main import app; app()"
+        "import tempfile; tempfile.gettempdir();from compilepool.cli.main import app; app()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, "demo", "-o", str(tmp_path)],

@@ -15,21 +15,13 @@ from hypothesis import strategies as st
 
 from compilepool.client.launcher import SupervisorProcess
 from compilepool.wire.config import PoolConfig
-from compilepool.wire.messages import (
-    MAX_PACKET,
-    Form,
-    Kind,
-    Message,
-    encode,
-)
+from compilepool.wire.messages import MAX_PACKET, Form, Kind, Message, encode
 from compilepool.wire.payloads import Payload, pack
 from compilepool.wire.serializers import dump_payload
 from compilepool.wire.submission import JobTerms, submit_message
 from compilepool.wire.usage import NO_USAGE, lost_result
 from tests.memfds import sparse_memfd
-from tests.proc import (
-    PATIENCE_S,
-)
+from tests.proc import PATIENCE_S
 from tests.processes.garbage import (
     HEADER,
     PACKETS,

@@ -13,19 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from compilepool import CompilePool, CompilePoolError, WorkerCrashed
-from compilepool.wire.messages import (
-    Form,
-    Kind,
-    Message,
-    Outcome,
-    encode,
-)
+from compilepool.wire.messages import Form, Kind, Message, Outcome, encode
 from compilepool.wire.payloads import pack
 from compilepool.wire.usage import NO_USAGE, Usage, lost_result
-from tests.proc import (
-    PATIENCE_S,
-    pool_process,
-)
+from tests.proc import PATIENCE_S, pool_process
 from tests.processes.garbage import HEADER, PACKETS, assert_works_on, with_usage, workers_socket
 
 

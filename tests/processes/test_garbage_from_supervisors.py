@@ -17,12 +17,7 @@ from hypothesis import strategies as st
 from compilepool import CompilePool
 from compilepool.wire import kernel
 from compilepool.wire.channel import Channel, close_all
-from compilepool.wire.messages import (
-    Form,
-    Kind,
-    Message,
-    encode,
-)
+from compilepool.wire.messages import Form, Kind, Message, encode
 from compilepool.wire.payloads import Payload, pack
 from compilepool.wire.serializers import dump_payload
 from compilepool.wire.spawn import process_command, spawn
@@ -30,12 +25,7 @@ from compilepool.wire.status import make_status
 from compilepool.wire.submission import DEFAULT_TERMS, job_message
 from compilepool.wire.usage import NO_USAGE
 from compilepool.wire.worker_fds import WorkerFds
-from tests.proc import (
-    PATIENCE_S,
-    is_alive,
-    pool_process,
-    wait_until,
-)
+from tests.proc import PATIENCE_S, is_alive, pool_process, wait_until
 from tests.processes.garbage import (
     HEADER,
     ORDERS,

@@ -9,19 +9,10 @@ import signal
 import pytest
 
 from compilepool.inspector.stacks import MAX_THREADS
-from compilepool.wire.native_report import (
-    Frame,
-    NativeReport,
-)
+from compilepool.wire.native_report import Frame, NativeReport
 from tests.proc import is_alive, wait_until
 from tests.zoo import Where
-from tests.zoo.victims import (
-    NO_PTRACE,
-    crashed,
-    functions,
-    inspect,
-    victim,
-)
+from tests.zoo.victims import NO_PTRACE, crashed, functions, inspect, victim
 
 
 def test_a_process_that_has_not_crashed_is_shown_as_it_is(zoo: str) -> None:

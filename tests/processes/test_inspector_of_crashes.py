@@ -14,11 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from compilepool.wire.native_report import (
-    MAX_FRAMES,
-    NativeReport,
-    native_traceback,
-)
+from compilepool.wire.native_report import MAX_FRAMES, NativeReport, native_traceback
 from tests.proc import PATIENCE_S, children, command_line, wait_until
 from tests.zoo import CRASHES, Crash, Where
 from tests.zoo.victims import (

@@ -13,27 +13,11 @@ from pathlib import Path
 import pytest
 
 from compilepool import CompilePool
-from compilepool.wire.messages import (
-    Form,
-)
+from compilepool.wire.messages import Form
 from compilepool.wire.payloads import INLINE_LIMIT, pack
 from compilepool.wire.serializers import dump_payload
 from compilepool.wire.spares import Spares
-from tests.logic.test_spares import large
 from tests.proc import PATIENCE_S, pool_process, wait_until
-
-
-def test_a_forked_child_takes_no_spare() -> None:
-    with contextlib.closing(Spares(1)) as spares:
-        spares.put(pack(large(b"x"), spares=spares).fd, is_read=True)
-        pid = os.fork()
-        if pid == 0:
-            os._exit(spares.take() != -1)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-        fd = spares.take()
-        assert fd >= 0
-        os.close(fd)
-
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -239,6 +223,7 @@ def available_memory() -> int:
     return 0
 
 
+@pytest.mark.alone
 def test_more_than_two_gigabytes_go_there_and_back(pool: CompilePool) -> None:
     if not os.environ.get("COMPILEPOOL_TEST_GIGABYTES"):
         pytest.skip("takes up to half a minute: set COMPILEPOOL_TEST_GIGABYTES=1 to run it")
@@ -250,3 +235,15 @@ def test_more_than_two_gigabytes_go_there_and_back(pool: CompilePool) -> None:
     received = pool.submit(bytes, pickle.PickleBuffer(data)).result(5 * PATIENCE_S)
     assert len(received) == size
     assert (received[0], received[size // 2], received[-1]) == (7, 0, 7)
+
+
+def test_a_forked_child_takes_no_spare() -> None:
+    with contextlib.closing(Spares(1)) as spares:
+        spares.put(pack([[bytes(100_000)]], spares=spares).fd, is_read=True)
+        pid = os.fork()
+        if pid == 0:
+            os._exit(spares.take() != -1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        fd = spares.take()
+        assert fd >= 0
+        os.close(fd)

@@ -16,6 +16,9 @@ import pytest
 from compilepool import CompileFuture, CompilePool, MemoryLimitExceeded
 from tests.proc import PATIENCE_S, all_dead, children, pool_process, wait_until
 
+# These jobs take as much as they get until somebody notices, and may not get it all at once.
+pytestmark = pytest.mark.alone
+
 MIB = 1 << 20
 STEP = 100_000_000
 MOST = 700 * MIB

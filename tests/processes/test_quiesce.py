@@ -12,14 +12,7 @@ from pathlib import Path
 import pytest
 
 from compilepool import CompileFuture, CompilePool, CompilePoolError
-from tests.proc import (
-    PATIENCE_S,
-    children,
-    descendants,
-    pool_process,
-    pool_processes,
-    wait_until,
-)
+from tests.proc import PATIENCE_S, children, descendants, pool_process, pool_processes, wait_until
 
 JOBS_OF_A_THREAD = 150
 

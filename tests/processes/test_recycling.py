@@ -13,14 +13,7 @@ import pytest
 
 from compilepool import CompileFuture, CompilePool, PreloadFailed
 from tests.conftest import kernel_objects
-from tests.proc import (
-    PATIENCE_S,
-    children,
-    descendants,
-    is_alive,
-    pool_process,
-    wait_until,
-)
+from tests.proc import PATIENCE_S, children, descendants, is_alive, pool_process, wait_until
 
 START_METHODS = pytest.mark.parametrize("start_method", ["fork", "spawn"])
 JOBS = 10_000

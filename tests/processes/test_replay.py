@@ -204,13 +204,8 @@ def test_ctrl_c_ends_it_with_one_line_and_leaves_nothing(root: Path, tmp_path: P
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     folder = keep_call(root, hold, fifo)
-    # Where tests run in the background of a shell, children are born to ignore SIGINT.
-    code = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from compilepool.cli.main import app; app()"
-    )
     with subprocess.Popen(
-        [sys.executable, "-c", code, "replay", str(folder)],
+        [sys.executable, "-m", "compilepool.cli.main", "replay", str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -13,9 +13,7 @@ from typing import Literal
 
 import pytest
 
-from compilepool.integrations.torch.compile_worker import (
-    tracked_process_pool,
-)
+from compilepool.integrations.torch.compile_worker import tracked_process_pool
 from compilepool.integrations.torch.compile_worker.tracked_process_pool import (
     TrackedProcessPoolExecutor,
     _QueueStats,
