@@ -158,7 +158,8 @@ with CompilePool(1) as pool:
 
 
 def test_a_signal_while_jobs_are_sent_loses_no_other(tmp_path: Path) -> None:
-    class Interrupted(Exception):
+    # Pickling would take an `Exception` for its own, and try another way.
+    class Interrupted(BaseException):
         pass
 
     def interrupt(*_: object) -> None:

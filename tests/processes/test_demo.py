@@ -33,7 +33,9 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
 
 
-def test_every_kernel_is_compiled_and_the_bad_jobs_fail_alone(tmp_path: Path) -> None:
+def test_every_kernel_is_compiled_the_bad_jobs_fail_alone_and_can_be_replayed(
+    tmp_path: Path,
+) -> None:
     need_triton()
     output = tmp_path / "new" / "cubins"
     ended = run("-m", "compilepool.cli.main", "demo", "--output", str(output), "-j", "2")
@@ -59,10 +61,6 @@ def test_every_kernel_is_compiled_and_the_bad_jobs_fail_alone(tmp_path: Path) ->
     assert re.fullmatch(summary, lines[-2])
     assert lines[-1] == f"cubins: {output}"
 
-
-def test_the_crash_of_the_demo_is_replayed_from_its_folder(tmp_path: Path) -> None:
-    need_triton()
-    run("-m", "compilepool.cli.main", "demo", "--output", str(tmp_path), "-j", "2")
     (folder,) = Path(os.environ["COMPILEPOOL_CRASH_DIR"]).glob("*bad_job_segfaults*")
     ended = run("-m", "compilepool.cli.main", "replay", str(folder))
     assert ended.returncode == 0, ended.stderr

@@ -110,6 +110,7 @@ def test_a_job_that_is_killed_has_its_last_phase(
         report_phase("ptxas")
         end()
 
+    pool.submit(lambda: None).result(PATIENCE_S)  # its worker has imported all that `work` needs
     future = pool.options(timeout=0.2).submit(work)
     assert isinstance(future.exception(PATIENCE_S), kind)
     (phase,) = future.record.phases

@@ -32,7 +32,8 @@ ALL_SIGNALS = signal.valid_signals()
 
 @pytest.fixture
 def pool() -> Iterator[CompilePool]:
-    with CompilePool(2, timeout=PATIENCE_S) as pool:
+    # Preloaded: to import this module may take a job longer than it has.
+    with CompilePool(2, timeout=PATIENCE_S, preload=[__name__]) as pool:
         yield pool
 
 
@@ -200,7 +201,8 @@ def test_a_job_that_crashes_while_it_is_looked_into_has_one_end(pool: CompilePoo
 
 
 def test_without_native_tracebacks_a_timeout_says_where_as_well() -> None:
-    with CompilePool(1, native_tracebacks=False, timeout=TIMEOUT_S) as pool:
+    options: dict[str, Any] = {"native_tracebacks": False, "preload": [__name__]}
+    with CompilePool(1, timeout=TIMEOUT_S, **options) as pool:
         assert "in spin_in_python" in timed_out(pool.submit(spin_in_python)).python_traceback
 
 
