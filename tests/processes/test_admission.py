@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import select
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from compilepool import CompilePool
 from compilepool.supervisor.machine_memory import MachineMemory
-from tests.cgroups import memory_cgroup_limited_to, remove_cgroup
+from tests.cgroups import run_with_memory
 from tests.proc import PATIENCE_S, pool_processes, wait_until
-from tests.programs.running import HERE
 
 MIB = 1 << 20
 
@@ -82,18 +79,5 @@ def test_priorities_hold_among_jobs_that_wait(tmp_path: Path) -> None:
 
 @pytest.mark.alone
 def test_eight_pools_in_too_little_memory_end_all_their_jobs() -> None:
-    group = memory_cgroup_limited_to(1536 * MIB)
-    program = HERE / "eight_pools.py"
-    try:
-        run = subprocess.run(
-            [sys.executable, program, group],
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
-    finally:
-        remove_cgroup(group)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == ["48"], run.stderr
+    assert run_with_memory(1536 * MIB, "eight_pools.py").split() == ["48"]
     assert not pool_processes("worker")

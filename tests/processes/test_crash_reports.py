@@ -17,7 +17,7 @@ import pytest
 
 from compilepool import CompilePool, PreloadFailed, WorkerCrashed, report_phase
 from compilepool.cli.demo_faults import abort_in_llvm
-from tests.cgroups import memory_cgroup_limited_to, remove_cgroup
+from tests.cgroups import run_with_memory
 from tests.proc import (
     PATIENCE_S,
     is_alive,
@@ -26,7 +26,6 @@ from tests.proc import (
     signal_inspector_of,
     wait_until,
 )
-from tests.programs.running import HERE
 from tests.zoo import CRASHES, Crash, Where, call
 from tests.zoo.victims import NO_PTRACE, ROOT
 
@@ -153,21 +152,9 @@ def test_a_kill_from_outside_says_so(pool: CompilePool) -> None:
 
 
 def test_a_kill_by_the_kernel_for_memory_is_told_apart() -> None:
-    group = memory_cgroup_limited_to(256 << 20)
-    program = HERE / "out_of_memory.py"
-    try:
-        run = subprocess.run(
-            [sys.executable, program, group],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    finally:
-        remove_cgroup(group)
-    assert run.returncode == 0, run.stderr
-    assert "'greedy' was killed by SIGKILL (Killed), probably for memory" in run.stdout
-    assert re.search(r"had \d\d+ MiB at its peak", run.stdout)
+    said = run_with_memory(256 << 20, "out_of_memory.py")
+    assert "'greedy' was killed by SIGKILL (Killed), probably for memory" in said
+    assert re.search(r"had \d\d+ MiB at its peak", said)
 
 
 def test_a_job_that_enables_faulthandler_for_itself_is_still_reported(pool: CompilePool) -> None:
