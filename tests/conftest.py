@@ -37,6 +37,7 @@ settings.register_profile(
 settings.load_profile("compilepool")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Two for each CPU: most tests wait for processes most of the time."""
     return 2 * len(os.sched_getaffinity(0))

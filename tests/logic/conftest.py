@@ -16,7 +16,7 @@ def note(event: str, _: object) -> None:
         started.append(event)
 
 
-sys.addaudithook(note)  # it stays, for what it is
+sys.addaudithook(note)  # nothing can remove it
 
 
 @pytest.fixture(autouse=True)

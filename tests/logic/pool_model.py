@@ -57,10 +57,11 @@ class Process:
 class PoolModel(RuleBasedStateMachine):
     """A scheduler, and processes that do what it says.
 
-    Its asserts are what holds of every single thing that the scheduler says.
+    Its assertions hold for each action of the scheduler's.
     """
 
     def reset(self, max_workers: int, policy: StaffingPolicy) -> None:
+        """Begin, with no process but the fork server."""
         self.expected: dict[int, int] = {}
         self.free: float = math.inf
         self.priority: dict[int, int] = {}
@@ -287,15 +288,18 @@ class PoolModel(RuleBasedStateMachine):
         held = [process for process in self.processes.values() if not process.is_replaceable]
         return len(held) < self.max_workers and len(self.processes) < 2 * self.max_workers
 
-    def may_run_more(self) -> bool:
-        """Whether another worker may have a job."""
-        busy = [
+    def busy(self) -> list[int]:
+        """The workers that have jobs, and are not about to die."""
+        return [
             worker
             for worker, process in self.processes.items()
             if self.scheduler.jobs_of(worker)
             and not (process.is_doomed or process.is_known_crashing)
         ]
-        return len(busy) < self.max_workers
+
+    def may_run_more(self) -> bool:
+        """Whether another worker may have a job."""
+        return len(self.busy()) < self.max_workers
 
     def alive(self) -> list[int]:
         return [worker for worker, process in self.processes.items() if process.is_alive]

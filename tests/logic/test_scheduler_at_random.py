@@ -338,13 +338,7 @@ class Pool(PoolModel):
 
     @invariant()
     def there_are_not_too_many_workers(self) -> None:
-        busy = [
-            worker
-            for worker, process in self.processes.items()
-            if self.scheduler.jobs_of(worker)
-            and not (process.is_doomed or process.is_known_crashing)
-        ]
-        assert len(busy) <= self.max_workers
+        assert len(self.busy()) <= self.max_workers
         assert len(self.processes) <= 2 * self.max_workers
 
     @invariant()
