@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from compilepool.wire.process_tree import descendants, read_proc, signal_descendants
-from tests.proc import wait_until
+from tests.proc import command_line, wait_until
 
 
 @pytest.fixture
@@ -19,9 +19,15 @@ def family() -> Iterator[subprocess.Popen[bytes]]:
     """A shell with a child and, below that, another one."""
     script = 'sh -c "sleep 1000; true" & sleep 1000; true'
     with subprocess.Popen(["sh", "-c", script], start_new_session=True) as shell:
-        assert wait_until(lambda: len(list(descendants(shell.pid))) == 3)
+        # A shell waits for what it has forked to become another program, and does not stop before.
+        assert wait_until(lambda: commands_below(shell.pid).count("sleep 1000") == 2)
+        assert len(commands_below(shell.pid)) == 3
         yield shell
         os.killpg(shell.pid, signal.SIGKILL)
+
+
+def commands_below(pid: int) -> list[str]:
+    return [command_line(child.pid) for child in descendants(pid)]
 
 
 def states_below(pid: int) -> list[bytes]:
