@@ -3,14 +3,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-torch lint bench bench-more bench-torch clean
+.PHONY: demo test test-fast test-torch lint bench bench-more bench-torch clean
 
 demo: $(VENV)/.demo
 	$(BIN)/compilepool demo
 
+# Half a minute: what needs no process of ours.
+test-fast: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/logic
+
+# First what runs side by side, then what needs the machine for itself.
 test: $(VENV)/.dev lint
 	tools/fetch_cpython_tests.sh $(BIN)/python
-	$(BIN)/python -m pytest --ignore=tests/pytorch
+	$(BIN)/python -m pytest tests/logic tests/processes -m "not alone" -n auto --dist worksteal
+	$(BIN)/python -m pytest tests/processes -m alone
 
 # Needs no GPU. Where there is torch for CPUs only, that will do.
 test-torch: $(VENV)/.torch

@@ -38,7 +38,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.processes import descendants, pids_with_environment
+from tests.proc import descendants, pids_with_environment
 
 STARTED = "COMPILEPOOL_BENCHMARK_STARTED"
 MARK = "COMPILEPOOL_BENCHMARK_MARK"

@@ -26,7 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.processes import descendants, is_alive, pool_process
+from tests.proc import descendants, is_alive, pool_process
 from tests.zoo import Where, build, call
 
 from compilepool import CompilePool, JobTimeout, MemoryLimitExceeded

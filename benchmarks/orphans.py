@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.processes import pool_processes
+from tests.proc import pool_processes
 from tests.programs.running import Doomed, Program, family_of
 
 JOBS = 3

@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.processes import pool_process
+from tests.proc import pool_process
 from tests.zoo import CRASHES, Where, build, call
 
 from compilepool import CompilePool, WorkerCrashed

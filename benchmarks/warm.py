@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.processes import PATIENCE_S, children, descendants, is_alive, pool_processes, wait_until
+from tests.proc import PATIENCE_S, children, descendants, is_alive, pool_processes, wait_until
 
 from compilepool import CompilePool
 from compilepool.linux.proc import smaps_rollup

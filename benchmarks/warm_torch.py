@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from tests.processes import children, pool_processes
+from tests.proc import children, pool_processes
 from warm import of_pool, private_mb, pss_mb, replace_worker, show
 
 from compilepool import CompilePool

@@ -8,7 +8,7 @@ import time
 
 from compilepool import CompilePool
 
-with CompilePool(max_workers=4, min_workers=0, idle_timeout=0.2, max_jobs_per_worker=100) as pool:
+with CompilePool(max_workers=4, min_workers=0, idle_timeout=1.0, max_jobs_per_worker=100) as pool:
     pool.warm_up()  # returns at once, so that the program can go on with its own imports
     pool.wait_ready(timeout=30)
     print("warm:     ", pool.stats().workers)

@@ -4,14 +4,42 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.processes import wait_until
+from tests.proc import PATIENCE_S, wait_until
+from tests.programs.running import HERE
 
 
-def memory_cgroup_limited_to(size: int) -> Path:
+def run_with_memory(size: int, program: str) -> str:
+    """Run one of `tests/programs`, which moves itself to the cgroup that is its argument.
+
+    Args:
+        size: the bytes of memory that it may have, with all that it starts.
+        program: the name of its file.
+
+    Returns:
+        What it has written; skips where no cgroup can be made.
+    """
+    group = _memory_cgroup_limited_to(size)
+    try:
+        run = subprocess.run(
+            [sys.executable, HERE / program, group],
+            capture_output=True,
+            text=True,
+            timeout=5 * PATIENCE_S,
+            check=False,
+        )
+    finally:
+        _remove_cgroup(group)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def _memory_cgroup_limited_to(size: int) -> Path:
     """A new cgroup; skips where none can be made."""
     version_1, version_2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
     for line in Path("/proc/self/cgroup").read_text().splitlines():
@@ -34,7 +62,7 @@ def memory_cgroup_limited_to(size: int) -> Path:
     pytest.skip("this user may not make a cgroup that limits memory")
 
 
-def remove_cgroup(group: Path) -> None:
+def _remove_cgroup(group: Path) -> None:
     """Remove a cgroup when all its processes are gone."""
     assert wait_until(lambda: not (group / "cgroup.procs").read_text())
     group.rmdir()

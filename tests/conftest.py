@@ -7,6 +7,7 @@ import importlib.util
 import os
 import resource
 import signal
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +15,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.processes import command_line, pids_with_environment, wait_until
-from tests.zoo import build
+from tests.proc import command_line, pids_with_environment, wait_until
 
 # Its tests are for `make test-torch`.
 collect_ignore = [] if importlib.util.find_spec("torch") else ["pytorch"]
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and `exec` keeps that: all
+# programs that tests start would ignore it, too, where users' programs do not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MARK = "COMPILEPOOL_TEST"
 KERNEL_OBJECTS = ("socket:", "anon_inode:", "/memfd:", "pipe:")
@@ -31,6 +35,18 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("compilepool")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each CPU: most tests wait for processes most of the time."""
+    return 2 * len(os.sched_getaffinity(0))
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test is no test's garbage, and looking at it takes long."""
+    gc.collect()
+    gc.freeze()
 
 
 def kernel_objects() -> list[str]:
@@ -55,10 +71,12 @@ def without_core_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
 
 
-@pytest.fixture(scope="session")
-def zoo(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The path of a library of ways to crash and to hang."""
-    return str(build(tmp_path_factory.mktemp("zoo")))
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The root of crash folders, which is not there yet."""
+    folder = tmp_path / "state" / "crashes"
+    monkeypatch.setenv("COMPILEPOOL_CRASH_DIR", str(folder))
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -66,11 +84,14 @@ def leaves_nothing_behind(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
     """Fails a test that leaves something. All that it starts inherits the mark, and this TMPDIR."""
-    mark = f"{MARK}={uuid.uuid4()}"
-    temporary: Path = tmp_path_factory.mktemp("TMPDIR")
+    number = uuid.uuid4().hex
+    mark = f"{MARK}={number}"
+    temporary = tmp_path_factory.mktemp(f"TMPDIR-{number[:12]}", numbered=False)
+    crashes = tmp_path_factory.mktemp(f"crashes-{number[:12]}", numbered=False)
     monkeypatch.setenv(*mark.split("="))
     monkeypatch.setenv("TMPDIR", str(temporary))
-    monkeypatch.setenv("COMPILEPOOL_CRASH_DIR", str(tmp_path_factory.mktemp("crashes") / "root"))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))  # it remembers a TMPDIR from before
+    monkeypatch.setenv("COMPILEPOOL_CRASH_DIR", str(crashes / "root"))
     monkeypatch.setenv("PYTHON_COLORS", "0")  # tests read tracebacks, which Python 3.13 colours
     before = kernel_objects()
     yield

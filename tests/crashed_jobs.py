@@ -12,6 +12,7 @@ from compilepool.client.crashes.crash_folder import CrashedJob, keep
 from compilepool.client.options import PoolOptions
 from compilepool.client.session.sending import pack_call, pack_startup
 from compilepool.client.session.setup import PoolSetup
+from compilepool.wire.messages import Form
 from compilepool.wire.payloads import Payload
 from compilepool.wire.serializers import Serializer
 
@@ -76,3 +77,10 @@ def keep_call(
         call.close()
         if startup is not None:
             startup.close()
+
+
+INLINE = Payload(Form.INLINE, b"call")
+
+
+def names(root: Path) -> set[str]:
+    return {path.name for path in root.iterdir()}

@@ -1,12 +1,10 @@
 """Draws the states of a worker into docs/scheduling.md, from the table that the supervisor goes by.
 
-python tools/state_diagram.py           # writes the page
-python tools/state_diagram.py --check   # exits with 1 if the page is another than it would be
+`python tools/state_diagram.py` writes the page. `tests/logic/test_states.py` checks that it is as written.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from compilepool.supervisor.rules.states import STARTING, STATES, TRANSITIONS
@@ -56,14 +54,5 @@ def _traits(state: object) -> str:
     return f"{'yes' if gets_runs else 'no'} / {'yes' if keeps_place else 'no'}"
 
 
-def main() -> None:
-    """Write or check the page."""
-    page = PAGE.read_text()
-    drawn = page_with_diagram(page)
-    if "--check" in sys.argv[1:]:
-        sys.exit(drawn != page)
-    PAGE.write_text(drawn)
-
-
 if __name__ == "__main__":
-    main()
+    PAGE.write_text(page_with_diagram(PAGE.read_text()))

@@ -153,7 +153,7 @@ def lazy_annotations(public: _Public) -> _Public:
 
     The methods and properties of a class are included. A function needs it if an annotation names
     what its module has for type checkers only: a name from here, or from under `if TYPE_CHECKING`.
-    `tests/test_type_hints.py` fails where it is missing.
+    `tests/processes/test_type_hints.py` fails where it is missing.
     """
     for member in (public, *vars(public).values()):
         annotated = getattr(member, "fget", member)

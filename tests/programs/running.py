@@ -12,10 +12,9 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
-from tests.processes import PATIENCE_S, descendants
+from tests.proc import PATIENCE_S, descendants
 
 HERE = Path(__file__).parent
 
@@ -53,12 +52,7 @@ class Program:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait(PATIENCE_S)
         for fd in (self._stdin, self._stdout, self._stderr):
@@ -123,12 +117,7 @@ class Doomed:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for pidfd in self._pidfds.values():
             os.close(pidfd)
 

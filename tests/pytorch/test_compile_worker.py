@@ -30,7 +30,7 @@ from compilepool.integrations.torch.compile_worker.subproc_pool import (
     raise_testexc,
 )
 from compilepool.integrations.torch.kernel_future import KernelFailed
-from tests.processes import PATIENCE_S, descendants, is_alive, wait_until
+from tests.proc import PATIENCE_S, descendants, is_alive, wait_until
 
 PATIENCE_WITH_TORCH_S = 3 * PATIENCE_S
 

@@ -12,7 +12,7 @@ import pytest
 
 from compilepool import CompilePool
 from compilepool.integrations.torch import status_reports
-from tests.processes import wait_until
+from tests.proc import wait_until
 from tests.pytorch.inductor_program import run_program
 
 
@@ -174,8 +174,8 @@ def test_only_the_program_itself_writes_the_trace(tmp_path: Path) -> None:
 def test_a_pool_that_nobody_asks_for_goes_to_sleep(tmp_path: Path) -> None:
     run_program(
         """
-        from compilepool.integrations.torch.takeover import installation
-        from tests.processes import descendants, wait_until
+        from compilepool.integrations.torch import installation
+        from tests.proc import descendants, wait_until
         installation._UNUSED_S = 0.1
         integration.install()
         assert wait_until(lambda: integration.current_pool().stats().is_quiesced)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from torch._inductor import config
 
-from tests.processes import descendants, pids_with_environment, wait_until
+from tests.proc import descendants, pids_with_environment, wait_until
 from tests.pytorch.inductor_program import FAKE_GPU, PATIENCE_S, program_env, run_program
 
 
@@ -266,7 +266,7 @@ def test_as_many_workers_as_inductor_wants(tmp_path: Path) -> None:
 def test_without_compile_threads_nothing_is_started(tmp_path: Path) -> None:
     run_program(
         """
-        from tests.processes import children
+        from tests.proc import children
         integration.install()
         import torch
         from torch._inductor.async_compile import AsyncCompile
@@ -349,7 +349,7 @@ def test_a_torch_without_a_place_for_a_pool_is_told_so(tmp_path: Path, is_import
     run_program(
         f"""
         import warnings
-        from compilepool.integrations.torch.takeover import inductor
+        from compilepool.integrations.torch import inductor
         check = inductor._check
         def check_stripped(module):
             del module.AsyncCompile._get_ready
@@ -371,7 +371,7 @@ def test_a_torch_without_a_place_for_a_pool_is_told_so(tmp_path: Path, is_import
 SHOW_POOL = """
 import compilepool.integrations.torch as integration
 import torch
-from tests.processes import children
+from tests.proc import children
 import os
 pool = integration.current_pool()
 print(pool and pool.max_workers, len(children(os.getpid())))
@@ -405,7 +405,7 @@ def test_children_of_multiprocessing_start_no_pool_before_they_compile(tmp_path:
         "import operator, os, torch\n"
         "from torch._inductor.async_compile import AsyncCompile\n"
         "import compilepool.integrations.torch as integration\n"
-        "from tests.processes import children\n"
+        "from tests.proc import children\n"
         "def f():\n"
         "    before = len(children(os.getpid()))\n"
         "    sum = AsyncCompile.process_pool().submit(operator.add, 1, 2).result(60)\n"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import os
+import platform
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from compilepool.client.session.configuration import find_libdw
 from compilepool.linux.spawn import process_command, spawn
@@ -20,6 +25,22 @@ ROOT = Path(__file__).parent.parent.parent
 SLEEPING = {"35", "219", "230"}  # nanosleep, restart_syscall, clock_nanosleep: <asm/unistd_64.h>
 NO_PTRACE = (sys.executable, str(Path(__file__).with_name("no_ptrace.py")))
 """Put before a command, that may not use ptrace."""
+
+
+def has_libdw() -> bool:
+    try:
+        ctypes.CDLL(find_libdw())
+    except OSError:
+        return False
+    return True
+
+
+NEEDS = [
+    pytest.mark.skipif(platform.machine() != "x86_64", reason="native stacks need x86-64"),
+    pytest.mark.skipif(not shutil.which("g++"), reason="the zoo needs g++"),
+    pytest.mark.skipif(not has_libdw(), reason="native stacks need libdw: pip install pystack"),
+]
+"""What native stacks need: marks for the tests of a module."""
 
 
 @dataclasses.dataclass(frozen=True)

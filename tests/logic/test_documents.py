@@ -1,0 +1,61 @@
+"""What the documents say of the code is true: files, functions and links that they name exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+SOURCE = ROOT / "src/compilepool"
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
+PLACES = (ROOT, ROOT / "src", SOURCE, SOURCE / "supervisor", ROOT / "tests", ROOT / "docs")
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def functions_of(file: Path) -> set[str]:
+    """The functions of a module, and the methods of its classes as Class.method."""
+    functions = set()
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.FunctionDef):
+            functions.add(node.name)
+        elif isinstance(node, ast.ClassDef):
+            methods = [each.name for each in node.body if isinstance(each, ast.FunctionDef)]
+            functions |= {f"{node.name}.{method}" for method in methods}
+    return functions
+
+
+def anchors_of(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_each_hop_of_a_walk_is_a_function() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    hops = re.findall(r"^\| [\w ]+ \| `([\w/]+\.py)` \| `([\w.]+)` \|", page, re.MULTILINE)
+    wrong = [f"{file}: {name}" for file, name in hops if name not in functions_of(SOURCE / file)]
+    assert hops
+    assert not wrong
+
+
+@each_page
+def test_each_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        other = page.parent / path if path else page
+        assert other.exists(), target
+        assert not anchor or anchor in anchors_of(other), target
+
+
+@each_page
+def test_each_file_that_is_named_exists(page: Path) -> None:
+    if page.name == "CHANGELOG.md":
+        return  # it names files that have gone
+    for name in re.findall(r"`([\w/]+/[\w/]+\.(?:py|md|json|toml))`", page.read_text()):
+        assert any((place / name).exists() for place in PLACES), name

@@ -1,0 +1,41 @@
+"""What tests of real processes need: pools, gates for their jobs, and ways to crash."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from compilepool import CompilePool
+from tests.programs.fifos import Fifo
+from tests.programs.gates import Gate
+from tests.zoo import build
+
+
+@pytest.fixture(scope="session")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of a library of ways to crash and to hang."""
+    return str(build(tmp_path_factory.mktemp("zoo")))
+
+
+@pytest.fixture
+def pool() -> Iterator[CompilePool]:
+    """A pool of two workers."""
+    with CompilePool(2) as pool:
+        yield pool
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    """A closed gate, which opens with the end of the test."""
+    with Gate(tmp_path / "gate") as gate:
+        yield gate
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Iterator[Fifo]:
+    """A FIFO that nobody has opened yet."""
+    fifo = Fifo(tmp_path / "fifo")
+    yield fifo
+    fifo.close()

@@ -1,0 +1,56 @@
+"""The examples run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+SHOWS = {
+    "one_bad_kernel.py": ["kernel_0: 16 bytes", "'kernel_7' crashed with SIGSEGV"],
+    "hanging_job.py": ["in phase 'assemble'", "sleep 1000 [", "Native stacks:"],
+    "limits.py": [
+        "job 'softmax' ran longer than its timeout of 0.5 s",
+        "phase    assemble, for ",
+        "more than its memory_limit of 256 MiB",
+        "result: 1024 in ",
+    ],
+    "progress.py": [
+        "matmul_96 failed (parse ",
+        "6 jobs, 5 done, 1 ValueError",
+        "to be opened in https://ui.perfetto.dev",
+    ],
+    "idle.py": ["warm:      {'starting': 0, 'idle': 4,", "woken in:"],
+    "stock_pool.py": [
+        "here:      top-level: True",
+        "in a job:  top-level: False, parent gone: False",
+    ],
+    "warm_preload.py": ["sqlite3 was there"],
+}
+
+
+def test_every_example_is_run_here() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(SHOWS)
+
+
+@pytest.mark.parametrize("name", sorted(SHOWS))
+def test_an_example_runs_and_shows_what_it_is_for(name: str) -> None:
+    command = [sys.executable, str(EXAMPLES / name)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    for line in SHOWS[name]:
+        assert line in run.stdout
+
+
+def test_the_readmes_lines_run() -> None:
+    readme = (EXAMPLES.parent / "README.md").read_text()
+    _, _, rest = readme.partition("```python\n")
+    code, _, _ = rest.partition("```")
+    assert "CompilePool(" in code
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "SIGSEGV" in run.stdout

@@ -1,0 +1,66 @@
+"""How a program with a pool ends: at its end, by an exception, by Ctrl-C."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+import pytest
+
+from tests.programs.running import Doomed, Program, family_of
+
+START_METHODS = ["fork", "spawn"]
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+@pytest.mark.parametrize(
+    ("way", "code", "last_words"),
+    [
+        ("end", 0, ""),
+        ("end without futures", 0, ""),
+        ("sys.exit in the block", 3, ""),
+        ("sys.exit in another block", 3, ""),
+        ("exception", 1, "LookupError: mine\n"),
+        ("os._exit", 3, ""),
+    ],
+)
+def test_a_program_that_ends_does_not_wait_for_jobs_and_leaves_nothing(
+    start_method: str, way: str, code: int, last_words: str
+) -> None:
+    with Program("exits.py", way, start_method) as program:
+        assert program.read_line() == "ready"
+        with Doomed(family_of(program.pid)) as family:
+            assert len(family) >= 5
+            program.write("\n")
+            assert program.wait() == code
+            assert family.wait()
+            assert not family.alive()
+        stderr = program.stderr()
+        assert stderr.endswith(last_words)
+        assert stderr.count("Traceback") == (1 if last_words else 0)
+        assert bool(stderr) == bool(last_words)
+        assert program.rest() == ""
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+@pytest.mark.parametrize("state", ["busy", "starting"])
+def test_ctrl_c_in_a_terminal_shows_one_traceback_and_leaves_nothing(
+    start_method: str, state: str
+) -> None:
+    with Program("terminal.py", start_method, state, is_in_terminal=True) as program:
+        if state == "busy":
+            assert [program.read_line() for _ in range(2)] == ["ready", "ready"]
+        else:
+            assert program.read_line() == "starting"
+        with Doomed(family_of(program.pid)) as family:
+            program.write("\x03")
+            shown = program.rest()  # all of it: nobody has the terminal open any more
+            assert family.wait()
+        assert program.wait() == -signal.SIGINT
+        if state == "starting":
+            shown = shown.replace("ready\r\n", "")  # of a job that was quicker than the key
+        # The terminal's echo of the key, and one traceback without another within it.
+        assert re.fullmatch(
+            r"\^C(\r\n)?Traceback \(most recent call last\):\r\n(  .*\r\n)+KeyboardInterrupt\r\n",
+            shown,
+        ), shown

@@ -1,0 +1,207 @@
+"""How a pool ends: by shutdown, by garbage collection, by kill."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from concurrent.futures import wait
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from compilepool import CompileFuture, CompilePool, PoolClosed
+from tests.proc import PATIENCE_S, children, pool_processes, wait_until
+from tests.programs.fifos import Fifo, run_until
+
+START_METHODS = ["fork", "spawn"]
+
+
+def make_a_pool() -> None:
+    CompilePool(1)
+
+
+def test_shutdown_waits_for_running_and_queued_jobs(fifo: Fifo) -> None:
+    pool = CompilePool(1)
+    running = pool.submit(run_until, fifo.path)
+    queued = pool.submit(run_until, Path("/dev/null"), "queued")
+    fifo.is_reached()
+    waiter = threading.Thread(target=pool.shutdown)
+    waiter.start()
+    assert wait_until(lambda: is_closed(pool))
+    assert waiter.is_alive()
+    assert not running.done()
+    assert not queued.done()
+    fifo.open()
+    waiter.join(PATIENCE_S)
+    assert not waiter.is_alive()
+    assert running.done()
+    assert (running.result(), queued.result()) == ("ran", "queued")
+    assert not pool_processes("supervisor")
+
+
+def test_shutdown_without_wait_returns_at_once_and_the_jobs_end_all_the_same(fifo: Fifo) -> None:
+    pool = CompilePool(1)
+    future = pool.submit(run_until, fifo.path)
+    fifo.is_reached()
+    pool.shutdown(wait=False)
+    assert not future.done()
+    fifo.open()
+    assert future.result(PATIENCE_S) == "ran"
+    assert wait_until(lambda: not pool_processes("supervisor"))
+
+
+def test_cancel_futures_cancels_the_queued_jobs_and_lets_the_running_one_end(fifo: Fifo) -> None:
+    pool = CompilePool(1)
+    running = pool.submit(run_until, fifo.path)
+    fifo.is_reached()
+    queued = [pool.submit(run_until, fifo.path) for _ in range(3)]
+    pool.shutdown(wait=False, cancel_futures=True)
+    done, _ = wait(queued, PATIENCE_S)
+    assert len(done) == 3
+    assert all(future.cancelled() for future in queued)
+    assert not running.done()
+    fifo.open()
+    assert running.result(PATIENCE_S) == "ran"
+    pool.shutdown()
+
+
+def test_a_second_shutdown_does_nothing(fifo: Fifo) -> None:
+    pool = CompilePool(1)
+    pool.submit(run_until, Path("/dev/null")).result()
+    pool.shutdown()
+    pool.shutdown()
+    pool.shutdown(wait=False, cancel_futures=True)
+    unused = CompilePool(1)
+    unused.shutdown()
+    unused.shutdown()
+    with pytest.raises(PoolClosed, match="make a new pool"):
+        unused.submit(make_a_pool)
+
+
+def test_a_second_shutdown_may_wait_and_cancel_where_the_first_did_not(fifo: Fifo) -> None:
+    pool = CompilePool(1)
+    running = pool.submit(run_until, fifo.path)
+    fifo.is_reached()
+    queued = pool.submit(run_until, fifo.path)
+    pool.shutdown(wait=False)
+    pool.shutdown(wait=False, cancel_futures=True)
+    assert wait([queued], PATIENCE_S).done
+    assert queued.cancelled()
+    fifo.open()
+    pool.shutdown()
+    assert running.done()
+
+
+def test_the_callback_of_a_future_may_shut_the_pool_down() -> None:
+    pool = CompilePool(1)
+    is_down = threading.Event()
+
+    def shut_down(_: object) -> None:
+        pool.shutdown(wait=True)
+        is_down.set()
+
+    future = pool.submit(run_until, Path("/dev/null"))
+    future.add_done_callback(shut_down)
+    assert future.result(PATIENCE_S) == "ran"
+    assert is_down.wait(PATIENCE_S)
+    pool.shutdown()
+    assert not pool_processes("supervisor")
+
+
+def test_the_callback_of_a_cancelled_future_may_shut_the_pool_down(fifo: Fifo) -> None:
+    pool = CompilePool(1)
+    future = pool.submit(run_until, fifo.path)
+    fifo.is_reached()
+    future.add_done_callback(lambda _: pool.shutdown())
+    assert future.cancel()
+    assert not pool_processes("supervisor")
+
+
+def test_a_dropped_pool_still_finishes_its_jobs_and_leaves_nothing(fifo: Fifo) -> None:
+    pool = CompilePool(1)
+    futures = [pool.submit(run_until, fifo.path), pool.submit(run_until, Path("/dev/null"), "last")]
+    fifo.is_reached()
+    del pool
+    gc.collect()
+    fifo.open()
+    assert [future.result(PATIENCE_S) for future in futures] == ["ran", "last"]
+    assert wait_until(lambda: not pool_processes("supervisor"))
+
+
+def test_a_pool_that_is_dropped_with_nothing_to_do_ends() -> None:
+    pool = CompilePool(1)
+    pool.submit(run_until, Path("/dev/null")).result()
+    del pool
+    gc.collect()
+    assert wait_until(lambda: not pool_processes("supervisor"))
+
+
+def test_eight_threads_may_use_a_pool_at_once() -> None:
+    results: dict[int, list[str]] = {}
+
+    def use(number: int) -> None:
+        futures = [pool.submit(run_until, Path("/dev/null"), f"{number}.{i}") for i in range(25)]
+        results[number] = [future.result() for future in futures]
+
+    with CompilePool(2) as pool:
+        threads = [threading.Thread(target=use, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE_S)
+    assert results == {number: [f"{number}.{i}" for i in range(25)] for number in range(8)}
+
+
+def test_threads_that_submit_while_the_pool_is_shut_down_get_a_result_or_pool_closed() -> None:
+    pool = CompilePool(2)
+    refused = threading.Semaphore(0)
+    accepted: list[CompileFuture[str]] = []
+
+    def use() -> None:
+        try:
+            while True:
+                accepted.append(pool.submit(run_until, Path("/dev/null")))
+                accepted[-1].result()
+        except PoolClosed:
+            refused.release()
+
+    threads = [threading.Thread(target=use) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    assert wait_until(lambda: len(accepted) > 100)
+    pool.shutdown()
+    assert all(refused.acquire(timeout=PATIENCE_S) for _ in threads)
+    assert {future.result(0) for future in accepted} == {"ran"}
+    for thread in threads:
+        thread.join(PATIENCE_S)
+
+
+def is_closed(pool: CompilePool) -> bool:
+    try:
+        pool.warm_up()
+    except PoolClosed:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+def test_kill_workers_ends_all_at_once(
+    start_method: Literal["fork", "spawn"], tmp_path: Path
+) -> None:
+    pool = CompilePool(1, start_method=start_method)
+    fifo = Fifo(tmp_path / "gate")
+    running = pool.submit(run_until, fifo.path)
+    waiting = pool.submit(max, 1, 2)
+    fifo.is_reached()
+    pool.kill_workers()
+    assert not children(os.getpid())
+    for future in (running, waiting):
+        with pytest.raises(PoolClosed):
+            future.result(0)
+    with pytest.raises(PoolClosed):
+        pool.submit(max, 1, 2)
+    pool.kill_workers()
+    pool.shutdown()
+    fifo.open()
