@@ -1,6 +1,6 @@
 """Draws the states of a worker into docs/scheduling.md, from the table that the supervisor goes by.
 
-`python tools/state_diagram.py` writes the page. `tests/logic/test_states.py` fails if the page is old.
+`python tools/state_diagram.py` writes the page. `tests/logic/test_states.py` compares them.
 """
 
 from __future__ import annotations

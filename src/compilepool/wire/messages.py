@@ -8,6 +8,7 @@ payloads.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterable
 from enum import IntEnum
@@ -57,7 +58,7 @@ class Kind(IntEnum):
     RESULT = 21
     FAILED = 22  # id: job; body: payload of a Failure
     CANCELLED = 23  # id: job
-    # flag: Level; body: JSON {source, text}; other processes send it to the supervisor, too
+    # id: the PID of the process that logs; flag: Level; body: JSON, the logger's name and the text
     LOGGED = 24
     LOG = 25  # id: job; body: the end of its output; comes before the job's RESULT or FAILED
     DUMPED = 26  # id: job; body: payload of a JobSnapshot
@@ -164,14 +165,15 @@ def text_message(kind: Kind, text: str) -> Message:
 
 
 def log_message(level: Level, source: str, text: str) -> Message:
-    """A message for the client's logging.
+    """A message for the client's logging. Its id is the PID of this process.
 
     Args:
         level: the level to log at.
         source: the name of the module whose logger the client uses.
         text: the log message.
     """
-    return json_message(Kind.LOGGED, {"source": source, "text": text})._replace(flag=level)
+    message = json_message(Kind.LOGGED, {"source": source, "text": text})
+    return message._replace(id=os.getpid(), flag=level)
 
 
 def read_json(body: bytes) -> dict[str, Any]:

@@ -242,7 +242,7 @@ class Crew:
         if kind is Kind.RESULT:
             self._ended(link, message)
         elif kind is Kind.LOGGED and not message.fds:
-            self._log.relay(message, link.pid)
+            self._log.relay(message)
         elif link.is_ready:
             refuse(message, "from a worker that has started")  # it would affect all workers
         elif kind is Kind.INITIALIZER_FAILED and self.fork_servers.of(link.number).is_leaving:
@@ -346,7 +346,7 @@ class Crew:
         elif kind is Kind.WORKER_EXITED:
             self._worker_exited(message)
         elif kind is Kind.LOGGED:
-            self._log.relay(message, server.pid)
+            self._log.relay(message)
         elif kind is Kind.IMPORTING:
             server.importing = message.body.decode(errors="replace")
         elif kind is Kind.READY:

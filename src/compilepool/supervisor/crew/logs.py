@@ -33,7 +33,7 @@ class CrewLog:
         """Log a message of level WARNING."""
         self._tell(Logged(Level.WARNING, _SOURCE, text))
 
-    def relay(self, message: Message, pid: int) -> None:
+    def relay(self, message: Message) -> None:
         """Pass on a LOGGED message of a process. Raises `ProtocolError` if it is malformed."""
         body = read_json(message.body)
         try:
@@ -45,7 +45,7 @@ class CrewLog:
             refuse(message, "of no module of ours")
         if not isinstance(text, str):
             refuse(message, "without text")
-        self._tell(Logged(level, source, f"{text} (pid {pid})"))
+        self._tell(Logged(level, source, f"{text} (pid {message.id})"))
 
 
 _UNSAFE = re.compile(r"[^\w.=+-]+", re.ASCII)
