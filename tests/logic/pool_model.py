@@ -13,9 +13,9 @@ from compilepool.supervisor.rules.actions import (
     EndForkServer,
     EndWorker,
     FailRun,
+    ForgetRun,
     KillWorker,
     ReplaceForkServer,
-    ReportCancelled,
     ReportNoWorkers,
     ReportStarted,
     SendRun,
@@ -51,6 +51,7 @@ class Process:
         self.is_known_ready = False
         self.known_since = 0.0
         self.is_known_crashing = False
+        self.is_known_outgrown = False
         self.is_replaceable = False
 
 
@@ -76,6 +77,7 @@ class PoolModel(RuleBasedStateMachine):
         self.generation = 0
         self.has_fork_server = True
         self.was_told_to_quiesce = False
+        self.quiet_since: float | None = None
         self.are_outgrown = False
         self.now = NOW
         self.processes: dict[int, Process] = {}
@@ -93,10 +95,19 @@ class PoolModel(RuleBasedStateMachine):
 
     def perform(self) -> None:
         """As the supervisor's pool does after events."""
-        while actions := self.scheduler.next_actions(self.now):
-            self.carry_out(actions)
+        while self.carry_out(self.next_actions()):
+            pass
+        assert self.next_actions() == [], "not all that there was to do"
 
-    def carry_out(self, actions: Sequence[Action[str]]) -> None:
+    def next_actions(self) -> list[Action[str]]:
+        if self.scheduler.unfinished:
+            self.quiet_since = None
+        elif self.quiet_since is None:
+            self.quiet_since = self.now
+        return self.scheduler.next_actions(self.now)
+
+    def carry_out(self, actions: Sequence[Action[str]]) -> bool:
+        """Returns whether the scheduler was told something meanwhile."""
         stillborn: list[int] = []
         for action in actions:
             if isinstance(action, StartWorker):
@@ -133,13 +144,14 @@ class PoolModel(RuleBasedStateMachine):
             elif isinstance(action, ReportStarted):
                 assert action.run not in self.ends
                 self.reported.add((self.scheduler.worker_of(action.run), action.run))
-            elif isinstance(action, ReportCancelled):
+            elif isinstance(action, ForgetRun):
                 assert action.run in self.cancelled
                 self.end(action.run, "cancelled")
             else:
                 assert action.run not in self.cancelled
                 self.end(action.run, action.reason)
         self.refuse(stillborn)
+        return bool(stillborn) or any(isinstance(action, TakeBack) for action in actions)
 
     def refuse(self, stillborn: Sequence[int]) -> None:
         """These could not be started."""
@@ -148,7 +160,7 @@ class PoolModel(RuleBasedStateMachine):
             del self.processes[worker]
             unread = self.scheduler.runs_of(worker)
             self.scheduler.worker_lost(worker, unread, "start", self.now)
-            actions = self.scheduler.next_actions(self.now)
+            actions = self.next_actions()
             self.check_start_failure(actions)
             self.carry_out(actions)
 
@@ -162,6 +174,10 @@ class PoolModel(RuleBasedStateMachine):
             assert not process.is_ending
             assert not process.is_doomed
             assert not self.scheduler.runs_of(action.worker)
+            if not process.is_replaceable and not self.was_told_to_quiesce:
+                had_all = process.given == self.policy.max_runs_per_worker
+                is_done = had_all or process.is_known_outgrown
+                assert is_done or self.is_idle_too_long(process), "dismissed too early"
             process.is_ending = process.is_replaceable = True
         elif isinstance(action, EndForkServer):
             assert self.has_fork_server
@@ -172,6 +188,13 @@ class PoolModel(RuleBasedStateMachine):
         elif isinstance(action, ReplaceForkServer):
             self.generation += 1
             self.has_fork_server = True
+
+    def is_idle_too_long(self, process: Process) -> bool:
+        """Whether it is, or the pool as a whole."""
+        timeout_s = self.policy.idle_timeout_s
+        since = [process.known_since] if process.is_known_ready else []
+        since += [] if self.quiet_since is None else [self.quiet_since]
+        return timeout_s is not None and self.now - min(since, default=self.now) >= timeout_s
 
     def send(self, worker: int, job: int) -> None:
         assert not self.is_broken
@@ -218,9 +241,12 @@ class PoolModel(RuleBasedStateMachine):
         if word == READY:
             self.start_failures = 0
             process.is_known_ready = True
+            if self.quiet_since is not None:
+                self.quiet_since = self.now
             process.is_replaceable |= process.is_known_crashing
             self.scheduler.worker_ready(worker, self.now)
         else:
+            process.is_known_outgrown |= self.are_outgrown
             self.scheduler.run_finished(worker, word, self.now, is_outgrown=self.are_outgrown)
             self.end(word, "result")
         if settle:
@@ -246,7 +272,7 @@ class PoolModel(RuleBasedStateMachine):
         cause = "crash" if process.is_known_ready else "start"
         is_from_outside = process.is_killed_from_outside and not process.is_doomed
         self.scheduler.worker_lost(worker, unread, cause, self.now, is_from_outside=is_from_outside)
-        actions = self.scheduler.next_actions(self.now)
+        actions = self.next_actions()
         for job in set(jobs) - set(unread) - self.cancelled:
             if is_from_outside and self.retries[job]:
                 self.retries[job] -= 1

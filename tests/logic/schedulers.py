@@ -39,7 +39,7 @@ class Settling(Scheduler[str]):
         return self.tick(now)
 
     def warm_up(self, now: float) -> list[Action[str]]:
-        super().warm_up()
+        super().warm_up(now)
         return self.tick(now)
 
     def quiesce(self, now: float, *, keeps_fork_server: bool) -> list[Action[str]]:

@@ -101,7 +101,7 @@ class Pool(PoolModel):
         assert job is not None
         self.perform()
         self.scheduler.cancel(job)
-        assert self.scheduler.next_actions(self.now) == []
+        assert self.next_actions() == []
 
     @rule()
     def cancel_queued(self) -> None:
@@ -116,7 +116,10 @@ class Pool(PoolModel):
     def warm_up(self) -> None:
         is_doing_well = not self.starts_that_fail
         self.was_told_to_quiesce &= self.is_broken
-        self.scheduler.warm_up()
+        self.scheduler.warm_up(self.now)
+        self.quiet_since = None
+        for worker in self.idle():
+            self.processes[worker].known_since = self.now
         self.perform()
         if is_doing_well and not self.is_broken:
             assert not self.has_room()
@@ -252,7 +255,7 @@ class Pool(PoolModel):
         self.over_limit.add(job)
         is_leaving = process.is_doomed or process.is_known_crashing or process.is_ending
         assert self.scheduler.over_limit(worker, job) == (not is_leaving)
-        actions = self.scheduler.next_actions(self.now)
+        actions = self.next_actions()
         assert (KillWorker(worker) in actions) == (not is_leaving)
         self.carry_out(actions)
         self.perform()
@@ -281,7 +284,7 @@ class Pool(PoolModel):
     def lose_the_fork_server(self, is_to_die_again: bool) -> None:
         unread = self.lose_workers([self.generation])
         self.scheduler.fork_server_lost(unread, "fork server", "no worker")
-        actions = self.scheduler.next_actions(self.now)
+        actions = self.next_actions()
         self.start_failures += 1
         if self.start_failures == MAX_START_FAILURES:
             self.start_failures = 0

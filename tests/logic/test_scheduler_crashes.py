@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from compilepool.supervisor.rules.actions import (
     FailRun,
+    ForgetRun,
     KillWorker,
-    ReportCancelled,
     ReportNoWorkers,
     SendRun,
     StartWorker,
@@ -133,7 +133,7 @@ def test_cancelling_the_job_of_a_crashing_worker_kills_it_at_once_and_only_once(
     assert scheduler.taken_back(1, [], NOW) == [KillWorker(1)]
     assert scheduler.cancel(1, NOW) == [TakeBack(1)]
     assert scheduler.taken_back(1, [], NOW) == []
-    assert scheduler.worker_lost(1, [], "SIGKILL", NOW) == [ReportCancelled(1)]
+    assert scheduler.worker_lost(1, [], "SIGKILL", NOW) == [ForgetRun(1)]
 
 
 def test_a_worker_that_crashes_before_its_kill_comes_has_its_place_filled_once() -> None:
@@ -142,7 +142,7 @@ def test_a_worker_that_crashes_before_its_kill_comes_has_its_place_filled_once()
     replaced = [KillWorker(1), StartWorker(2), SendRun(2, 2)]
     assert scheduler.taken_back(1, [2], NOW) == replaced
     assert crash(scheduler, 1, []) == []
-    assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [ReportCancelled(1)]
+    assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [ForgetRun(1)]
 
 
 def test_a_killed_worker_that_crashes_after_its_last_job_gets_no_other() -> None:

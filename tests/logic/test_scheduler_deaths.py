@@ -9,6 +9,7 @@ from compilepool.supervisor.rules.actions import (
     StartWorker,
     TakeBack,
 )
+from compilepool.supervisor.rules.scheduler import Scheduler
 from compilepool.supervisor.rules.staffing import MAX_START_FAILURES
 from tests.logic.schedulers import LATE, NOW, Settling, with_a_job_ahead, with_ready_workers
 
@@ -157,3 +158,13 @@ def test_a_job_that_crashes_does_not_run_again() -> None:
     scheduler = with_ready_workers(1)
     scheduler.submit(1, NOW, may_go_ahead=False, retries=3)
     assert scheduler.worker_lost(1, [], "SIGSEGV", NOW) == [FailRun(1, "SIGSEGV")]
+
+
+def test_a_run_that_has_ended_but_was_not_reported_yet_has_no_worker_and_does_not_wait() -> None:
+    scheduler = with_ready_workers(1)
+    scheduler.submit(1, NOW, may_go_ahead=True)
+    assert scheduler.worker_of(1) == 1
+    Scheduler.worker_lost(scheduler, 1, [], "SIGSEGV", NOW)
+    assert scheduler.worker_of(1) is None
+    assert not scheduler.waits(1)
+    assert scheduler.next_actions(NOW) == [FailRun(1, "SIGSEGV")]

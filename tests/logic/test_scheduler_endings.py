@@ -6,8 +6,8 @@ import pytest
 
 from compilepool.supervisor.rules.actions import (
     FailRun,
+    ForgetRun,
     KillWorker,
-    ReportCancelled,
     ReportStarted,
     SendRun,
     StartWorker,
@@ -29,7 +29,7 @@ def test_cancelling_a_running_job_kills_its_worker_which_is_replaced_at_once() -
     assert scheduler.taken_back(1, [2], NOW) == replaced
     assert scheduler.cancel(1, NOW) == [TakeBack(1)]  # no second kill
     assert scheduler.taken_back(1, [], NOW) == []
-    assert scheduler.worker_lost(1, [], "SIGKILL", NOW) == [ReportCancelled(1)]
+    assert scheduler.worker_lost(1, [], "SIGKILL", NOW) == [ForgetRun(1)]
 
 
 def test_a_job_over_its_limit_ends_alone_and_its_worker_is_replaced_at_once() -> None:
@@ -75,7 +75,7 @@ def test_a_job_over_its_limit_that_is_cancelled_meanwhile_ends_cancelled() -> No
     scheduler.taken_back(1, [], NOW)
     assert scheduler.cancel(1, NOW) == [TakeBack(1)]
     assert scheduler.taken_back(1, [], NOW) == []
-    assert scheduler.worker_lost(1, [], "timeout", NOW) == [ReportCancelled(1)]
+    assert scheduler.worker_lost(1, [], "timeout", NOW) == [ForgetRun(1)]
 
 
 def test_a_cancelled_job_does_not_run_again() -> None:
@@ -83,15 +83,15 @@ def test_a_cancelled_job_does_not_run_again() -> None:
     scheduler.submit(1, NOW, may_go_ahead=False, retries=3)
     scheduler.cancel(1, NOW)
     actions = scheduler.worker_lost(1, [], "SIGKILL", NOW, is_from_outside=True)
-    assert actions == [ReportCancelled(1)]
+    assert actions == [ForgetRun(1)]
 
 
 def test_cancelling_a_job_that_is_not_running_kills_nothing() -> None:
     scheduler = with_a_job_ahead()
     scheduler.submit(3, NOW, may_go_ahead=False)
-    assert scheduler.cancel(3, NOW) == [ReportCancelled(3)]
+    assert scheduler.cancel(3, NOW) == [ForgetRun(3)]
     assert scheduler.cancel(2, NOW) == [TakeBack(1)]
-    assert scheduler.taken_back(1, [2], NOW) == [ReportCancelled(2)]
+    assert scheduler.taken_back(1, [2], NOW) == [ForgetRun(2)]
     assert scheduler.cancel(99, NOW) == []
     assert scheduler.runs_of(1) == [1]
 
@@ -110,7 +110,7 @@ def test_cancelling_a_job_that_has_just_begun_kills_its_worker() -> None:
     assert scheduler.cancel(2, NOW) == [TakeBack(1)]
     assert scheduler.taken_back(1, [], NOW) == [KillWorker(1)]
     assert scheduler.run_finished(1, 1, NOW) == []  # its result was sent before
-    assert scheduler.worker_lost(1, [], "SIGKILL", NOW) == [ReportCancelled(2)]
+    assert scheduler.worker_lost(1, [], "SIGKILL", NOW) == [ForgetRun(2)]
 
 
 def test_a_cancelled_job_that_is_faster_than_the_kill_has_a_result_and_no_other_end() -> None:
@@ -128,12 +128,12 @@ def test_a_job_that_is_lost_twice_with_its_fork_server_fails_unless_cancelled() 
     scheduler.submit(1, NOW, may_go_ahead=False)
     scheduler.cancel(1, NOW)
     scheduler.taken_back(1, [], NOW)
-    assert scheduler.fork_server_lost({1: []}, "SIGKILL", "no worker", NOW) == [ReportCancelled(1)]
+    assert scheduler.fork_server_lost({1: []}, "SIGKILL", "no worker", NOW) == [ForgetRun(1)]
 
 
 def test_cancel_queued_cancels_the_jobs_that_no_worker_has() -> None:
     scheduler = with_a_job_ahead()
     scheduler.submit(3, NOW, may_go_ahead=False)
     scheduler.submit(4, NOW, may_go_ahead=False)
-    assert scheduler.cancel_queued(NOW) == [ReportCancelled(3), ReportCancelled(4)]
+    assert scheduler.cancel_queued(NOW) == [ForgetRun(3), ForgetRun(4)]
     assert scheduler.runs_of(1) == [1, 2]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from compilepool.supervisor.rules.actions import (
     Action,
-    ReportCancelled,
+    ForgetRun,
     SendRun,
     StartWorker,
     TakeBack,
@@ -56,7 +56,7 @@ def test_a_small_job_does_not_overtake_a_large_one_that_waits_for_memory() -> No
     scheduler.submit(1, NOW, may_go_ahead=False)
     scheduler.submit(2, NOW, may_go_ahead=False)
     assert scheduler.submit(3, NOW, may_go_ahead=False) == []
-    assert scheduler.cancel(2, NOW) == [ReportCancelled(2), StartWorker(2), SendRun(2, 3)]
+    assert scheduler.cancel(2, NOW) == [ForgetRun(2), StartWorker(2), SendRun(2, 3)]
 
 
 def test_what_takes_nothing_waits_for_nothing() -> None:

@@ -271,6 +271,33 @@ def test_where_the_machine_has_no_workers_to_give_they_are_not_asked_for_again_a
     assert scheduler.worker_refused(5, "no descriptors", NOW) == []
 
 
+def test_a_pool_that_has_slept_keeps_its_workers_as_long_as_before() -> None:
+    scheduler = pool(1, idle_timeout_s=IDLE_S)
+    assert scheduler.tick(NOW) == []
+    assert scheduler.tick(NOW + IDLE_S) == [EndForkServer()]
+    later = NOW + 5 * IDLE_S
+    assert submit(scheduler, 1, later) == [StartWorker(1), SendRun(1, 1)]
+    assert scheduler.worker_ready(1, later) == []
+    assert scheduler.run_finished(1, 1, later) == []
+    assert scheduler.tick(later + IDLE_S / 2) == []
+    assert scheduler.tick(later + IDLE_S) == [EndWorker(1)]
+
+
+def test_a_warm_up_has_its_time_though_workers_were_idle_for_long() -> None:
+    scheduler = pool(2, idle_timeout_s=IDLE_S)
+    assert submit(scheduler, 1) == [StartWorker(1), SendRun(1, 1)]
+    assert scheduler.worker_ready(1, NOW) == []
+    assert scheduler.run_finished(1, 1, NOW) == []
+    later = NOW + 5 * IDLE_S  # the timer is late
+    assert scheduler.warm_up(later) == [StartWorker(2)]
+    assert scheduler.worker_ready(2, later) == []
+    assert is_warm(scheduler)
+    again = later + 5 * IDLE_S
+    assert scheduler.warm_up(again) == []
+    assert is_warm(scheduler)
+    assert scheduler.tick(again + IDLE_S / 2) == []
+
+
 def test_no_worker_is_idle_for_too_long_while_others_start() -> None:
     scheduler = pool(2, idle_timeout_s=IDLE_S)
     scheduler.warm_up(NOW)

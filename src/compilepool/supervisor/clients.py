@@ -18,7 +18,7 @@ class Client:
         link: the connection to the client.
         runs: the run for each unfinished job of the client, by the client's number for the job.
         log_level: the lowest level of log messages that the client wants.
-        warm_up: the client's number for its last warm-up.
+        warm_up_id: the client's number for its last warm-up.
         readiness: the readiness of the workers that the client was last told.
         shutdown: how the client wants to leave; None while it stays.
         lets_sleep: whether the client lets the pool sleep once no job is left.
@@ -29,7 +29,7 @@ class Client:
         self.link = link
         self.runs: dict[int, RunId] = {}
         self.log_level: int = Level.WARNING
-        self.warm_up = 0
+        self.warm_up_id = 0
         self.readiness = Readiness.NONE
         self.shutdown: Shutdown | None = None
         self.lets_sleep = False

@@ -18,7 +18,7 @@ from compilepool.wire.failure import Failure
 from compilepool.wire.messages import Kind
 from compilepool.wire.usage import NO_USAGE, result_message
 
-Reason: TypeAlias = Failure | events.InitializerFailed
+FailureReason: TypeAlias = Failure | events.InitializerFailed
 """Why a run fails, or why no worker can be started."""
 
 
@@ -33,19 +33,20 @@ class Performer:
     """
 
     def __init__(
-        self, scheduler: Scheduler[Reason], crew: Crew, runs: RunTable, clients: Clients
+        self, scheduler: Scheduler[FailureReason], crew: Crew, runs: RunTable, clients: Clients
     ) -> None:
         self._scheduler = scheduler
         self._crew = crew
         self._runs = runs
         self._clients = clients
+        self._has_answered = False
         self._refused: dict[WorkerId, Failure] = {}
         """The workers that could not be started, before the rules are told."""
         self._performers: dict[type, Callable[[Any], None]] = {
             actions.SendRun: self._send_run,
             actions.TakeBack: self._take_back,
             actions.ReportStarted: self._report_started,
-            actions.ReportCancelled: self._report_cancelled,
+            actions.ForgetRun: self._forget_run,
             actions.ReportNoWorkers: self._report_no_workers,
             actions.FailRun: self._fail_run,
             actions.StartWorker: self._start_worker,
@@ -55,12 +56,19 @@ class Performer:
             actions.ReplaceForkServer: self._replace_fork_server,
         }
 
-    def carry_out(self, due: Sequence[actions.Action[Reason]]) -> None:
-        """Carry out actions, in order. Failed starts are then reported to the rules."""
+    def carry_out(self, due: Sequence[actions.Action[FailureReason]]) -> bool:
+        """Carry out actions, in order. Failed starts are then reported to the rules.
+
+        Returns:
+            Whether the rules were told something, so that they may want other actions.
+        """
+        self._has_answered = False
         for action in due:
             self._performers[type(action)](action)
         while self._refused:
+            self._has_answered = True
             self._scheduler.worker_refused(*self._refused.popitem())
+        return self._has_answered
 
     def _start_worker(self, action: actions.StartWorker) -> None:
         try:
@@ -73,6 +81,7 @@ class Performer:
             self._crew.send_run(action.worker, action.run, self._runs[action.run])
 
     def _take_back(self, action: actions.TakeBack) -> None:
+        self._has_answered = True
         unread = self._crew.take_back(action.worker)
         self._scheduler.taken_back(action.worker, unread, time.monotonic())
 
@@ -95,20 +104,21 @@ class Performer:
         assert worker is not None
         self._crew.note_long_run(worker, action.run, run)
 
-    def _report_cancelled(self, action: actions.ReportCancelled) -> None:
-        self._runs.end(action.run).tell(Kind.CANCELLED)
+    def _forget_run(self, action: actions.ForgetRun) -> None:
+        self._runs.end(action.run)
 
-    def _report_no_workers(self, action: actions.ReportNoWorkers[Reason]) -> None:
+    def _report_no_workers(self, action: actions.ReportNoWorkers[FailureReason]) -> None:
         reason = action.reason
         for client in self._clients:
             if isinstance(reason, Failure):
                 payload = without_worker(reason).payload()
-                client.send(payload.message(Kind.NO_WORKERS, client.warm_up))
+                client.send(payload.message(Kind.NO_WORKERS, client.warm_up_id))
             else:
                 outcome, payload = reason
-                client.send(payload.message(Kind.INITIALIZER_FAILED, client.warm_up, int(outcome)))
+                id, flag = client.warm_up_id, int(outcome)
+                client.send(payload.message(Kind.INITIALIZER_FAILED, id, flag))
 
-    def _fail_run(self, action: actions.FailRun[Reason]) -> None:
+    def _fail_run(self, action: actions.FailRun[FailureReason]) -> None:
         reason = action.reason
         run = self._runs.end(action.run)
         if isinstance(reason, Failure):

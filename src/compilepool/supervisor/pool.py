@@ -17,7 +17,7 @@ from compilepool.supervisor.crew import events
 from compilepool.supervisor.crew.crew import Crew
 from compilepool.supervisor.fork_server_start import ForkServerStarter
 from compilepool.supervisor.links.loop import Loop
-from compilepool.supervisor.performer import Performer, Reason
+from compilepool.supervisor.performer import FailureReason, Performer
 from compilepool.supervisor.rules.actions import RunId, WorkerId
 from compilepool.supervisor.rules.scheduler import Scheduler
 from compilepool.supervisor.rules.staffing import StaffingPolicy
@@ -26,7 +26,7 @@ from compilepool.supervisor.watch import free_memory
 from compilepool.supervisor.watch.deaths import not_started
 from compilepool.supervisor.watch.free_memory import MemoryRoom
 from compilepool.wire.channel import refuse
-from compilepool.wire.messages import HAS_OUTPUT, Kind, Level, Message, ProtocolError
+from compilepool.wire.messages import HAS_OUTPUT, Kind, Level, Message, ProtocolError, Readiness
 from compilepool.wire.payloads import Payload, check_payload, lacks_descriptor
 from compilepool.wire.pool_config import PoolConfig
 from compilepool.wire.submission import JobTerms, env_as_json
@@ -79,7 +79,7 @@ class Pool:
         policy = StaffingPolicy(
             config.min_workers, config.idle_timeout_s, config.max_jobs_per_worker
         )
-        self._scheduler: Scheduler[Reason] = Scheduler(
+        self._scheduler: Scheduler[FailureReason] = Scheduler(
             config.max_workers, self._expected_memory, policy
         )
         self._crew = Crew(loop, self._handle_event, config, startup_fds, starter)
@@ -95,7 +95,7 @@ class Pool:
         """The seconds for which the loop may wait for events; None means without limit."""
         wakes_at = self._scheduler.wakes_at()
         patience_s = [] if wakes_at is None else [max(0.0, wakes_at - time.monotonic())]
-        if self._crew.sender.has_unsent:
+        if self._crew.sent_runs.has_unsent:
             patience_s.append(_SEND_AGAIN_S)
         if self._scheduler.is_short_of_memory:
             patience_s.append(free_memory.SHORT_S)
@@ -113,8 +113,8 @@ class Pool:
 
     def go_on(self) -> None:
         """Do what is due after events, or when `patience_s` has passed."""
-        if self._crew.sender.has_unsent:
-            self._crew.sender.send_rest()
+        if self._crew.sent_runs.has_unsent:
+            self._crew.sent_runs.send_rest()
         if self._may_need_memory:
             self._may_need_memory = False
             self._measure_memory(free_memory.OLD_S)
@@ -164,15 +164,15 @@ class Pool:
     def cancel_queued(self, client: Client) -> None:
         """Cancel those jobs of a client that no worker has."""
         for id, run in list(client.runs.items()):
-            if self._scheduler.worker_of(run) is None:
+            if self._scheduler.waits(run):
                 self.cancel(client, id)
 
     def warm_up(self, client: Client, id: int) -> None:
         """Start all workers, and tell the client when they are ready."""
         client.lets_sleep = False
-        client.warm_up = id
-        client.readiness = client.readiness.NONE  # so that the client gets an answer
-        self._scheduler.warm_up()
+        client.warm_up_id = id
+        client.readiness = Readiness.NONE  # so that the client gets an answer
+        self._scheduler.warm_up(time.monotonic())
 
     def quiesce(self, client: Client, *, keeps_fork_server: bool) -> None:
         """Note that a client lets the pool sleep after its jobs. The pool sleeps when all do."""
@@ -183,6 +183,7 @@ class Pool:
     def reload(self) -> None:
         """Begin no run with the modules that are preloaded now; preload again."""
         self._scheduler.reload()
+        self._act()  # at once: what is heard of the old processes next must not break the pool
 
     def leave(self, client: Client) -> None:
         """Cancel all jobs of a client that has left."""
@@ -194,6 +195,8 @@ class Pool:
         """Tell a client what its job is doing."""
         run = client.runs.get(id)
         worker = None if run is None else self._scheduler.worker_of(run)
+        if run is not None and worker is None and not self._scheduler.waits(run):
+            run = None  # it has ended, and its waiters will be told in this turn of the loop
         self._dumps.answer(Waiter(client, id), run, self._crew, worker)
 
     def tell_view(self, client: Client, id: int) -> None:
@@ -291,8 +294,8 @@ class Pool:
 
     def _act(self) -> None:
         """Carry out what the rules say until nothing is left to do."""
-        while due := self._scheduler.next_actions(time.monotonic()):
-            self._performer.carry_out(due)
+        while self._performer.carry_out(self._scheduler.next_actions(time.monotonic())):
+            pass
 
     # Memory, and messages to clients
 
@@ -319,7 +322,7 @@ class Pool:
         for client in self._clients:
             if client.readiness is not readiness:
                 client.readiness = readiness
-                client.send(Message(Kind.WARMTH, client.warm_up, readiness))
+                client.send(Message(Kind.WARMTH, client.warm_up_id, readiness))
 
     def _note_sleep(self) -> None:
         is_asleep = self._scheduler.is_asleep and not self._crew.fork_servers.some_leave

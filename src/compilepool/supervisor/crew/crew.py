@@ -13,7 +13,7 @@ from compilepool.linux import pidfds
 from compilepool.supervisor.crew import events
 from compilepool.supervisor.crew.fork_servers import ForkServers
 from compilepool.supervisor.crew.logs import CrewLog, LogDir
-from compilepool.supervisor.crew.run_sender import RunSender
+from compilepool.supervisor.crew.sent_runs import SentRuns
 from compilepool.supervisor.crew.start_requests import StartRequests
 from compilepool.supervisor.fork_server_start import ForkServerStarter
 from compilepool.supervisor.links.fork_server import ForkServerLink
@@ -68,7 +68,7 @@ class Crew:
         self._workers: dict[WorkerId, WorkerLink] = {}
         self._exits: dict[int, ScheduledCall] = {}
         """For each worker that was told to exit: the call that kills it if it takes too long."""
-        self.sender = RunSender()
+        self.sent_runs = SentRuns()
         self._requests = StartRequests(config, startup_fds)
         self._log = CrewLog(tell)
         self._log_dir = LogDir(config.log_dir, self._log.warn)
@@ -115,13 +115,13 @@ class Crew:
 
     def send_run(self, worker: WorkerId, id: RunId, run: Run) -> None:
         """Put a run into the worker's socket."""
-        self.sender.send(self._workers[worker], id, run)
+        self.sent_runs.send(self._workers[worker], id, run)
 
     def take_back(self, worker: WorkerId) -> list[RunId]:
         """Take the unread runs from the worker's socket. Returns them in the order sent."""
         # If the worker could not be started, it has no socket. The rules learn of that next.
         taken = self._workers[worker].take_back() if worker in self._workers else []
-        self.sender.forget_runs(taken)
+        self.sent_runs.forget_runs(taken)
         return taken
 
     def kill_worker(self, worker: WorkerId) -> None:
@@ -190,7 +190,7 @@ class Crew:
 
     def _new_link(self, number: int) -> WorkerLink:
         def log(data: bytes) -> None:
-            if run := self.sender.get(link.runs[0]):
+            if run := self.sent_runs.get(link.runs[0]):
                 self._log_dir.write(link.runs[0], run.name, data)
             if tells_of_crash(data) and link.has_started:
                 self._crash_watch.suspect(link)
@@ -202,13 +202,13 @@ class Crew:
 
     def _forget(self, link: WorkerLink) -> None:
         del self._workers[link.number]
-        self.sender.forget_runs(link.runs)
+        self.sent_runs.forget_runs(link.runs)
         self._loop.forget(link.channel.fileno())
         self._loop.forget(link.crash_socket.fileno())
         link.close()
         self._crash_watch.forget(link)
         self._deaths.forget(link)
-        self.sender.forget_worker(link)
+        self.sent_runs.forget_worker(link)
         self._limit_watch.forget(link.number)
         self._endings.forget(link)
         self._requests.forget(link)
@@ -309,7 +309,7 @@ class Crew:
             refuse(message, "of no worker")
         self._hear_last_words(link)
         last_started = link.status.job
-        run = self.sender.get(last_started)
+        run = self.sent_runs.get(last_started)
         why = self._deaths.of_worker(link, exitcode, body, 1 if run is None else run.attempt)
         if link.importing and not self.fork_servers.of(link.number).is_leaving:
             self._preload_died(deaths.of_preload(why, link.importing))
@@ -329,7 +329,7 @@ class Crew:
         """Note that the worker's first run has ended, and pass on the end of its output."""
         id = link.runs[0]
         tail = link.run_ended(has_output=has_output)
-        run = self.sender.pop(id)
+        run = self.sent_runs.pop(id)
         self._log_dir.end(id)
         if tail or run.has_output:  # an empty tail replaces the output of an earlier attempt
             self._tell(events.RunOutput(id, tail))

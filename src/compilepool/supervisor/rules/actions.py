@@ -58,8 +58,8 @@ class ReportStarted(NamedTuple):
     run: RunId
 
 
-class ReportCancelled(NamedTuple):
-    """Tell the run's waiters that it has ended, cancelled."""
+class ForgetRun(NamedTuple):
+    """Drop a cancelled run, which has ended. Nobody waits for it."""
 
     run: RunId
 
@@ -86,7 +86,12 @@ Action: TypeAlias = (
     | EndForkServer
     | ReplaceForkServer
     | ReportStarted
-    | ReportCancelled
+    | ForgetRun
     | ReportNoWorkers[Reason]
     | FailRun[Reason]
 )
+
+
+def is_void_without(worker: WorkerId, action: Action[Reason]) -> bool:
+    """Whether the action makes no sense any more when the worker is dead."""
+    return isinstance(action, EndWorker | KillWorker | TakeBack) and action.worker == worker

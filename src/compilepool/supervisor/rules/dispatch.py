@@ -17,7 +17,6 @@ from compilepool.supervisor.rules.actions import (
     RunId,
     SendRun,
     StartWorker,
-    TakeBack,
     WorkerId,
 )
 from compilepool.supervisor.rules.queue import ScheduledRuns
@@ -64,7 +63,7 @@ class Dispatch:
             self._give_ahead(actions, now)
         return actions
 
-    def take_back_for_idle(self) -> list[TakeBack]:
+    def take_back_for_idle(self) -> list[WorkerId]:
         """If a worker is idle, take back runs that wait in another worker's socket."""
         workers = self._workers
         if not workers.idle:
@@ -72,17 +71,17 @@ class Dispatch:
         # A starting worker would begin the run later.
         for id in workers.loaded:
             if workers[id].may_hold_unread:
-                return [TakeBack(id)]
+                return [id]
         # A busy worker keeps its runs if they are too short for anybody to notice. It also keeps
         # them while others wait in the queue, which the idle worker gets first.
         may_share = self.ahead < MAX_AHEAD and workers.may_run_more
         if may_share and not self._runs.some_wait:
             for id in workers.unreported:
                 if len(workers[id].runs) > 2 and workers[id].may_hold_unread:
-                    return [TakeBack(id)]
+                    return [id]
         return []
 
-    def report_long_runs(self, now: float) -> tuple[list[Action[Any]], list[TakeBack]]:
+    def report_long_runs(self, now: float) -> tuple[list[Action[Any]], list[WorkerId]]:
         """Report the runs that turn out to be long.
 
         Returns:
@@ -90,7 +89,7 @@ class Dispatch:
             these wait behind a long run.
         """
         reports: list[Action[Any]] = []
-        wanted: list[TakeBack] = []
+        wanted: list[WorkerId] = []
         for id in list(self._workers.unreported):
             worker = self._workers[id]
             if worker.since + SHORT_RUN_S > now:
@@ -98,7 +97,7 @@ class Dispatch:
             del self._workers.unreported[id]
             if len(worker.runs) > 1:
                 worker.is_report_due = True
-                wanted.append(TakeBack(id))
+                wanted.append(id)
             else:
                 reports.append(ReportStarted(worker.runs[0]))
         return reports, wanted
@@ -114,18 +113,13 @@ class Dispatch:
 
     def _give_to_starting(self, actions: list[Action[Any]], now: float) -> None:
         workers = self._workers
-        while workers.expected and workers.may_run_more:
-            worker = next(iter(workers.expected))
+        while workers.may_run_more and (workers.expected or workers.has_room):
+            worker = next(iter(workers.expected), workers.next_id)
             run = self._runs.take_first(worker)
             if run is None:
                 return
-            self._give(actions, worker, run, now)
-        while workers.has_room and workers.may_run_more:
-            worker = workers.next_id
-            run = self._runs.take_first(worker)
-            if run is None:
-                return
-            actions.append(StartWorker(workers.add()))
+            if worker == workers.next_id:
+                actions.append(StartWorker(workers.add()))
             self._give(actions, worker, run, now)
 
     def _give_ahead(self, actions: list[Action[Any]], now: float) -> None:

@@ -10,8 +10,8 @@ from compilepool.light_typing import Generic
 from compilepool.supervisor.rules.actions import (
     Action,
     FailRun,
+    ForgetRun,
     Reason,
-    ReportCancelled,
     RunId,
     WorkerId,
 )
@@ -179,7 +179,7 @@ class ScheduledRuns(Generic[Reason]):
 
     def _end_cancelled(self, id: RunId) -> None:
         self.end(id)
-        self._reports.append(ReportCancelled(id))
+        self._reports.append(ForgetRun(id))
 
 
 class Queue:

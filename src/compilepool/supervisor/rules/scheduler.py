@@ -1,8 +1,9 @@
 """Decides which run goes to which worker, and what happens to runs whose worker dies.
 
-The scheduler is a state machine with no I/O and no clock. An event only changes the state. Then
-`next_actions` says what to do. The caller calls it after events, carries out the actions in order,
-and repeats this until there are none.
+The scheduler is a state machine with no I/O and no clock. An event only changes the state, which
+includes what it decides: that a worker must be killed, or that a run has failed. `next_actions`
+then says what to do. The caller carries out the actions in order. If it calls `taken_back` or
+`worker_refused` meanwhile, it asks for the next actions again.
 
 The supervisor can take a run back from a worker's socket until the worker reads it. Workers never
 announce that they begin a run: the run that a worker has begun is the last one that cannot be taken
@@ -13,12 +14,11 @@ the run ahead of it turns out to be long.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from compilepool.light_typing import Generic
 from compilepool.supervisor.rules.actions import (
     Action,
-    EndWorker,
     KillWorker,
     Reason,
     ReplaceForkServer,
@@ -27,6 +27,7 @@ from compilepool.supervisor.rules.actions import (
     RunId,
     TakeBack,
     WorkerId,
+    is_void_without,
 )
 from compilepool.supervisor.rules.dispatch import MAX_AHEAD, SHORT_RUN_S, Dispatch
 from compilepool.supervisor.rules.queue import ScheduledRun, ScheduledRuns
@@ -55,7 +56,7 @@ class Scheduler(Generic[Reason]):
         staffing: StaffingPolicy = StaffingPolicy(),  # noqa: B008 - it is immutable
     ) -> None:
         self._due: list[Action[Reason]] = []
-        """Actions that `next_actions` has not returned yet."""
+        """What events have decided and `next_actions` has not returned yet."""
         self._runs: ScheduledRuns[Reason] = ScheduledRuns(expected_memory, self._due)
         self._workers = Workers(max_workers)
         self._staffing = Staffing(self._workers, max_workers, staffing)
@@ -69,26 +70,30 @@ class Scheduler(Generic[Reason]):
     # Actions
 
     def next_actions(self, now: float) -> list[Action[Reason]]:
-        """The actions to carry out now. If there are none, wait for an event or `wakes_at`."""
-        due = self._due
-        due += self._staffing.dismiss_idle(now)
+        """The actions to carry out now. There are no more before an event or `wakes_at`."""
         if self._broken is not None:
             self._runs.fail_waiting(self._broken)
-        elif not self._unanswered:
-            self._take_back(self._dispatch.take_back_for_idle())
-            if not self._unanswered:
-                due += self._dispatch.give_out(now)
+        while not self._unanswered and self._give_out_and_adjust(now):
+            pass
         if not self._unanswered:
-            due += self._staffing.adjust(
-                now, unfinished=len(self._runs), some_wait=self._runs.some_wait
-            )
             reports, wanted = self._dispatch.report_long_runs(now)
-            due += reports
+            self._due += reports
             self._take_back(wanted)
         self.max_queued = max(self.max_queued, self.queued)
-        actions = due[:]
-        due.clear()
+        actions = self._due[:]
+        self._due.clear()
         return actions
+
+    def _give_out_and_adjust(self, now: float) -> bool:
+        """Returns whether the number of workers was changed: then there may be more to give out."""
+        if self._broken is None:
+            self._take_back(self._dispatch.take_back_for_idle())
+            if self._unanswered:
+                return False
+            self._due += self._dispatch.give_out(now)
+        changes = self._staffing.adjust(now, self._runs)
+        self._due += changes
+        return bool(changes)
 
     def wakes_at(self) -> float | None:
         """The time to call `next_actions` if no event comes before; None means never."""
@@ -124,14 +129,14 @@ class Scheduler(Generic[Reason]):
         if wanted.worker is None:
             self._runs.cancel_waiting(run)
         else:
-            self._take_back([TakeBack(wanted.worker)])
+            self._take_back([wanted.worker])
 
-    def warm_up(self) -> None:
-        """Start all workers. They stay for as long as the policy lets them be idle."""
+    def warm_up(self, now: float) -> None:
+        """Start all workers. They stay for as long as the policy lets them be idle, from now on."""
         if self._broken is not None:
             self._due.append(ReportNoWorkers(self._broken))
         else:
-            self._staffing.warm_up()
+            self._staffing.warm_up(now)
 
     def quiesce(self, *, keeps_fork_server: bool) -> None:
         """Let all runs end, including waiting ones, and then workers and fork server."""
@@ -143,7 +148,7 @@ class Scheduler(Generic[Reason]):
         self._staffing.replace_all()
         if self._staffing.has_fork_server:
             self._due.append(ReplaceForkServer())
-        self._take_back([TakeBack(id) for id in self._workers if self._workers[id].runs])
+        self._take_back(id for id in self._workers if self._workers[id].runs)
 
     # Events of workers
 
@@ -154,13 +159,12 @@ class Scheduler(Generic[Reason]):
 
     def worker_refused(self, worker: WorkerId, reason: Reason) -> None:
         """`StartWorker` has failed: the machine allows no more workers."""
-        is_only_one = len(self._workers) == 1
         refused = self._remove(worker)
         self._runs.put_back(refused, refused.runs[:])
-        if is_only_one:
-            self._start_failed(reason)
-        else:
+        if self._workers:
             self._workers.note_full()
+        else:
+            self._start_failed(reason)
 
     def worker_crashing(self, worker: WorkerId) -> None:
         """The worker has crashed, and is being inspected. `worker_lost` follows within a bound.
@@ -169,7 +173,7 @@ class Scheduler(Generic[Reason]):
         """
         self._workers.crashed(worker)
         if self._workers[worker].runs:
-            self._take_back([TakeBack(worker)])
+            self._take_back([worker])
 
     def worker_lost(
         self,
@@ -232,7 +236,7 @@ class Scheduler(Generic[Reason]):
             self._broken = reason
             self._staffing.give_up()
             self._due.append(ReportNoWorkers(reason))
-        self._take_back([TakeBack(worker) for worker in self._workers.loaded])
+        self._take_back(self._workers.loaded)
 
     # Events of runs
 
@@ -296,7 +300,7 @@ class Scheduler(Generic[Reason]):
         if record.state.is_leaving or not record.state.has_started or record.runs[:1] != [run]:
             return False
         self._condemn(worker, record)
-        self._take_back([TakeBack(worker)])
+        self._take_back([worker])
         return True
 
     def memory_seen(self, free: int, used: Mapping[RunId, int]) -> None:
@@ -352,9 +356,15 @@ class Scheduler(Generic[Reason]):
         """The runs that the worker has, in the order sent."""
         return list(self._workers[worker].runs)
 
+    def waits(self, run: RunId) -> bool:
+        """Whether the run has neither a worker nor ended."""
+        record = self._runs.get(run)
+        return record is not None and record.worker is None
+
     def worker_of(self, run: RunId) -> WorkerId | None:
-        """The worker that has the run, which has not ended; None if no worker has it."""
-        return self._runs[run].worker
+        """The worker that has the run; None if it waits or has ended."""
+        record = self._runs.get(run)
+        return None if record is None else record.worker
 
     def first_runs(self) -> dict[WorkerId, RunId]:
         """The first run of each worker that has one."""
@@ -365,20 +375,16 @@ class Scheduler(Generic[Reason]):
     def _remove(self, id: WorkerId) -> Worker:
         """Remove a worker, which is dead, and the actions that are due for it."""
         self._unanswered.discard(id)
-        self._due[:] = [
-            action
-            for action in self._due
-            if not (isinstance(action, EndWorker | KillWorker | TakeBack) and action.worker == id)
-        ]
+        self._due[:] = [action for action in self._due if not is_void_without(id, action)]
         return self._workers.remove(id)
 
-    def _take_back(self, wanted: list[TakeBack]) -> None:
+    def _take_back(self, workers: Iterable[WorkerId]) -> None:
         """Take runs back from these workers, and give out none until that is done."""
         # The runs that are taken back last come first in the queue, so the oldest worker is last.
-        for action in sorted(wanted, reverse=True):
-            if action.worker not in self._unanswered:
-                self._unanswered.add(action.worker)
-                self._due.append(action)
+        for worker in sorted(workers, reverse=True):
+            if worker not in self._unanswered:
+                self._unanswered.add(worker)
+                self._due.append(TakeBack(worker))
 
     def _condemn(self, id: WorkerId, worker: Worker) -> None:
         """Kill a worker, unless that was done, because its current run must end."""

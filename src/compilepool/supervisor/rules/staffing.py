@@ -10,6 +10,7 @@ from compilepool.supervisor.rules.actions import (
     StartWorker,
     WorkerId,
 )
+from compilepool.supervisor.rules.queue import ScheduledRuns
 from compilepool.supervisor.rules.workers import Worker, Workers
 from compilepool.wire.messages import Readiness
 
@@ -101,11 +102,13 @@ class Staffing:
         self._has_given_up = False
         self._has_fork_server = True
 
-    def warm_up(self) -> None:
-        """A warm-up wants all workers."""
+    def warm_up(self, now: float) -> None:
+        """A warm-up wants all workers. Restart the idle clocks of the pool and of idle workers."""
         self.wake()
         self._warm = self._max_workers
-        self._quiet_since = None  # otherwise the idle timeout may already have passed
+        self._quiet_since = None
+        for id in list(self._workers.idle):
+            self._workers.restart_clock(id, now)
 
     def sleep(self, *, keeps_fork_server: bool) -> None:
         """Let the workers go when their runs have ended, and then the fork server."""
@@ -201,8 +204,33 @@ class Staffing:
             due = idle_due if due is None else min(due, idle_due)
         return due
 
-    def dismiss_idle(self, now: float) -> list[Action[Any]]:
-        """Dismiss workers that were idle for too long. If all were, the pool falls asleep."""
+    def adjust(self, now: float, runs: ScheduledRuns[Any]) -> list[Action[Any]]:
+        """Dismiss and start workers until the pool has as many as it should.
+
+        Args:
+            now: the time.
+            runs: the unfinished runs.
+        """
+        if runs:
+            self._quiet_since = None
+        elif self._quiet_since is None:
+            self._quiet_since = now
+        workers = self._workers
+        actions = self._dismiss_overdue(now)
+        actions += [self._dismiss(id) for id in list(workers.spent)]
+        if not self.is_asleep:
+            while workers.staying < self.floor and workers.has_room:
+                actions.append(StartWorker(workers.add()))
+        elif not runs.some_wait:
+            actions += [self._dismiss(id) for id in sorted({*workers.expected, *workers.idle})]
+            is_empty = not runs and not workers
+            if is_empty and self._has_fork_server and not self._keeps_fork_server:
+                self._has_fork_server = False
+                actions.append(EndForkServer())
+        return actions
+
+    def _dismiss_overdue(self, now: float) -> list[Action[Any]]:
+        """Dismiss workers that were idle for too long. Without any run, the pool falls asleep."""
         actions: list[Action[Any]] = []
         while (due := self.wakes_at()) is not None and due <= now:
             self._warm = 0
@@ -210,31 +238,6 @@ class Staffing:
                 self.sleep(keeps_fork_server=False)
             else:
                 actions.append(self._dismiss(next(iter(self._workers.idle))))
-        return actions
-
-    def adjust(self, now: float, *, unfinished: int, some_wait: bool) -> list[Action[Any]]:
-        """Dismiss and start workers until the pool has as many as it should.
-
-        Args:
-            now: the time.
-            unfinished: the number of unfinished runs.
-            some_wait: whether some runs have no worker.
-        """
-        if unfinished:
-            self._quiet_since = None
-        elif self._quiet_since is None:
-            self._quiet_since = now
-        workers = self._workers
-        actions: list[Action[Any]] = [self._dismiss(id) for id in list(workers.spent)]
-        if not self.is_asleep:
-            while workers.staying < self.floor and workers.has_room:
-                actions.append(StartWorker(workers.add()))
-        elif not some_wait:
-            actions += [self._dismiss(id) for id in sorted({*workers.expected, *workers.idle})]
-            is_empty = not unfinished and not workers
-            if is_empty and self._has_fork_server and not self._keeps_fork_server:
-                self._has_fork_server = False
-                actions.append(EndForkServer())
         return actions
 
     @property

@@ -1,4 +1,4 @@
-"""Puts runs into the sockets of workers, at once or as soon as the socket takes them."""
+"""The runs that workers have. They go into the workers' sockets as soon as these take them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from compilepool.supervisor.rules.actions import RunId
 from compilepool.supervisor.runs import Run
 
 
-class RunSender:
-    """Knows the runs that workers have, and which workers still lack some of them."""
+class SentRuns:
+    """The runs that workers have, and the workers whose sockets lack some of them."""
 
     def __init__(self) -> None:
         self._sent: dict[RunId, Run] = {}
