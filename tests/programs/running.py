@@ -30,7 +30,9 @@ class Program:
     """
 
     def __init__(self, script: str, *arguments: str, is_in_terminal: bool = False) -> None:
-        command = [sys.executable, str(HERE / script), *arguments]
+        # When a program is killed, multiprocessing's resource tracker may still find the time to warn.
+        quiet = ("-W", "ignore:resource_tracker")
+        command = [sys.executable, *quiet, str(HERE / script), *arguments]
         self._received = b""
         self._stderr = -1
         if is_in_terminal:

@@ -52,7 +52,7 @@ class Background:
                 task = self._tasks.popleft()
             try:
                 task()
-            except BaseException:  # noqa: BLE001 - the other tasks shall run
+            except BaseException:  # noqa: BLE001 - the other tasks must run
                 _log.exception("a task in the background failed")
 
 

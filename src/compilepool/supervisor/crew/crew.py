@@ -25,8 +25,8 @@ from compilepool.supervisor.watch import deaths
 from compilepool.supervisor.watch.crashes import CrashWatch
 from compilepool.supervisor.watch.endings import Endings
 from compilepool.supervisor.watch.evidence import Verdict
-from compilepool.supervisor.watch.job_memory import resident_growth
 from compilepool.supervisor.watch.limits import LimitWatch
+from compilepool.supervisor.watch.run_memory import resident_growth
 from compilepool.wire.channel import close_all, handle_each, refuse
 from compilepool.wire.failure import Failure
 from compilepool.wire.job_snapshot import JobSnapshot

@@ -16,7 +16,8 @@ class State:
         name: the state's name.
         meaning: what a worker in this state does, in one line.
         gets_runs: whether the worker may get more runs.
-        has_started: whether its process has said that it is ready.
+        has_started: whether its process has said that it is ready. A worker that is told to exit or
+            is killed counts as started: its death is no failure to start.
         is_leaving: whether the worker is about to end, gets no runs and does not count as busy.
         keeps_place: whether the worker counts against `max_workers`; if not, a successor may
             start already.
@@ -61,20 +62,20 @@ STARTING_LAST_RUN = State(
 LAST_RUN = State("LAST_RUN", "It has got the last run that it may have.")
 STARTING_EXPIRING = State(
     "STARTING_EXPIRING",
-    "Its process starts, from a fork server that was replaced meanwhile.",
+    "Its process starts, from a fork server that has been replaced.",
     has_started=False,
 )
 EXPIRING = State("EXPIRING", "It finishes the runs that it has, and gets no others.")
 DISMISSED = State("DISMISSED", "It was told to exit. It has no run.", is_leaving=True)
 CRASHED_STARTING = State(
     "CRASHED_STARTING",
-    "It crashed before it was ready, and is looked into.",
+    "It crashed before it was ready, and is inspected.",
     has_started=False,
     is_leaving=True,
     keeps_place=True,
 )
-CRASHED = State("CRASHED", "It crashed, and is looked into.", is_leaving=True)
-CONDEMNED = State("CONDEMNED", "It is killed for the sake of the run that it has.", is_leaving=True)
+CRASHED = State("CRASHED", "It crashed, and is inspected.", is_leaving=True)
+CONDEMNED = State("CONDEMNED", "It is killed, because its run must end.", is_leaving=True)
 
 STATES = (
     STARTING,

@@ -61,8 +61,10 @@ class Worker:
 class Workers:
     """All workers of a pool. Each is in one group, which follows from its state and its runs.
 
-    A successor may start before the worker that it replaces is gone. So there may be up to twice as
-    many workers as `max_workers`, but only `max_workers` of them have runs at once.
+    Two limits hold at the same time. At most `max_workers` workers may be *running*: have runs, and
+    not be about to end. And at most `max_workers` may be *staying*: have a place. A worker that is
+    about to go gives up its place, so that its successor can start before it is gone. So there may
+    be up to twice as many workers as `max_workers`.
 
     Args:
         max_workers: the number of workers that may have runs at once.

@@ -62,9 +62,9 @@ class CrashWatch:
             known = self._deaths.evidence(link)
             if known.crash is None:
                 known.crash = Crash(link.crash_socket.signal, seen_at=time.monotonic())
-                self._look_at_crash(link, known.crash)
+                self._inspect_crash(link, known.crash)
 
-    def _look_at_crash(self, link: WorkerLink, crash: Crash) -> None:
+    def _inspect_crash(self, link: WorkerLink, crash: Crash) -> None:
         """Inspect a worker that has crashed, and then kill it.
 
         The worker has parked, or is about to.

@@ -9,7 +9,7 @@ from compilepool.linux import pidfds
 from compilepool.supervisor.links.loop import Loop
 from compilepool.supervisor.links.worker import WorkerLink
 from compilepool.supervisor.watch.evidence import Verdict
-from compilepool.supervisor.watch.job_memory import largest, memory_of_run, resident_growth
+from compilepool.supervisor.watch.run_memory import largest, memory_of_run, resident_growth
 from compilepool.wire.failure import Cause
 from compilepool.wire.submission import JobTerms
 
