@@ -30,7 +30,7 @@ class Program:
     """
 
     def __init__(self, script: str, *arguments: str, is_in_terminal: bool = False) -> None:
-        # When a program is killed, multiprocessing's resource tracker may still find the time to warn.
+        # multiprocessing's resource tracker may warn when its program is killed.
         quiet = ("-W", "ignore:resource_tracker")
         command = [sys.executable, *quiet, str(HERE / script), *arguments]
         self._received = b""
