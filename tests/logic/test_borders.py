@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +58,20 @@ def test_a_circle_would_be_found() -> None:
             graph.add_module(module)
         graph.add_import(importer=importer, imported=imported)
     assert circles(graph) == [["b", "c"]]
+
+
+def test_every_folder_and_every_module_beside_them_has_a_list_of_what_it_may_import() -> None:
+
+    packages = {path.parent for path in PACKAGE.rglob("__init__.py")} - {PACKAGE}
+    modules = {path.with_suffix("") for path in PACKAGE.glob("*.py")} - {PACKAGE / "__init__"}
+    names = {
+        ".".join(path.relative_to(PACKAGE.parent).parts)
+        for path in packages | modules
+        if path != PACKAGE / "integrations"  # has nothing but torch/
+    }
+    settings = tomllib.loads((PACKAGE.parent.parent / "pyproject.toml").read_text())
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    assert {contract["folder"] for contract in contracts} == names
 
 
 def is_private(name: str) -> bool:
