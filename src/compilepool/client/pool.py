@@ -86,9 +86,8 @@ class CompilePool(Executor):
             ends; when no worker is left, the pool quiesces. None: never.
         max_jobs_per_worker: the number of jobs after which a worker is replaced, by a successor
             that has started by then. None: no limit.
-        max_worker_memory: the memory, in bytes or as text, beyond which a worker is replaced
-            between jobs, also by a started successor. Memory that the worker shares does not count.
-            None: no limit.
+        max_worker_memory: the memory that a worker shares with no other, in bytes or as text,
+            beyond which it is replaced between jobs, also by a started successor. None: no limit.
         progress: whether to show on error output, if it is a terminal, how many jobs are done and
             which run; or a `rich.progress.Progress` to show them in.
         trace: the path of a trace file in Chrome's format, to open in https://ui.perfetto.dev. It
@@ -343,8 +342,7 @@ class CompilePool(Executor):
     def kill_workers(self) -> None:
         """End all processes at once, and accept no more jobs. Unfinished jobs fail: `PoolClosed`.
 
-        `ProcessPoolExecutor` of Python 3.14 has this method, too. The call takes a second or two at
-        most, namely if a process of the pool is stuck in the kernel.
+        It takes up to two seconds if a process of the pool is stuck in the kernel.
         """
         self._session.terminate()
 
