@@ -47,7 +47,7 @@ class Run:
         self.name = name
         self.terms = terms
         self.payload = payload
-        self.waiters = [waiter]
+        self.waiters: tuple[Waiter, ...] = (waiter,)
         self.attempt = 1
         self.has_output = False
 
@@ -106,7 +106,7 @@ class RunTable:
     def withdraw(self, waiter: Waiter) -> bool:
         """Remove a job from the waiters of its run. Returns whether no waiter is left."""
         run = self._runs[waiter.client.runs.pop(waiter.id)]
-        run.waiters.remove(waiter)
+        run.waiters = tuple(each for each in run.waiters if each != waiter)
         return not run.waiters
 
     def end(self, id: RunId) -> Run:
