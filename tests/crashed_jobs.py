@@ -10,7 +10,7 @@ from typing import Any
 
 from compilepool.client.crashes.crash_folder import CrashedJob, keep
 from compilepool.client.options import PoolOptions
-from compilepool.client.session.sending import pack_call, pack_startup
+from compilepool.client.session.packing import pack_call, pack_startup
 from compilepool.client.session.setup import PoolSetup
 from compilepool.wire.messages import Form
 from compilepool.wire.payloads import Payload

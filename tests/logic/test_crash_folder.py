@@ -30,7 +30,7 @@ from compilepool.client.crashes.crash_folder import (
     keep,
 )
 from compilepool.client.crashes.kept_crash import KeptCrash
-from compilepool.client.session.sending import pack_call
+from compilepool.client.session.packing import pack_call
 from compilepool.client.session.setup import PoolSetup
 from compilepool.wire.messages import Form
 from compilepool.wire.payloads import Payload

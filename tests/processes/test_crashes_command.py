@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compilepool.client.crashes.crash_folder import CALL, REPORT, keep
-from compilepool.client.session.sending import pack_call
+from compilepool.client.session.packing import pack_call
 from tests.crashed_jobs import crashed_job, keep_call
 from tests.processes.replays import compilepool, crash
 

@@ -27,10 +27,11 @@ from compilepool.client.session.at_exit import end_with_process
 from compilepool.client.session.calls import UnfinishedCalls
 from compilepool.client.session.failed_calls import FailedCall, FailedCalls
 from compilepool.client.session.observers import Observers
+from compilepool.client.session.packing import not_sent, pack_call, pack_startup
 from compilepool.client.session.processes import Processes, wait_until_warm
 from compilepool.client.session.questions import Dumps, Views
 from compilepool.client.session.receiving import Receiver
-from compilepool.client.session.sending import SupervisorLink, not_sent, pack_call, pack_startup
+from compilepool.client.session.sending import SupervisorLink
 from compilepool.client.session.setup import PoolSetup, max_workers_of
 from compilepool.client.session.statistics import Statistics
 from compilepool.client.session.supervisor_process import SupervisorProcess, end_within_bound
