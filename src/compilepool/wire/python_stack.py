@@ -40,8 +40,9 @@ _SIGNALS = {
     b"Floating": signal.SIGFPE,  # "point exception", or "-point exception"
     b"Illegal instruction": signal.SIGILL,
 }
-_SIGNAL = re.compile(_CRASH_HEAD_BYTES + b": (" + b"|".join(_SIGNALS) + b")")
-_FRAME = re.compile(r'File "(?P<file>.*)", line (?P<line>[0-9]{1,9}) in (?P<function>.+)')
+# Compiled when they are first used: most processes never see a crash.
+_SIGNAL = _CRASH_HEAD_BYTES + b": (" + b"|".join(_SIGNALS) + b")"
+_FRAME = r'File "(?P<file>.*)", line (?P<line>[0-9]{1,9}) in (?P<function>.+)'
 
 
 class PythonFrame(NamedTuple):
@@ -85,7 +86,7 @@ def is_crash(text: str) -> bool:
 
 def fatal_signal(data: bytes | bytearray) -> signal.Signals | None:
     """The fatal signal that a process has reported; None if it has reported none."""
-    found = _SIGNAL.search(data)
+    found = re.search(_SIGNAL, data)
     return _SIGNALS[found[1]] if found else None
 
 
@@ -140,7 +141,7 @@ def crashed_thread(text: str) -> PythonThread | None:
 
 
 def _frame(text: str) -> PythonFrame:
-    found = _FRAME.fullmatch(text)
+    found = re.fullmatch(_FRAME, text)
     if found is None:
         return PythonFrame(text)
     return PythonFrame(text, found["file"], int(found["line"]), found["function"])

@@ -48,7 +48,7 @@ class CrewLog:
         self._tell(Logged(level, source, f"{text} (pid {message.id})"))
 
 
-_UNSAFE = re.compile(r"[^\w.=+-]+", re.ASCII)
+_UNSAFE = r"[^\w.=+-]+"
 _NAME_LIMIT = 100  # characters
 
 
@@ -89,6 +89,6 @@ class LogDir:
 
     def _open(self, run: RunId, name: str) -> int:
         os.makedirs(self._path, exist_ok=True)
-        safe = _UNSAFE.sub("_", name)[:_NAME_LIMIT].lstrip(".") or "job"
+        safe = re.sub(_UNSAFE, "_", name, flags=re.ASCII)[:_NAME_LIMIT].lstrip(".") or "job"
         path = os.path.join(self._path, f"{safe}-{os.getpid()}-{run}.log")
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
