@@ -14,7 +14,7 @@ import compilepool
 
 PACKAGE = Path(compilepool.__file__).parent
 
-NAMED_TUPLE = {"_asdict", "_fields", "_replace"}
+NAMED_TUPLE = {"_asdict", "_field_defaults", "_fields", "_make", "_replace"}
 """Public, in spite of their underscore: they cannot clash with a field."""
 
 

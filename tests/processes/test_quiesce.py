@@ -175,6 +175,7 @@ def test_the_workers_that_are_to_stay_do() -> None:
     with CompilePool(3, min_workers=1, idle_timeout=0.05) as pool:
         assert pool.wait_ready(PATIENCE_S)
         assert wait_until(lambda: pool.stats().workers["idle"] == 1)
+        assert wait_until(lambda: len(pool_processes("worker")) == 1)
         (worker,) = pool_processes("worker")
         os.kill(worker, signal.SIGKILL)
         assert wait_until(lambda: pool_processes("worker") not in ([], [worker]))
