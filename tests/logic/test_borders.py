@@ -125,14 +125,14 @@ def test_private_names_stay_in_their_folder() -> None:
 
 
 def test_a_reach_across_would_be_found() -> None:
-    home = "class Pool:\n    def __init__(self):\n        self._session = 1\n\ndef _make(): ..."
+    home = "class Pool:\n    def __init__(self):\n        self._session = 1\n\ndef _build(): ..."
     guest = (
-        "from compilepool.client.pool import _make\nself._pool._session.end()\nthreading._exit()"
+        "from compilepool.client.pool import _build\nself._pool._session.end()\nthreading._exit()"
     )
     trees: dict[Path, ast.AST] = {
         Path("client/pool.py"): ast.parse(home),
         Path("client/other.py"): ast.parse(guest),
         Path("torch/guest.py"): ast.parse(guest),
     }
-    found = ["torch/guest.py:1 _make", "torch/guest.py:2 _session"]
+    found = ["torch/guest.py:1 _build", "torch/guest.py:2 _session"]
     assert sorted(reaches_across(trees)) == found
