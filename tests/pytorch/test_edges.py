@@ -174,7 +174,7 @@ def test_only_the_program_itself_writes_the_trace(tmp_path: Path) -> None:
 def test_a_pool_that_nobody_asks_for_goes_to_sleep(tmp_path: Path) -> None:
     run_program(
         """
-        from compilepool.integrations.torch import installation
+        from compilepool.integrations.torch.takeover import installation
         from tests.proc import descendants, wait_until
         installation._UNUSED_S = 0.1
         integration.install()

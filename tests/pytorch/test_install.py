@@ -349,7 +349,7 @@ def test_a_torch_without_a_place_for_a_pool_is_told_so(tmp_path: Path, is_import
     run_program(
         f"""
         import warnings
-        from compilepool.integrations.torch import inductor
+        from compilepool.integrations.torch.takeover import inductor
         check = inductor._check
         def check_stripped(module):
             del module.AsyncCompile._get_ready
