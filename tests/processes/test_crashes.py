@@ -100,7 +100,7 @@ def test_a_job_that_loses_its_pools_process_runs_again(
     gate, log = tmp_path / "gate", tmp_path / "log"
     os.mkfifo(gate)
     future = pool.submit(count_run, log, gate)
-    assert wait_until(log.exists)
+    assert wait_until(lambda: log.exists() and log.read_text() != "")
     victim = pool_process(kind)
     os.kill(victim, signal.SIGKILL)
     assert future.result(PATIENCE_S) == 2

@@ -94,7 +94,7 @@ def test_a_fork_server_killed_from_outside_while_it_preloads_is_replaced(
     )
     with CompilePool(1, preload=[name]) as pool:
         future = pool.submit(abs, -1)
-        assert wait_until(log.exists)
+        assert wait_until(lambda: log.exists() and log.read_text() != "")
         os.kill(pool_processes("fork server")[0], signal.SIGKILL)
         assert future.result(PATIENCE_S) == 1
     assert log.read_text() == "xx"
