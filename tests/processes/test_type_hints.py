@@ -41,7 +41,7 @@ from compilepool.wire.failure import ProcessMemory
 from compilepool.wire.native_report import ChildProcess
 from compilepool.wire.serializers import Serializer
 from tests.proc import PATIENCE_S
-from tests.processes.test_footprint import modules_after
+from tests.processes.test_footprint import NEW_POOL, modules_after
 
 NAMED_TUPLES = (ChildProcess, Memory, Phase, ProcessMemory, Quantiles, Restarts)
 DATACLASSES = (JobDump, PoolStats)
@@ -241,10 +241,9 @@ def test_annotations_pickle_as_text_and_help_tells_them() -> None:
 
 
 def test_nothing_is_imported_for_hints_before_somebody_asks_for_them() -> None:
-    start = "import compilepool; pool = compilepool.CompilePool(1)"
-    result = "assert pool.submit(abs, -1).result() == 1"
-    ask = "import typing; assert typing.get_type_hints(compilepool.CompilePool.submit)"
-    before, after = modules_after(start, result), modules_after(start, result, ask)
+    start = (*NEW_POOL, "assert pool.submit(abs, -1).result() == 1")
+    ask = "import typing; assert typing.get_type_hints(CompilePool.submit)"
+    before, after = modules_after(*start), modules_after(*start, ask)
     assert "compilepool.light_typing" in before
     assert {"typing", "rich", "compilepool.type_hints"} <= after - before
 
