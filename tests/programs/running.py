@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -103,6 +103,26 @@ class Program:
         while self._stderr >= 0 and (data := _read(self._stderr, deadline)):
             text += data
         return text.decode()
+
+
+def run_code(
+    code: str, *arguments: str, flags: Sequence[str] = (), timeout_s: float = 3 * PATIENCE_S
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, and return its output.
+
+    Args:
+        code: the program.
+        arguments: what it gets on its command line.
+        flags: the interpreter's flags.
+        timeout_s: how long it may take, in seconds.
+    """
+    return subprocess.run(
+        [sys.executable, *flags, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout_s,
+    )
 
 
 class Doomed:

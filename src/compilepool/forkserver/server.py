@@ -25,6 +25,7 @@ from compilepool.worker.bootstrap import (
     bootstrap,
     exit_in_order,
     flush_output,
+    keep_exit_functions_from_forks,
     preload,
     prepare,
 )
@@ -236,6 +237,7 @@ def _prepare(channel: Channel, config: PoolConfig) -> bool:
         False if workers cannot be forked from it. The supervisor has then been told why.
     """
     culprit = ""
+    is_unsafe_anyway = bool(why_unsafe())
     # The imports leave little garbage, and forked workers share it. Collecting it costs more time
     # than it is worth: up to a seventh of an import of torch.
     gc.disable()
@@ -248,20 +250,33 @@ def _prepare(channel: Channel, config: PoolConfig) -> bool:
     # A preloaded module must not reap this process's children.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if reason := why_unsafe():
-        since = f" since it imported {culprit!r}" if culprit else ""
         channel.send(
-            text_message(
-                Kind.UNSAFE_TO_FORK,
-                f"the fork server {reason}{since}: forking it is unsafe, so each worker is started"
-                " by exec and does the preload by itself, which is slower; leave that module out"
-                " of preload, or pass start_method='spawn' to accept that",
-            )
+            text_message(Kind.UNSAFE_TO_FORK, _warning(reason, "" if is_unsafe_anyway else culprit))
         )
         return False
     prepare()
+    keep_exit_functions_from_forks()
     flush_output()  # otherwise each worker would print again what the preload has printed
     process.trim_heap()
     gc.enable()
     # From now on, a worker's collections do not touch, and so do not copy, shared memory.
     gc.freeze()
     return True
+
+
+def _warning(reason: str, culprit: str) -> str:
+    """Why workers are not forked.
+
+    Args:
+        reason: what makes that unsafe.
+        culprit: the module that has brought it about; "" if it was so before the first import.
+    """
+    if culprit:
+        since, advice = f" since it imported {culprit!r}", "leave that module out of preload, or"
+    else:
+        since, advice = "", "a debugger, a profiler or a `.pth` file does that in every process;"
+    return (
+        f"the fork server {reason}{since}: forking it is unsafe, so each worker is started by exec"
+        f" and does the preload by itself, which is slower; {advice} pass start_method='spawn' to"
+        " accept that"
+    )

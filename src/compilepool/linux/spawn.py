@@ -67,8 +67,8 @@ def spawn(command: Sequence[str], env: Mapping[str, str], fds: Sequence[int]) ->
     Args:
         command: the program and its arguments.
         env: the environment.
-        fds: the descriptors that the process gets, numbered from `FIRST_FD` on. It gets no other
-            descriptor that is close-on-exec, as Python's are.
+        fds: the descriptors that the process gets, numbered from `FIRST_FD` on. Of this process's
+            others, it gets only 0, 1 and 2.
 
     Returns:
         The PID of the process, a child of the calling process.
@@ -78,10 +78,13 @@ def spawn(command: Sequence[str], env: Mapping[str, str], fds: Sequence[int]) ->
     """
     import fcntl  # not every platform has it, and this module can be imported on any
 
-    # Jobs must not read what the user types at the terminal.
+    # Here, and not in the new process: a debugger or profiler there may open descriptors of its own
+    # before any line of ours runs.
     actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+        (os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable_fds()
     ]
+    # Jobs must not read what the user types at the terminal.
+    actions.append((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0))
     for output in (1, 2):
         if not _is_inheritable(output):
             # Otherwise the first file that the new process opens would become its output.
@@ -108,6 +111,20 @@ def spawn(command: Sequence[str], env: Mapping[str, str], fds: Sequence[int]) ->
     finally:
         for source in sources:
             os.close(source)
+
+
+def _inheritable_fds() -> list[int]:
+    """The descriptors above 2 that survive exec, because the program made them inheritable.
+
+    In another process, they would keep the program's pipes and sockets open.
+    """
+    import resource
+
+    # Since the program lowered its limit, glibc refuses the descriptors above it.
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    end = sys.maxsize if limit == resource.RLIM_INFINITY else limit
+    numbers = map(int, os.listdir("/proc/self/fd"))
+    return [fd for fd in numbers if 2 < fd < end and _is_inheritable(fd)]
 
 
 def _is_inheritable(fd: int) -> bool:

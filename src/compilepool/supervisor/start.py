@@ -22,7 +22,6 @@ def main() -> None:
     """
     gc.disable()  # the imports leave so little garbage that collecting it costs more than it frees
     client_pidfd = FIRST_FD + 1
-    _close_fds_from(client_pidfd + 1)
     for fd in (FIRST_FD, client_pidfd):
         os.set_inheritable(fd, False)
     fd_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -33,16 +32,3 @@ def main() -> None:
     gc.freeze()
     gc.enable()
     run(client_pidfd, starter)
-
-
-def _close_fds_from(first: int) -> None:
-    """Close all descriptors numbered `first` and above.
-
-    Descriptors that the program made inheritable survive exec. They would keep its pipes open.
-    """
-    for fd in map(int, os.listdir("/proc/self/fd")):
-        if fd >= first:
-            try:  # noqa: SIM105 - `contextlib` takes long to import
-                os.close(fd)
-            except OSError:  # listdir's own descriptor, which is closed already
-                pass

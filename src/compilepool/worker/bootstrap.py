@@ -90,7 +90,6 @@ def bootstrap(
         identity.become_worker_of(parent_pid)
     except ProcessLookupError:
         os.kill(os.getpid(), signal.SIGKILL)
-    atexit._clear()
     # The user's `__main__` is never imported here: cloudpickle sends what a job needs of it by
     # value.
     sys.modules["__main__"] = types.ModuleType("__main__")
@@ -115,10 +114,27 @@ def flush_output() -> None:
 
 
 def exit_in_order() -> NoReturn:
-    """Run the functions that jobs have registered with `atexit`, flush the output, and exit.
+    """Run the functions that this process has registered with `atexit`, flush the output, and exit.
 
     Nothing else of Python's finalization happens.
     """
     atexit._run_exitfuncs()
     flush_output()
     os._exit(0)
+
+
+def keep_exit_functions_from_forks() -> None:
+    """Make sure that processes forked from now on do not run this one's `atexit` functions.
+
+    They run their own, also those that a tool's `os.register_at_fork` hook registers in them.
+    `atexit` runs the latest function first, so the function registered here ends a forked process
+    before it gets to those of this one.
+    """
+    owner_pid = os.getpid()
+
+    def exit_if_forked() -> None:
+        if os.getpid() != owner_pid:
+            flush_output()
+            os._exit(0)
+
+    atexit.register(exit_if_forked)
