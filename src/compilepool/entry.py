@@ -18,8 +18,13 @@ spec = spec_from_file_location(
 )
 assert spec is not None
 assert spec.loader is not None
-sys.modules["compilepool"] = module_from_spec(spec)
-spec.loader.exec_module(sys.modules["compilepool"])
+loaded = sys.modules.get("compilepool")
+if loaded is None or loaded.__file__ != spec.origin:
+    # A `.pth` file or sitecustomize may have imported another copy already.
+    for name in [name for name in sys.modules if name.partition(".")[0] == "compilepool"]:
+        del sys.modules[name]
+    sys.modules["compilepool"] = module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["compilepool"])
 
 # Collecting the garbage of the imports is not worth the time.
 gc.disable()

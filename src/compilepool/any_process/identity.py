@@ -9,17 +9,19 @@ from __future__ import annotations
 import os
 
 from compilepool.linux.pidfds import wait_dead
+from compilepool.linux.spawn import is_pool_process
 
 _parent_pidfd: int | None = None
 
 
 def in_toplevel_process() -> bool:
-    """Whether this process is neither a worker nor a process that a worker's job forked.
+    """Whether this process is neither a process of a pool nor a process that a job forked.
 
     Returns:
-        False in a worker of a `CompilePool`, and after `worker_initializer`; else True.
+        False in a worker of a `CompilePool`, also while modules are preloaded for it, and after
+        `worker_initializer`; else True.
     """
-    return _parent_pidfd is None
+    return _parent_pidfd is None and not is_pool_process()
 
 
 def has_parent_changed() -> bool:

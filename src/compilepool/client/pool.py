@@ -8,10 +8,9 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 
-from compilepool.any_process.identity import in_toplevel_process
 from compilepool.client.future import CompileFuture
 from compilepool.client.options import AS_THE_POOL, AsThePool, JobOptions, PoolOptions
-from compilepool.errors import NestedPoolError, UnsupportedPlatform
+from compilepool.errors import UnsupportedPlatform
 from compilepool.light_typing import (
     TYPE_CHECKING,
     Any,
@@ -40,8 +39,9 @@ T = TypeVar("T")
 class CompilePool(Executor):
     """A pool of worker processes for compilations, as a `concurrent.futures.Executor`.
 
-    The processes start with the first job or with `warm_up`. They take over this process's
-    `sys.path`, working directory and environment as they are at that time. A worker that crashes
+    A pool can be constructed anywhere, for example at the top of a module. The processes start with
+    the first job or with `warm_up`. They take over this process's `sys.path`, working directory and
+    environment as they are at that time. In a worker, a pool takes no jobs. A worker that crashes
     fails the job that it runs and no other. No process of the pool, and none that a job starts,
     outlives this process, however it ends.
 
@@ -98,7 +98,6 @@ class CompilePool(Executor):
 
     Raises:
         TypeError, ValueError: an argument is wrong. The message lists all problems.
-        NestedPoolError: this process is a worker of a pool.
         SerializationError: `serializer`, `initializer` or `initargs` cannot be pickled.
         OSError: `trace` cannot be written.
         UnsupportedPlatform: this is not Linux, or the kernel lacks something that the pool needs.
@@ -157,11 +156,6 @@ class CompilePool(Executor):
             resubmit=resubmit,
         )
         options.check()
-        if not in_toplevel_process():
-            raise NestedPoolError(
-                "a CompilePool cannot be made inside a worker: its jobs would escape the limits of"
-                " the pool that runs this job; call the function directly"
-            )
         try:
             check_platform()
         except KernelTooOld as error:
@@ -193,6 +187,7 @@ class CompilePool(Executor):
 
         Raises:
             PoolClosed: the pool was shut down.
+            NestedPoolError: this process is a worker of a pool.
             SerializationError: the call cannot be pickled.
             ValueError: the memory limit is known to be lower than the memory of an idle worker.
         """

@@ -146,7 +146,7 @@ class PoolClosed(CompilePoolError, RuntimeError):
 
 
 class NestedPoolError(CompilePoolError, RuntimeError):
-    """A worker of a pool tried to make a pool."""
+    """A worker of a pool gave a job to a pool, or wanted its processes."""
 
 
 class UnsupportedPlatform(CompilePoolError, RuntimeError):

@@ -23,8 +23,16 @@ PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(_
 
 
 def is_pool_process() -> bool:
-    """Whether this process is a process of a pool, or was forked from one."""
-    return os.path.join(PACKAGE_ROOT, "compilepool", _ENTRY) in sys.orig_argv
+    """Whether this process is a process of a pool, or was forked from one.
+
+    A tool may have put words of its own into the command, and this package need not be the copy
+    that the process was started with.
+    """
+    command = zip(sys.orig_argv, sys.orig_argv[1:])  # noqa: B905 - `strict` would be an error here
+    entry = os.path.join("compilepool", _ENTRY)
+    return any(
+        script.endswith(entry) and module.startswith("compilepool.") for script, module in command
+    )
 
 
 def process_command(flags: Sequence[str], module: str) -> list[str]:

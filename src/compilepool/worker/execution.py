@@ -55,7 +55,7 @@ def run_job(
     try:
         function, args, kwargs = load_payload(call, serializer)
     except BaseException as error:  # noqa: BLE001 - runs the user's code
-        return _unserializable("the call", error, "", error)
+        return _unserializable("the call", error, type_name(error), error)
     try:
         result = function(*args, **kwargs)
     except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt, too

@@ -23,6 +23,7 @@ class Observers:
 
     Args:
         options: the pool's.
+        is_of_use: whether the pool may ever have jobs; if not, nothing is shown or traced.
 
     Attributes:
         counters: the counts.
@@ -32,12 +33,14 @@ class Observers:
         OSError: the trace cannot be written.
     """
 
-    def __init__(self, options: PoolOptions) -> None:
+    def __init__(self, options: PoolOptions, *, is_of_use: bool) -> None:
         # Few pools have progress or a trace, so these are not imported at the top: rich is large.
         self.counters = Counters()
         self.all: list[Observer] = [self.counters, JobLog()]
         self._consumers: list[Consumer] = []
         self._sampler: Sampler | None = None
+        if not is_of_use:
+            return
         if options.progress is not False:
             from compilepool.observe.progress import PoolProgress
 

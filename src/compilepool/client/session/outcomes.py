@@ -94,10 +94,8 @@ def _exception(
 
 def _unserializable(head: dict[str, str], job: str, log: str) -> SerializationError:
     if head["what"] == "the call":
-        message = (
-            f"job {job!r} could not be unpickled in the worker: {head['reason']};"
-            " what it is made of must be importable there"
-        )
+        hint = "; what it is made of must be importable there" if _lacks_a_name(head) else ""
+        message = f"job {job!r} could not be unpickled in the worker: {head['reason']}{hint}"
     else:
         message = (
             f"job {job!r}: {head['what']}, a {head['type']}, could not be pickled:"
@@ -106,6 +104,14 @@ def _unserializable(head: dict[str, str], job: str, log: str) -> SerializationEr
     error = SerializationError(message)
     error.__cause__ = RemoteTraceback(head["traceback"], log)
     return error
+
+
+def _lacks_a_name(head: dict[str, str]) -> bool:
+    """Whether unpickling failed because a module, or a name in it, is not there."""
+    is_pickles = head["reason"].startswith(
+        "AttributeError: Can't get attribute"
+    )  # Modules/_pickle.c
+    return is_pickles or head["type"] in ("builtins.ImportError", "builtins.ModuleNotFoundError")
 
 
 def _not_loaded(what: str, job: str, cause: BaseException, text: str) -> SerializationError:

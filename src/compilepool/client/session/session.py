@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 
+from compilepool.any_process.identity import in_toplevel_process
 from compilepool.client.future import CompileFuture, abandon
 from compilepool.client.options import PoolOptions
 from compilepool.client.session.at_exit import end_with_process
@@ -37,7 +38,7 @@ from compilepool.client.session.statistics import Statistics
 from compilepool.client.session.supervisor_process import SupervisorProcess, end_within_bound
 from compilepool.client.session.threads import PoolThreads
 from compilepool.client.terms import check_memory_limit
-from compilepool.errors import CompilePoolError, PoolClosed
+from compilepool.errors import CompilePoolError, NestedPoolError, PoolClosed
 from compilepool.light_typing import TYPE_CHECKING, Any
 from compilepool.text import describe
 from compilepool.wire.messages import Kind, Message, Shutdown
@@ -85,9 +86,11 @@ class Session:
     ) -> None:
         self._options = options
         self.max_workers = max_workers_of(options)
-        self._observers = Observers(options)
+        # A worker that imports a module with a pool shows nothing, and writes to no file of it.
+        is_of_use = in_toplevel_process()
+        self._observers = Observers(options, is_of_use=is_of_use)
         try:
-            self._startup = pack_startup(options) if startup is None else startup
+            self._startup = pack_startup(options) if startup is None and is_of_use else startup
         except BaseException:
             self._observers.close()
             raise
@@ -268,6 +271,11 @@ class Session:
     # Under the lock
 
     def _check_open(self) -> None:
+        if not in_toplevel_process():
+            raise NestedPoolError(
+                "a CompilePool takes no jobs inside a worker: they would escape the limits of the"
+                " pool that runs this job; call the function directly"
+            )
         if os.getpid() != self._owner_pid:
             raise PoolClosed(
                 "cannot schedule new futures after a fork: this pool belongs to process"

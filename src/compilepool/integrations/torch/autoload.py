@@ -24,9 +24,8 @@ def autoload() -> None:
     if wanted in ("", "0"):
         return
     from compilepool.any_process.identity import in_toplevel_process
-    from compilepool.linux.spawn import is_pool_process
 
-    if is_pool_process() or not in_toplevel_process():
+    if not in_toplevel_process():
         return
     try:
         if wanted != "1":
