@@ -14,7 +14,6 @@ import pytest
 
 from compilepool import CompilePool, NestedPoolError, SupervisorDied
 from tests.proc import PATIENCE_S, pool_processes, wait_until
-from tests.processes.test_shutdown import make_a_pool
 from tests.programs.fifos import Fifo, run_until
 from tests.programs.running import Doomed, family_of
 
@@ -91,9 +90,13 @@ def test_a_job_that_has_ended_cannot_be_cancelled() -> None:
         assert future.result() == "ran"
 
 
-def test_a_job_cannot_make_a_pool() -> None:
+def use_a_pool() -> int:
+    return CompilePool(1).submit(abs, -1).result()
+
+
+def test_a_job_cannot_use_a_pool() -> None:
     with CompilePool(1) as pool, pytest.raises(NestedPoolError, match="inside a worker"):
-        pool.submit(make_a_pool).result()
+        pool.submit(use_a_pool).result()
 
 
 def test_a_job_that_must_not_run_twice_fails_with_its_supervisor(tmp_path: Path) -> None:
