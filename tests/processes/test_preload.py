@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from compilepool import CompilePool, PreloadFailed
+from compilepool import CompilePool, PreloadFailed, WorkerCrashed
 from compilepool.forkserver.fork_safety import reasons_against
 from tests.proc import PATIENCE_S, pool_processes, wait_until
+from tests.programs.fifos import Fifo
 
 METHODS = pytest.mark.parametrize("start_method", ["fork", "spawn"])
 Write = Callable[[str, str], str]
@@ -124,6 +126,31 @@ def test_a_preload_that_starts_threads_falls_back_to_spawn_with_one_warning(
     (record,) = caplog.records
     assert "runs 1 more thread since it imported 'threaded'" in record.message
     assert "spawn" in record.message
+
+
+def test_a_fall_back_to_spawn_without_descriptors_fails_jobs_and_not_the_supervisor(
+    module: Write, fifo: Fifo, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = module(
+        "threaded_late",
+        f"import threading\nopen({str(fifo.path)!r}).read()\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()",
+    )
+    with CompilePool(1, preload=[name]) as pool:
+        job = pool.submit(abs, -1)
+        fifo.is_reached()
+        (supervisor,) = pool_processes("supervisor")
+        before = resource.prlimit(supervisor, resource.RLIMIT_NOFILE)
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (3, before[1]))
+        fifo.open()
+        error = job.exception(PATIENCE_S)
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, before)
+        assert isinstance(error, WorkerCrashed)
+        assert "Too many open files" in str(error)
+        os.unlink(fifo.path)
+        fifo.path.write_text("")  # each worker preloads by itself now
+        assert pool.submit(abs, -2).result(PATIENCE_S) == 2
+        assert pool_processes("supervisor") == [supervisor]
 
 
 def test_a_blas_that_starts_threads_when_it_is_loaded_is_told_not_to(

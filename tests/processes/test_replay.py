@@ -142,6 +142,14 @@ def test_the_jobs_own_serializer_is_used(
     assert compilepool("replay", folder).stdout.splitlines()[-1] == last
 
 
+def test_a_link_to_the_same_interpreter_is_no_other_one(root: Path, tmp_path: Path) -> None:
+    folder = keep_call(root, crash)
+    link = tmp_path / "python-of-another-environment"
+    link.symlink_to(os.path.realpath(sys.executable))
+    edit_report(folder, lambda report: report["versions"].update(executable=str(link)))
+    assert "differs now" not in compilepool("replay", folder).stdout
+
+
 def test_versions_that_differ_are_told(root: Path) -> None:
     folder = keep_call(root, crash)
     edit_report(folder, lambda report: report["versions"].update(cloudpickle="0.1", numba="0.2"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,8 +72,15 @@ def _introduction(crash: KeptCrash) -> Iterator[str]:
     then = crash.report.get("versions")
     now = versions(crash.config().sys_path)
     for subject, version in (then if isinstance(then, dict) else {}).items():
-        if now.get(subject) != version:
+        if not _is_same(subject, version, now.get(subject)):
             yield f"differs now: {subject} {now.get(subject, 'is gone')}, was {version}"
+
+
+def _is_same(subject: str, then: object, now: str | None) -> bool:
+    if subject == "executable" and now is not None:
+        # Links to an interpreter, as virtual environments have them, are no other one.
+        return os.path.realpath(str(then)) == os.path.realpath(now)
+    return then == now
 
 
 def _text(error: BaseException) -> str:

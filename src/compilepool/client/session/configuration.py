@@ -73,7 +73,9 @@ def find_libdw() -> str:
 
 def _log_level() -> int:
     """The lowest level that any logger of ours handles now."""
-    names = [name for name in logging.root.manager.loggerDict if name.startswith("compilepool.")]
+    # `list` copies at once; other threads may make loggers meanwhile.
+    all_names = list(logging.root.manager.loggerDict)
+    names = [name for name in all_names if name.startswith("compilepool.")]
     return min(logging.getLogger(name).getEffectiveLevel() for name in ["compilepool", *names])
 
 

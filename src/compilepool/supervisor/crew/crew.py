@@ -372,10 +372,9 @@ class Crew:
         if server is not self.fork_servers.current:
             return  # that fork server is about to end
         self._log.warn(reason)
-        successor = self.fork_servers.start_spawning_in_place_of(server)
-        for number in server.workers:
-            successor.workers.add(number)
-            successor.send(self._requests.message(self._workers[number]))
+        self.fork_servers.spawn_from_now_on()
+        server.is_leaving = True  # it has lost nothing: the rules start its workers elsewhere
+        self._fork_server_lost(server)
 
     def _fork_server_lost(self, server: ForkServerLink) -> None:
         exitcode, text = self.fork_servers.bury(server)

@@ -96,16 +96,9 @@ class ForkServers:
         self.current = ForkServerLink(self._loop, self._config, process, self._read)
         return self.current
 
-    def start_spawning_in_place_of(self, server: ForkServerLink) -> ForkServerLink:
-        """Replace a fork server that is unsafe to fork by one that spawns workers.
-
-        Raises:
-            OSError: no fork server could be started.
-        """
+    def spawn_from_now_on(self) -> None:
+        """Have the next fork servers spawn their workers: the current one is unsafe to fork."""
         self._config = self._config._replace(start_method="spawn")
-        self.bury(server)
-        self.drop(server)
-        return self.start()
 
     def replace(self) -> None:
         """Let the current fork server end after its workers, and start another one now."""
