@@ -11,6 +11,7 @@ import pytest
 from compilepool import CompileFuture, CompilePool, JobDump
 from compilepool.client.session.calls import UnfinishedCalls
 from compilepool.client.session.questions import Dumps
+from compilepool.client.session.threads import PoolThreads
 from compilepool.wire.job_snapshot import JobSnapshot
 from compilepool.wire.messages import Form, Kind, Message
 from compilepool.wire.payloads import Payload
@@ -27,7 +28,7 @@ class Asker:
         self.future: CompileFuture[Any] = CompileFuture(name="softmax")
         self.calls.add(JOB, "softmax", Payload(Form.INLINE), self.future)
         self.asked: queue.Queue[Message] = queue.Queue()
-        self.dumps = Dumps(self.calls, self.asked.put)
+        self.dumps = Dumps(self.calls, self.asked.put, PoolThreads())
         self.results: queue.Queue[JobDump] = queue.Queue()
 
     def start(self) -> None:

@@ -104,9 +104,9 @@ def test_a_job_that_lost_its_descriptor_on_the_way_is_ended_and_nobody_dropped()
     """As where the supervisor has too many open files to receive it."""
     with supervisor() as process:
         configure(process, small_config())
+        assert process.channel.receive() == [Message(Kind.CONFIGURED)]
         process.channel.send(Message(Kind.SUBMIT, 5, 0, Form.MEMFD))
-        lost = lost_result(5, NO_USAGE)
-        assert process.channel.receive() == [lost]
+        assert process.channel.receive() == [lost_result(5, NO_USAGE)]
         process.channel.send(Message(Kind.SHUTDOWN))
         assert process.bury(PATIENCE_S) == 0
 
@@ -174,7 +174,7 @@ def test_a_configuration_that_no_process_can_be_started_with_fails_the_jobs() ->
             messages = process.channel.receive()
             assert messages, "the supervisor is dead"
             kinds += [message.kind for message in messages]
-        assert set(kinds) == {Kind.FAILED, Kind.NO_WORKERS}
+        assert set(kinds) == {Kind.CONFIGURED, Kind.FAILED, Kind.NO_WORKERS}
         process.channel.send(Message(Kind.SHUTDOWN))
         assert_drops_its_client(process)
 

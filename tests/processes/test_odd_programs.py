@@ -150,21 +150,6 @@ for method in ("fork", "spawn"):
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_a_thread_that_waits_for_a_job_does_not_keep_the_program_from_ending() -> None:
-    result = run(
-        """
-import threading, time
-from compilepool import CompilePool, PoolClosed
-pool = CompilePool(1)
-future = pool.submit(time.sleep, 1000)
-def wait():
-    print(type(future.exception()).__name__)
-threading.Thread(target=wait).start()
-"""
-    )
-    assert (result.returncode, result.stdout, result.stderr) == (0, "PoolClosed\n", "")
-
-
 @dataclasses.dataclass(frozen=True)
 class FrozenError(Exception):
     """Not even its cause can be set."""

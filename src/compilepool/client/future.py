@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Collection
@@ -11,6 +10,7 @@ from concurrent.futures._base import CANCELLED, PENDING, RUNNING
 
 from compilepool.errors import PoolClosed
 from compilepool.light_typing import TYPE_CHECKING, Any, Protocol, TypeVar, lazy_annotations
+from compilepool.observe.quiet_logger import QuietLogger
 from compilepool.observe.record import JobRecord
 
 if TYPE_CHECKING:  # loaded only when somebody looks at a pool
@@ -21,7 +21,11 @@ class Owner(Protocol):
     """What a future needs of the pool that runs its job."""
 
     def cancel(self, id: int) -> bool:
-        """Take the job with this number from the pool; False if it has ended."""
+        """Take the job with this number from the pool, and end its future.
+
+        Returns:
+            False if the job had ended before.
+        """
 
     def running_among(self, futures: Collection[Future[Any]]) -> list[RunningJob]:
         """Return the running jobs of these futures, the oldest first."""
@@ -60,7 +64,7 @@ class Condition(threading.Condition):
 
 T = TypeVar("T")
 
-_log = logging.getLogger(__name__)
+_log = QuietLogger(__name__)
 
 
 @lazy_annotations
@@ -100,10 +104,7 @@ class CompileFuture(Future[T]):
             True if the future is cancelled now; False if the job had ended before.
         """
         owner = self._owner
-        if owner is None or not owner.cancel(self._id):
-            return self.cancelled()
-        end_cancelled(self)
-        return True
+        return (owner is not None and owner.cancel(self._id)) or self.cancelled()
 
 
 # For the session. Whoever takes a call from the table of unfinished calls ends its future, and

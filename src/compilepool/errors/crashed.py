@@ -8,9 +8,15 @@ the first result.
 from __future__ import annotations
 
 import signal as _signal
-from concurrent.futures.process import BrokenProcessPool
 
 from compilepool.errors.base import CompilePoolError, rebuild
+
+try:
+    from concurrent.futures.process import BrokenProcessPool
+except RuntimeError:
+    # After the end of the main thread, that module cannot be imported any more (CPython's
+    # threading._register_atexit). Then nobody can name the class to catch it, either.
+    from concurrent.futures import BrokenExecutor as BrokenProcessPool  # type: ignore[assignment]
 
 
 class WorkerCrashed(CompilePoolError, BrokenProcessPool):

@@ -148,9 +148,13 @@ class ForkServer:
 
     def _work(self, parent_pid: int, fds: WorkerFds, orders: WorkerOrders) -> None:
         """Run the worker, in a forked child."""
-        bootstrap(parent_pid, self._supervisor_pid, fds.crash, self._config, orders)
-        os.close(self._crash_fd)  # only now does faulthandler no longer use it
-        work(Channel.adopt(fds.socket), fds, orders)
+        try:
+            bootstrap(parent_pid, self._supervisor_pid, fds.crash, self._config, orders)
+            os.close(self._crash_fd)  # only now does faulthandler no longer use it
+            work(Channel.adopt(fds.socket), fds, orders)
+        except BaseException:  # noqa: BLE001 - the interpreter's own way out is the fork server's
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
 
     def _spawn(self, fds: WorkerFds, orders: WorkerOrders) -> int:
         config = self._config.payload(inline_limit=-1)

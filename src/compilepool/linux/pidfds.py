@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import time
 from collections.abc import Iterable
 
+from compilepool.linux.polling import READABLE, poll
 from compilepool.linux.proc import children, descendants, is_below
 
 _DEBUGGER_PATIENCE_S = 1.0  # how long a debugger may keep a dead child from being reaped
@@ -37,9 +37,9 @@ def wait_dead(pidfd: int, timeout_s: float) -> bool:
     Returns:
         False if it is still alive after `timeout_s` seconds.
     """
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(max(0.0, timeout_s) * 1000))
+    events = poll()
+    events.register(pidfd, READABLE)
+    return bool(events.poll(max(0.0, timeout_s) * 1000))
 
 
 def reap(pidfd: int) -> int | None:

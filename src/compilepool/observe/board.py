@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections import deque
@@ -13,13 +12,14 @@ from rich.progress import Progress, TaskID
 from rich.text import Text
 
 from compilepool.light_typing import TYPE_CHECKING
+from compilepool.observe.quiet_logger import QuietLogger
 from compilepool.observe.terminal import TERMINAL, let_children_print
 from compilepool.text import headline, printable
 
 if TYPE_CHECKING:
     from compilepool.observe.observer import RunningJob
 
-_log = logging.getLogger(__name__)
+_log = QuietLogger(__name__)
 
 _MAX_ROWS = 8
 _MAX_NAME = 60

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 
 from compilepool.light_typing import TYPE_CHECKING
+from compilepool.observe.quiet_logger import QuietLogger
 from compilepool.text import headline
 
 if TYPE_CHECKING:
     from compilepool.observe.record import JobRecord
 
-_log = logging.getLogger(__name__)
+_log = QuietLogger(__name__)
 
 
 class JobLog:
@@ -27,7 +28,7 @@ class JobLog:
     ) -> None:
         """Implements `Observer.ended`."""
         level = logging.DEBUG if error is None else logging.INFO
-        if not _log.isEnabledFor(level):
+        if not _log.is_enabled_for(level):
             return
         pid = record.worker_pid
         where = f"in worker {pid} after {record.wall_seconds:.3g} s" if pid else "before it began"

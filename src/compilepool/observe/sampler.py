@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
 
 from compilepool.light_typing import TYPE_CHECKING
+from compilepool.observe.quiet_logger import QuietLogger
 
 if TYPE_CHECKING:
     from compilepool.observe.observer import Consumer, Sample
     from compilepool.observe.record import JobRecord
 
-_log = logging.getLogger(__name__)
+_log = QuietLogger(__name__)
 
 
 class Sampler:

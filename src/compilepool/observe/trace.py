@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import logging
 import os
 import threading
 
 from compilepool.errors import CompilePoolError
 from compilepool.light_typing import TYPE_CHECKING, Any
+from compilepool.observe.quiet_logger import QuietLogger
 from compilepool.observe.record import usage_of
 from compilepool.text import headline
 from compilepool.wire.usage import phases_of_text
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from compilepool.observe.observer import Sample
     from compilepool.observe.record import JobRecord
 
-_log = logging.getLogger(__name__)
+_log = QuietLogger(__name__)
 
 _END = b"\n]"
 _MEMORY_EVERY_S = 0.5

@@ -150,6 +150,7 @@ class Supervisor:
         config = PoolConfig.of_payload(of_message(message._replace(fds=message.fds[:own])))
         client.log_level = config.log_level
         self._pool = Pool(self._loop, self._clients, config, startup_fds, self._starter)
+        client.send(Message(Kind.CONFIGURED))
 
     def _submit(self, client: Client, pool: Pool, message: Message) -> None:
         id = message.id

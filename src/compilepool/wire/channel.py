@@ -217,12 +217,12 @@ def handle_each(messages: Sequence[Message], handle: Callable[[Message], None]) 
     """Call `handle` with each message in turn. `handle` takes over the message's descriptors.
 
     Raises:
-        ProtocolError: `handle` raised it. The descriptors of the messages that follow are closed.
+        BaseException: `handle` raised it. The descriptors of the messages that follow are closed.
     """
     for index, message in enumerate(messages, 1):
         try:
             handle(message)
-        except ProtocolError:
+        except BaseException:
             close_messages(messages[index:])
             raise
 

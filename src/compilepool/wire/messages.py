@@ -52,6 +52,7 @@ class Kind(IntEnum):
     VIEW = 10  # id: any
 
     # supervisor -> client
+    CONFIGURED = 19  # the answer to CONFIGURE, the first message
     STARTED = 20  # id: job
     # id: job; flag: Outcome; body: Usage, then the payload. A worker sends it to the supervisor,
     # too, with the run's id, and may add HAS_OUTPUT to the flag.

@@ -127,10 +127,20 @@ def ended_with_pool(job: str) -> PoolClosed:
     return PoolClosed(f"job {job!r} was ended with its pool, before it had a result")
 
 
-def supervisor_died(job: str, exitcode: int | None, *, was_resubmitted: bool) -> SupervisorDied:
-    """The error of a job that has lost its supervisor more often than it may."""
+def supervisor_died(
+    job: str, exitcode: int | None, trouble: str, *, was_resubmitted: bool
+) -> SupervisorDied:
+    """The error of a job that has lost its supervisor more often than it may.
+
+    Args:
+        job: the job's name.
+        exitcode: the supervisor's exit code, or negated signal number; None if unknown.
+        trouble: why this process has killed it; "" if it has not.
+        was_resubmitted: whether the job had lost another one before.
+    """
     after = ", after the one before had died, too" if was_resubmitted else ""
+    what = f"was killed, because {trouble}," if trouble else died(exitcode)
     return SupervisorDied(
-        f"the supervisor {died(exitcode)} under job {job!r}{after};"
+        f"the supervisor {what} under job {job!r}{after};"
         " find out what ends it, and submit the job again"
     )

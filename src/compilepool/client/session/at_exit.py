@@ -1,10 +1,13 @@
-"""Ends all sessions when this process ends, and abandons them in a process forked from it."""
+"""Ends all sessions when this process ends, and abandons them in a process forked from it.
+
+The process ends when its last thread ends that is no daemon, and not when its main thread does:
+until then, the others go on with their pools. `atexit` functions run after that.
+"""
 
 from __future__ import annotations
 
 import atexit
 import os
-import threading
 import weakref
 
 from compilepool.light_typing import Protocol
@@ -20,28 +23,32 @@ class EndsWithProcess(Protocol):
         """Let go of everything."""
 
 
-_sessions: weakref.WeakSet[EndsWithProcess] = weakref.WeakSet()
+_sessions: dict[int, weakref.ref[EndsWithProcess]] = {}
+"""All sessions, by their ids. A `WeakSet` could not be read while other threads add to it."""
 
 
 def end_with_process(session: EndsWithProcess) -> None:
     """Terminate a session when this process exits; abandon it in forked children."""
-    _sessions.add(session)
+    key = id(session)
+    _sessions[key] = weakref.ref(session, lambda _: _sessions.pop(key, None))
+
+
+def _all() -> list[EndsWithProcess]:
+    references = list(_sessions.values())  # at once
+    return [session for each in references if (session := each()) is not None]
 
 
 def _terminate_all() -> None:
-    for session in list(_sessions):
+    for session in _all():
         session.terminate(wait=False)
-    for session in list(_sessions):
+    for session in _all():
         session.terminate()
 
 
 def _abandon_all() -> None:
-    for session in list(_sessions):
+    for session in _all():
         session.abandon_after_fork()
 
 
-# Before the program's threads are joined, because they may wait for jobs; and once more at the very
-# end, because they may have made more pools.
-threading._register_atexit(_terminate_all)  # type: ignore[attr-defined] # as concurrent.futures
 atexit.register(_terminate_all)
 os.register_at_fork(after_in_child=_abandon_all)

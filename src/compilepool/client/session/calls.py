@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import threading
 import weakref
 from collections.abc import Sequence
@@ -16,6 +14,7 @@ from compilepool.client.future import (
 )
 from compilepool.light_typing import Any
 from compilepool.observe.observer import Observer
+from compilepool.observe.quiet_logger import QuietLogger
 from compilepool.wire.payloads import Payload
 from compilepool.wire.spares import Spares
 from compilepool.wire.submission import DEFAULT_TERMS, JobTerms
@@ -24,7 +23,7 @@ _MAX_HELD_FDS = 64
 _MAX_SPARES = 4
 _PRUNE_AT = 1024  # weak references to futures
 
-_log = logging.getLogger(__name__)
+_log = QuietLogger(__name__)
 
 
 class Call:
@@ -95,14 +94,14 @@ class Call:
             end_with_error(self.future, error)
 
     def end_cancelled(self) -> None:
-        """The job is cancelled, and its future does not know yet."""
+        """The job is cancelled."""
         try:
             self.tell_cancelled()
         finally:
             end_cancelled(self.future)
 
     def tell_cancelled(self) -> None:
-        """The job is cancelled, and whoever did it ends the future."""
+        """The job is cancelled, and nobody has its future."""
         self._tell(None, cancelled=True)
 
     def _tell(self, error: BaseException | None, *, cancelled: bool = False) -> None:
@@ -110,9 +109,8 @@ class Call:
         for observer in self._observers:
             try:
                 observer.ended(self._id, self.name, record, error, cancelled=cancelled)
-            except Exception:  # noqa: BLE001 - a logging filter of the user's may raise
-                with contextlib.suppress(Exception):
-                    _log.exception("the end of job %r could not be told", self.name)
+            except Exception:  # noqa: BLE001 - the others must hear of it
+                _log.exception("the end of job %r could not be told", self.name)
 
 
 class UnfinishedCalls:
@@ -136,6 +134,8 @@ class UnfinishedCalls:
         self.lock = threading.RLock()
         self._calls: dict[int, Call] = {}
         self._held_fds = 0
+        self.with_priority = 0
+        """How many calls have another priority than the default."""
         self.spares = Spares(_MAX_SPARES)
         """The memfds of payloads whose jobs have ended."""
         self._futures: list[weakref.ref[CompileFuture[Any]]] = []
@@ -167,6 +167,7 @@ class UnfinishedCalls:
         if payload.fd >= 0 and self._held_fds >= _MAX_HELD_FDS:
             payload = payload.spill()
         self._held_fds += payload.fd >= 0
+        self.with_priority += terms.priority != 0
         self._futures.append(weakref.ref(future))
         if len(self._futures) > self._prune_at:
             self._futures = [future for future in self._futures if future() is not None]
@@ -191,9 +192,10 @@ class UnfinishedCalls:
             close: whether to close its payload.
         """
         call = self._calls.pop(id, None)
-        if call is not None and call.payload.fd >= 0:
+        if call is not None and (call.payload.fd >= 0 or call.terms.priority):
             with self.lock:
-                self._held_fds -= 1
+                self._held_fds -= call.payload.fd >= 0
+                self.with_priority -= call.terms.priority != 0
             if close:
                 call.payload.close()
         return call

@@ -88,11 +88,13 @@ class CrashKeeper:
     def _keep_and_end(self, call: Call, failure: Failure) -> None:
         keep = functools.partial(self._write_folder, call)
         error = outcomes.of_failure(failure, call.name, call.future.record.log, keep)
-        with self._lock:
-            self._calls.discard(call)
-            call.payload.close()
-            self._close_if_done()
-        self._end(call, failure, error)
+        try:
+            with self._lock:
+                self._calls.discard(call)
+                call.payload.close()
+                self._close_if_done()
+        finally:
+            self._end(call, failure, error)
 
     def _write_folder(self, call: Call, facts: dict[str, Any], text: str) -> str:
         from compilepool.client.crashes.crash_folder import CrashedJob, keep

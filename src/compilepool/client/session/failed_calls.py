@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 from compilepool.client.session.calls import Call, UnfinishedCalls
 from compilepool.client.session.poison import PoisonedKeys
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 
 FailedCall: TypeAlias = tuple[Call, CompilePoolError]
 """A call that is not in the table any more, and the error that its future gets."""
+
+
+def end_all(failed: Sequence[FailedCall]) -> None:
+    """End calls that are not in the table any more, all of them, whatever their callbacks do."""
+    for call, error in failed:
+        with contextlib.suppress(Exception):
+            call.end_with_error(error)
 
 
 class FailedCalls:
@@ -73,20 +81,25 @@ class FailedCalls:
 
         If that poisons its key, the waiting calls with the same key end as well.
         """
-        waiting: list[tuple[int, Call]] = []
-        if failure.cause is Cause.CRASH:
-            is_own_doing = not failure.is_from_outside
-            if is_own_doing and self.poisoned.has_crashed(call.terms.key, error):
-                with self._calls.lock:
-                    waiting = self._calls.pop_waiting(call.terms.key)
-                    with contextlib.suppress(OSError):  # then they run, and nobody hears of it
-                        for id, _ in waiting:
-                            self._link.send(Message(Kind.CANCEL, id))
-        # They end first: a callback of the call's own future may wait for them.
-        for _, other in waiting:
-            reason = self.poisoned.error(other.terms.key, other.name)
-            other.end_with_error(reason or error)  # None: the key was forgotten just now
-        call.end_with_error(error)
+        poisoned: list[FailedCall] = []
+        try:
+            if failure.cause is Cause.CRASH and not failure.is_from_outside:
+                poisoned = self._take_poisoned(call.terms.key, error)
+        finally:
+            # They end first: a callback of the call's own future may wait for them.
+            end_all([*poisoned, (call, error)])
+
+    def _take_poisoned(self, key: str, error: CompilePoolError) -> list[FailedCall]:
+        """Take the waiting calls of a key, with their errors, if this crash has poisoned it."""
+        if not self.poisoned.has_crashed(key, error):
+            return []
+        with self._calls.lock:
+            waiting = self._calls.pop_waiting(key)
+            with contextlib.suppress(Exception):  # then they run, and nobody hears of it
+                for id, _ in waiting:
+                    self._link.send(Message(Kind.CANCEL, id))
+        # None: the key was forgotten just now.
+        return [(call, self.poisoned.error(key, call.name) or error) for _, call in waiting]
 
     # After a supervisor's end, under the lock. The calls leave the table now, and end later.
 
@@ -101,11 +114,12 @@ class FailedCalls:
             self._calls.pop(id)
         return failed
 
-    def take_lost(self, exitcode: int | None, *, resubmit: bool) -> list[FailedCall]:
+    def take_lost(self, exitcode: int | None, trouble: str, *, resubmit: bool) -> list[FailedCall]:
         """Take the calls that no other supervisor gets, with their errors.
 
         Args:
             exitcode: the dead supervisor's.
+            trouble: why this process has killed it; "" if it has not.
             resubmit: whether a call is sent to a second supervisor.
         """
         failed: list[FailedCall] = []
@@ -113,7 +127,9 @@ class FailedCalls:
             if call.sends > resubmit:
                 from compilepool.client.reports import errors
 
-                error = errors.supervisor_died(call.name, exitcode, was_resubmitted=resubmit)
+                error = errors.supervisor_died(
+                    call.name, exitcode, trouble, was_resubmitted=resubmit
+                )
                 failed.append((call, error))
                 self._calls.pop(id)
         return failed

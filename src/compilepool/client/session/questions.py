@@ -30,11 +30,15 @@ class Dumps:
     Args:
         calls: the unfinished calls of the pool.
         send: sends a message to the supervisor; called under the lock of `calls`.
+        threads: those of the pool.
     """
 
-    def __init__(self, calls: UnfinishedCalls, send: Callable[[Message], object]) -> None:
+    def __init__(
+        self, calls: UnfinishedCalls, send: Callable[[Message], object], threads: PoolThreads
+    ) -> None:
         self._calls = calls
         self._send = send
+        self._threads = threads
         self._expected: dict[int, _Answer] = {}
         self._late: set[int] = set()
         """The calls about which an answer may still come that nobody waits for any more."""
@@ -49,6 +53,7 @@ class Dumps:
         Raises:
             ValueError: the future is not of this pool.
             TimeoutError: the supervisor did not answer in time.
+            RuntimeError: the thread that would hear the answer asks.
         """
         from compilepool.client.job_dump import JobDump, dump_of  # takes long to import
 
@@ -58,6 +63,11 @@ class Dumps:
             name = None
         if name is None:
             raise ValueError("this future is of no job of this pool; ask the pool that made it")
+        if self._threads.is_reader():
+            raise RuntimeError(
+                f"dump of job {name!r} in a callback of a future would wait for itself;"
+                " call it in a thread of your own"
+            )
         deadline = time.monotonic() + timeout_s
         snapshot = None
         while snapshot is None:  # None: the answer may be a late one to an earlier question
@@ -88,11 +98,14 @@ class Dumps:
         if answer is not None:
             answer.future.set_result(None if is_old else snapshot)
 
-    def ended(self, snapshot: JobSnapshot) -> None:
+    def ended(self) -> None:
         """There is no supervisor any more: answer all who wait."""
         self._late.clear()
-        for id in list(self._expected):
-            self.told(id, snapshot)
+        if self._expected:
+            from compilepool.wire.job_snapshot import JobSnapshot
+
+            for id in list(self._expected):
+                self.told(id, JobSnapshot("ended"))
 
     def _give_up(self, id: int, answer: _Answer) -> None:
         """One of those who wait does not wait any more."""

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import functools
 import logging
-import select
 from collections.abc import Callable
 
 from compilepool.client.future import has_callbacks, mark_running
@@ -19,6 +18,8 @@ from compilepool.client.session.sending import SupervisorLink
 from compilepool.client.session.supervisor_process import SupervisorProcess
 from compilepool.errors import CompilePoolError
 from compilepool.light_typing import Any
+from compilepool.linux.polling import READABLE, poll
+from compilepool.observe.quiet_logger import QuietLogger
 from compilepool.observe.record import note_usage
 from compilepool.text import describe
 from compilepool.wire.channel import handle_each, refuse
@@ -29,9 +30,10 @@ from compilepool.wire.pool_view import PoolView
 from compilepool.wire.serializers import Serializer
 from compilepool.wire.usage import Usage, read_usage
 
-_log = logging.getLogger(__name__)
-
 _WARM_UP = "warm_up"  # stands for the job's name in errors of a warm-up
+
+_ANSWER_MS = 60_000
+"""Within this time from its start, a supervisor answers; it takes 20 ms on an idle machine."""
 
 _IDLE_MS = 200
 """After such a silence there is time for what is not urgent."""
@@ -70,30 +72,45 @@ class Receiver:
         self._processes = processes
         self._serializer = serializer
         self._warned: set[str] = set()
+        self._taken: Call | None = None
+        """The call that was taken from the table to be ended, while that is not done."""
 
     def read_from(self, supervisor: SupervisorProcess) -> None:
         """Handle a supervisor's messages until it is gone.
 
         Raises:
             ProtocolError: it sends what no supervisor sends.
+            TimeoutError: it does not even answer once.
         """
-        poll = select.poll()
-        poll.register(supervisor.channel.fileno(), select.POLLIN)
+        events = poll()
+        events.register(supervisor.channel.fileno(), READABLE)
         # Some other process may hold a copy of the supervisor's socket, and so hide its end.
-        poll.register(supervisor.pidfd, select.POLLIN)
+        events.register(supervisor.pidfd, READABLE)
         patience_ms: int | None = _IDLE_MS
+        has_answered = False
+        silent_ms = 0  # a clock would go on while this process is stopped
         while True:
             # Calls may have been held back while the messages below were handled, and nothing else
             # may wake this thread up for them.
             self._link.flush()
-            events = poll.poll(patience_ms)
-            if not events:
+            ready = events.poll(patience_ms)
+            if ready:
+                has_answered = True
+            elif has_answered:
                 patience_ms = None
                 _import_rest()
-            is_dead = any(fd == supervisor.pidfd for fd, _ in events)
+            else:
+                silent_ms += _IDLE_MS
+                if silent_ms > _ANSWER_MS:
+                    raise TimeoutError(f"it has not answered within {_ANSWER_MS / 1000:g} s")
+            is_dead = any(fd == supervisor.pidfd for fd, _ in ready)
             self._link.flush()  # before all else: workers may wait for it
             while messages := supervisor.channel.receive(wait=False):
-                handle_each(messages, self._handle)
+                try:
+                    handle_each(messages, self._handle)
+                except BaseException as error:
+                    self._end_taken(error)
+                    raise
                 del messages  # a result must not live on here
                 if not is_dead:
                     break  # is there more? `poll` tells
@@ -122,6 +139,8 @@ class Receiver:
             self._initializer_failed(message)
         elif message.fds:
             refuse(message, "with descriptors")
+        elif kind is Kind.CONFIGURED:
+            pass  # it has answered
         elif kind is Kind.WARMTH:
             self._processes.warmth.told(message.id, Readiness(message.flag))
         elif kind is Kind.LOG:
@@ -134,9 +153,10 @@ class Receiver:
                 call.is_running = True
                 mark_running(call.future)
         elif kind is Kind.CANCELLED:
-            call = self._calls.pop(message.id)
+            call = self._taken = self._calls.pop(message.id)
             if call is not None:
                 call.end_cancelled()
+                self._taken = None
         elif kind is Kind.IDLE_MEMORY:
             self._processes.idle_memory = message.id
         elif kind is Kind.LOGGED:
@@ -144,14 +164,22 @@ class Receiver:
         else:
             refuse(message, "from a supervisor")
 
+    def _end_taken(self, error: BaseException) -> None:
+        """End the call whose end could not be handled. Its job is not run again."""
+        call, self._taken = self._taken, None
+        if call is not None and not call.future.done():
+            what = f"job {call.name!r} has ended, but its outcome could not be handled here"
+            call.end_with_error(CompilePoolError(f"{what}: {describe(error)}"))
+
     def _ended(self, message: Message) -> None:
         usage, payload_at = _read_usage(message)
         payload = None if lacks_descriptor(message) else of_message(message, payload_at)
-        call = self._calls.pop(message.id, close=False)
+        call = self._taken = self._calls.pop(message.id, close=False)
         if call is not None:
             if usage.started:
                 self._failed.poisoned.has_run(call.terms.key)
             self._resolve(call, usage, message.flag, payload)
+            self._taken = None
             self._calls.reuse(call.payload)  # last: a large one takes its time
         elif payload is not None:
             payload.close()
@@ -164,7 +192,7 @@ class Receiver:
             if text in self._warned:  # a new supervisor finds the same again
                 return
             self._warned.add(text)
-        logging.getLogger(source).log(message.flag, "%s", text)
+        QuietLogger(source).log(message.flag, "%s", text)
 
     def _no_workers(self, message: Message) -> None:
         if not lacks_descriptor(message):
@@ -181,15 +209,16 @@ class Receiver:
     def _fail(self, message: Message) -> None:
         failure = Failure.of_message(message)
         gets_folder = self._failed.gets_folder(failure)
-        call = self._calls.pop(message.id, close=not gets_folder)
+        call = self._taken = self._calls.pop(message.id, close=not gets_folder)
         if call is None:
             return
         note_usage(call.future.record, failure.usage)
         if gets_folder:
             self._failed.keep(call, failure)
-            return
-        error = outcomes.of_failure(failure, call.name, call.future.record.log)
-        self._end(call, functools.partial(self._failed.end, call, failure), error)
+        else:
+            error = outcomes.of_failure(failure, call.name, call.future.record.log)
+            self._end(call, functools.partial(self._failed.end, call, failure), error)
+        self._taken = None
 
     def _resolve(self, call: Call, usage: Usage, outcome: int, payload: Payload | None) -> None:
         error: BaseException | None

@@ -34,7 +34,6 @@ class SupervisorLink:
     def __init__(self, calls: UnfinishedCalls, max_workers: int) -> None:
         self._calls = calls
         self._plenty = MAX_HELD + PLENTY_FOR_WORKER * max_workers
-        self._have_one_priority = True  # all jobs until now have the default
         self.supervisor: SupervisorProcess | None = None
         self.is_reader_busy = False
 
@@ -63,7 +62,6 @@ class SupervisorLink:
     def send_call(self, id: int, call: Call) -> bool:
         """Send a call, as `send` does. It waits for others if that makes no difference to it."""
         message = submit_message(id, call.name, call.payload, call.terms)
-        self._have_one_priority &= not call.terms.priority
         if not message.fds:
             is_small = len(message.body) <= SMALL
             is_sent = self.send(message, hold=is_small and self._may_hold())
@@ -75,19 +73,27 @@ class SupervisorLink:
         finally:
             close_all(set(message.fds) - {call.payload.fd})
 
-    def configure(self, config: Payload, startup: Payload | None) -> None:
-        """Send the first message that a supervisor gets.
+    def connect(
+        self, supervisor: SupervisorProcess, config: Payload, startup: Payload | None
+    ) -> None:
+        """Send a new supervisor its first message, and make it the current one.
 
         Args:
+            supervisor: the supervisor.
             config: the pool's configuration, which is closed.
             startup: what every worker starts with, which stays open; None if nothing.
+
+        Raises:
+            OSError: as `SupervisorProcess.send`.
         """
         try:
             message = config.message(Kind.CONFIGURE)
             fds = () if startup is None else (startup.fd,)
-            self.send(message._replace(fds=message.fds + fds))
+            supervisor.send(message._replace(fds=message.fds + fds))
         finally:
             config.close()
+        # Only now: a signal handler may submit meanwhile, and CONFIGURE is first.
+        self.supervisor = supervisor
 
     def flush(self) -> None:
         """Send the calls that wait for others. Any thread."""
@@ -109,19 +115,17 @@ class SupervisorLink:
         """
         supervisor, self.supervisor = self.supervisor, None
         if supervisor is not None:
-            supervisor.kill()
-            supervisor.bury(patience_s)
-            supervisor.close()
+            supervisor.discard(patience_s)
 
     def _may_hold(self) -> bool:
         """Whether a call may wait here for others, because it would wait in the supervisor anyway.
 
         It waits there until a worker has room, which is when another job has ended. That wakes the
-        reader up, which flushes, unless it runs a callback of the user's.
+        reader up, which flushes, unless it runs a callback of the user's. It might not wait there
+        beside calls of other priorities.
         """
-        return (
-            self._have_one_priority and len(self._calls) > self._plenty and not self.is_reader_busy
-        )
+        calls = self._calls
+        return len(calls) > self._plenty and not calls.with_priority and not self.is_reader_busy
 
 
 def _has_lost_descriptors(supervisor: SupervisorProcess, error: OSError) -> Literal[False]:

@@ -1,4 +1,4 @@
-"""The life of a pool: open, submit, close, terminate; and outlive supervisors that die.
+"""The life of a pool: open, submit, close, terminate.
 
 The objects of a session know each other in one direction, in the order in which they are made:
 
@@ -9,14 +9,14 @@ The objects of a session know each other in one direction, in the order in which
     Processes         what the user wants of the processes, and whether they have started
     Statistics        what runs, and what was done
     Receiver          hands the supervisor's messages to all of these; the reader thread runs it
+    Supervision       starts supervisors, outlives them, and ends them
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
@@ -26,7 +26,7 @@ from compilepool.client.future import CompileFuture, abandon
 from compilepool.client.options import PoolOptions
 from compilepool.client.session.at_exit import end_with_process
 from compilepool.client.session.calls import UnfinishedCalls
-from compilepool.client.session.failed_calls import FailedCall, FailedCalls
+from compilepool.client.session.failed_calls import FailedCalls
 from compilepool.client.session.observers import Observers
 from compilepool.client.session.packing import not_sent, pack_call, pack_startup
 from compilepool.client.session.processes import Processes, wait_until_warm
@@ -35,24 +35,19 @@ from compilepool.client.session.receiving import Receiver
 from compilepool.client.session.sending import SupervisorLink
 from compilepool.client.session.setup import PoolSetup, max_workers_of
 from compilepool.client.session.statistics import Statistics
-from compilepool.client.session.supervisor_process import SupervisorProcess, end_within_bound
+from compilepool.client.session.supervision import Supervision
 from compilepool.client.session.threads import PoolThreads
 from compilepool.client.terms import check_memory_limit
-from compilepool.errors import CompilePoolError, NestedPoolError, PoolClosed
+from compilepool.errors import NestedPoolError, PoolClosed
 from compilepool.light_typing import TYPE_CHECKING, Any
-from compilepool.text import describe
-from compilepool.wire.messages import Kind, Message, Shutdown
+from compilepool.wire.messages import Kind, Message
 from compilepool.wire.payloads import Payload
 from compilepool.wire.submission import DEFAULT_TERMS, JobTerms
 
 if TYPE_CHECKING:
     from compilepool.observe.observer import RunningJob
 
-_BURY_S = 5.0
-_TERMINATE_S = 0.5
 _KEEP_S = 10.0  # for crash folders that are being written
-
-_log = logging.getLogger(__name__)
 
 
 class Session:
@@ -90,22 +85,21 @@ class Session:
         is_of_use = in_toplevel_process()
         self._observers = Observers(options, is_of_use=is_of_use)
         try:
-            self._startup = pack_startup(options) if startup is None and is_of_use else startup
+            startup = pack_startup(options) if startup is None and is_of_use else startup
         except BaseException:
             self._observers.close()
             raise
-        self._setup = setup
         self._owner_pid = os.getpid()
         self._threads = PoolThreads()
         self._calls = UnfinishedCalls(self._observers.all)
         self.link = SupervisorLink(self._calls, self.max_workers)
         send = self.link.send
         self._failed = FailedCalls(self._calls, self.link, self._threads.background)
-        self.dumps = Dumps(self._calls, send)
+        self.dumps = Dumps(self._calls, send, self._threads)
         self._views = Views(self._calls, send, self._threads)
         self.processes = Processes(self._calls, send)
         self.statistics = Statistics(self._calls, self._observers.counters, self._views, self.link)
-        self._receiver = Receiver(
+        receiver = Receiver(
             self._calls,
             self.link,
             self._failed,
@@ -114,11 +108,21 @@ class Session:
             self.processes,
             options.serializer,
         )
+        self._supervision = Supervision(
+            options,
+            setup,
+            startup,
+            self._calls,
+            self.link,
+            self._failed,
+            self.processes,
+            receiver,
+            self._threads,
+            self._supervisor_lost,
+            self._ended,
+        )
         self._observers.sample(self.statistics.sample)
         self._ids = itertools.count(1)
-        self._is_closing = False
-        self._is_terminated = False
-        self._is_cancelling = False
         end_with_process(self)
 
     # Any thread
@@ -181,13 +185,17 @@ class Session:
 
     def cancel(self, id: int) -> bool:
         """As `Owner.cancel`."""
-        with self._calls.lock:
-            call = self._calls.pop(id)
-            if call is None:
-                return False
-            self.link.send(Message(Kind.CANCEL, id))
-            call.tell_cancelled()
-            return True
+        call = None
+        try:
+            with self._calls.lock:
+                call = self._calls.pop(id)
+                if call is not None:
+                    with contextlib.suppress(OSError):  # then it runs on, and nobody hears of it
+                        self.link.send(Message(Kind.CANCEL, id))
+        finally:
+            if call is not None:
+                call.end_cancelled()
+        return call is not None
 
     def running_among(self, futures: Collection[Future[Any]]) -> list[RunningJob]:
         """As `Owner.running_among`."""
@@ -224,14 +232,9 @@ class Session:
         if os.getpid() != self._owner_pid:
             return
         with self._calls.lock:
-            self._is_closing = True
-            self._is_cancelling |= cancel_futures
-            self._send_closing()
-            reader = self._threads.reader
-            if reader is None:
-                self._drop_startup()
-                self.statistics.report_at_end()
-                self._observers.close()
+            reader = self._supervision.close(cancel_futures=cancel_futures)
+        if reader is None:
+            self._report_end()
         if wait and not self._threads.is_here():
             if reader is not None:
                 reader.join()
@@ -239,34 +242,18 @@ class Session:
 
     def terminate(self, *, wait: bool = True) -> None:
         """Accept no more jobs, kill those that run, and end the processes; within a bound."""
-        if os.getpid() != self._owner_pid:
-            return
-        self._is_terminated = True
-        self._is_closing = True
-        supervisor, reader = self.link.supervisor, self._threads.reader
-        if supervisor is not None:
-            supervisor.request_end()
-        if not wait or self._threads.is_here():
-            return
-        if supervisor is not None and reader is not None:
-            end_within_bound(supervisor, reader, self._calls.lock, _TERMINATE_S)
-        self._threads.background.wait(_TERMINATE_S)
-        if reader is None or not reader.is_alive():
-            self.statistics.report_at_end()
-        self._observers.close()
+        if os.getpid() == self._owner_pid and self._supervision.terminate(wait=wait):
+            self._report_end()
 
     def abandon_after_fork(self) -> None:
         """In a child forked by the user: let go of everything. Locks may be held for ever."""
         futures = self._calls.abandon()
-        supervisor, self.link.supervisor, self._threads.reader = self.link.supervisor, None, None
-        if supervisor is not None:
-            supervisor.close()
-        self._is_closing = True
+        self._supervision.abandon()
         for future in futures:
             abandon(future)
         self._failed.abandon()
         self.processes.warmth.abandon()
-        self._drop_startup()
+        self._supervision.drop_startup()
 
     # Under the lock
 
@@ -281,127 +268,28 @@ class Session:
                 "cannot schedule new futures after a fork: this pool belongs to process"
                 f" {self._owner_pid}, which this one was forked from; make a new pool here"
             )
-        if self._is_closing:
+        if self._supervision.is_closing:
             raise PoolClosed("cannot schedule new futures after shutdown; make a new pool")
 
     def _start(self) -> None:
         self._check_open()
-        if self.link.supervisor is not None:
-            return
-        self._observers.counters.pool_starts()
-        try:
-            supervisor = self._start_supervisor()
-            # A daemon: interpreter exit must not wait for it, but end it (`terminate`).
-            self._threads.reader = threading.Thread(
-                target=self._read, args=(supervisor,), name="compilepool", daemon=True
-            )
-            self._threads.reader.start()
-        except BaseException as error:
-            self._drop_supervisor()
-            if isinstance(error, OSError | RuntimeError):  # RuntimeError: no more threads
-                what = f"the pool's processes could not be started: {error}"
-                raise CompilePoolError(what) from error
-            raise
+        if self.link.supervisor is None:
+            self._observers.counters.pool_starts()
+            self._supervision.start()
 
-    def _start_supervisor(self) -> SupervisorProcess:
-        if self._setup is None:
-            self._setup = PoolSetup(self._options)
-        setup = self._setup
-        supervisor = SupervisorProcess(setup.env, setup.python_flags)
-        self.link.supervisor = supervisor
-        # All that follows is done while that starts.
-        if self._options.keep_crashes:
-            self._failed.make_folders(setup, self._startup)
-        self.link.configure(setup.config.payload(), self._startup)
-        return supervisor
+    def _supervisor_lost(self, is_followed: bool) -> None:
+        self.statistics.supervisors_lost += not self._supervision.is_closing
+        self.processes.warmth.lost()
+        self._views.supervisor_lost()
+        if not is_followed:
+            self.dumps.ended()
 
-    def _drop_supervisor(self) -> None:
-        self._threads.reader = None
-        self.link.drop(_BURY_S)
+    # The reader thread, or whoever ends the pool
 
-    def _send_closing(self) -> None:
-        if self._is_cancelling:
-            self.link.send(Message(Kind.CANCEL_QUEUED))
-        if self._is_closing:
-            how = Shutdown.NOW if self._is_terminated else Shutdown.DRAIN
-            self.link.send(Message(Kind.SHUTDOWN, flag=how))
+    def _ended(self) -> None:
+        self._threads.background.wait(_KEEP_S)
+        self._report_end()
 
-    def _drop_startup(self) -> None:
-        self._calls.spares.close()
-        if self._startup is not None:
-            self._startup.close()
-            self._startup = None
-        self._failed.close()
-
-    # The reader thread
-
-    def _read(self, supervisor: SupervisorProcess | None) -> None:
-        try:
-            while supervisor is not None:
-                supervisor = self._outlive(supervisor)
-            if self._is_closing:
-                self._threads.background.wait(_KEEP_S)
-                self.statistics.report_at_end()
-                self._observers.close()
-        except BaseException as error:  # noqa: BLE001 - nobody else would end the futures
-            _log.exception("the pool's reader failed")
-            with self._calls.lock:
-                failed = self._failed.take_all(f"its pool's reader failed: {describe(error)}")
-                self._drop_supervisor()
-            for call, reason in failed:
-                call.end_with_error(reason)
-
-    def _outlive(self, supervisor: SupervisorProcess) -> SupervisorProcess | None:
-        """Read from a supervisor until it is dead. Returns the next one, if there is work."""
-        try:
-            self._receiver.read_from(supervisor)
-        except Exception:  # noqa: BLE001 - it is logged, and mended
-            _log.exception("cannot read from the supervisor, which is replaced")
-            supervisor.kill()
-        exitcode = supervisor.bury(_BURY_S)
-        failed, successor = self._succeed(supervisor, exitcode)
-        for call, reason in failed:
-            call.end_with_error(reason)
-        return successor
-
-    def _succeed(
-        self, dead: SupervisorProcess, exitcode: int | None
-    ) -> tuple[list[FailedCall], SupervisorProcess | None]:
-        """After a supervisor's end: the calls that it takes along, and the next one if needed."""
-        from compilepool.wire.job_snapshot import JobSnapshot
-
-        with self._calls.lock:
-            self.link.supervisor = None  # first: a child forked meanwhile must not close it again
-            dead.close()
-            self.statistics.supervisors_lost += not self._is_closing
-            self.processes.warmth.lost()
-            self._views.supervisor_lost()
-            if self._is_terminated:
-                failed = self._failed.take_terminated()
-            else:
-                failed = self._failed.take_lost(exitcode, resubmit=self._options.resubmit)
-            if self._calls:
-                _log.warning("supervisor died; %d unfinished jobs are run again", len(self._calls))
-                failed += self._resend()
-            if self.link.supervisor is None:
-                self._threads.reader = None
-                self.dumps.ended(JobSnapshot("ended"))
-                if self._is_closing:
-                    self._drop_startup()
-            return failed, self.link.supervisor
-
-    def _resend(self) -> list[FailedCall]:
-        try:
-            self._start_supervisor()
-            for id, call in self._calls.items():
-                call.future.record.log = ""  # of the run that died
-                call.sends += 1  # even if this supervisor is dead already: there is an end to it
-                self.link.send_call(id, call)
-            self.link.flush()
-            self.processes.resend()
-            self._send_closing()
-        except OSError as error:
-            self._drop_supervisor()
-            why = f"its supervisor died, and no other could be started: {error}"
-            return self._failed.take_all(why)
-        return []
+    def _report_end(self) -> None:
+        self.statistics.report_at_end()
+        self._observers.close()

@@ -24,12 +24,13 @@ def environment_of_pool(
     """The environment of a pool's processes.
 
     Args:
-        own: this process's environment.
+        own: this process's environment, which other threads may change meanwhile.
         env: the variables that the user wants to differ; None: unset.
         max_workers: how many workers share the CPUs.
     """
     share = str(max(1, usable_cpus() // max_workers))
-    merged: dict[str, str | None] = {**dict.fromkeys(_THREAD_COUNTS, share), **own, **env}
+    copied = {name: own.get(name) for name in list(own)}
+    merged: dict[str, str | None] = {**dict.fromkeys(_THREAD_COUNTS, share), **copied, **env}
     return {name: value for name, value in merged.items() if value is not None}
 
 

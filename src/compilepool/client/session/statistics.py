@@ -13,14 +13,15 @@ from compilepool.client.session.questions import Views
 from compilepool.client.session.sending import SupervisorLink
 from compilepool.light_typing import TYPE_CHECKING, Any
 from compilepool.observe.counters import Counters
+from compilepool.observe.quiet_logger import QuietLogger
 from compilepool.wire.pool_view import PoolView, WorkerView
 
 if TYPE_CHECKING:  # not loaded before the first result
     from compilepool.observe.observer import RunningJob, Sample
     from compilepool.observe.stats import Memory, PoolStats
 
-_log = logging.getLogger(__name__)
-_report_log = logging.getLogger("compilepool.observe.stats")
+_log = QuietLogger(__name__)
+_report_log = QuietLogger("compilepool.observe.stats")
 
 
 class Statistics:
@@ -83,7 +84,7 @@ class Statistics:
         if self._has_reported or not self._counters.submitted_count:
             return
         self._has_reported = True
-        if _log.isEnabledFor(logging.INFO):
+        if _log.is_enabled_for(logging.INFO):
             stats = self._stats(self._views.last)
             _log.info("the pool has ended: %s", stats.summary)
             _report_log.info("the pool has ended:\n%s", stats)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
 import signal
 import threading
 import time
@@ -13,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from compilepool.light_typing import Protocol
 from compilepool.linux import pidfds
+from compilepool.linux.polling import READABLE, WRITABLE, poll
 from compilepool.linux.spawn import process_command, spawn
 from compilepool.wire.channel import Channel
 from compilepool.wire.messages import MAX_PACKET, Kind, Message, Shutdown, encode
@@ -136,11 +136,11 @@ class SupervisorProcess:
 
     def _wait_for_room(self) -> bool:
         """Wait until the socket takes something. False if the supervisor is dead."""
-        poll = select.poll()
-        poll.register(self.channel.fileno(), select.POLLOUT)
+        events = poll()
+        events.register(self.channel.fileno(), WRITABLE)
         # Its death is no event on the socket if some other process has a copy of its end.
-        poll.register(self.pidfd, select.POLLIN)
-        return all(fd != self.pidfd for fd, _ in poll.poll())
+        events.register(self.pidfd, READABLE)
+        return all(fd != self.pidfd for fd, _ in events.poll())
 
     def request_end(self) -> None:
         """Have it end at once, with all jobs. Never waits; needs no lock, as packets are atomic."""
@@ -166,6 +166,12 @@ class SupervisorProcess:
         self.exitcode = pidfds.reap(self.pidfd)
         self.is_buried.set()
         return self.exitcode
+
+    def discard(self, patience_s: float) -> None:
+        """Kill it, wait for its end, which takes at most twice `patience_s`, and close it."""
+        self.kill()
+        self.bury(patience_s)
+        self.close()
 
     def close(self) -> None:
         """Close the descriptors. Some programs close all that they find, so they may be gone."""

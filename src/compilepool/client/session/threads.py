@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 
-_log = logging.getLogger(__name__)
+from compilepool.observe.quiet_logger import QuietLogger
+
+_log = QuietLogger(__name__)
 
 
 class Background:
@@ -70,4 +71,8 @@ class PoolThreads:
 
     def is_here(self) -> bool:
         """Whether one of them calls this: it runs a callback, and must not wait for itself."""
-        return self.background.is_here() or self.reader is threading.current_thread()
+        return self.background.is_here() or self.is_reader()
+
+    def is_reader(self) -> bool:
+        """Whether the thread that reads from the supervisor calls this."""
+        return self.reader is threading.current_thread()

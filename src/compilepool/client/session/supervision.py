@@ -1,0 +1,293 @@
+"""The supervisors of a pool, one after the other: starts them, outlives them, ends the last."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable
+
+from compilepool.client.options import PoolOptions
+from compilepool.client.session.calls import UnfinishedCalls
+from compilepool.client.session.failed_calls import FailedCall, FailedCalls, end_all
+from compilepool.client.session.processes import Processes
+from compilepool.client.session.receiving import Receiver
+from compilepool.client.session.sending import SupervisorLink
+from compilepool.client.session.setup import PoolSetup
+from compilepool.client.session.supervisor_process import SupervisorProcess, end_within_bound
+from compilepool.client.session.threads import PoolThreads
+from compilepool.errors import CompilePoolError
+from compilepool.observe.quiet_logger import QuietLogger
+from compilepool.text import describe
+from compilepool.wire.messages import Kind, Message, Shutdown
+from compilepool.wire.payloads import Payload
+
+_BURY_S = 5.0
+_TERMINATE_S = 0.5
+
+_log = QuietLogger(__name__)
+
+
+class Supervision:
+    """Has a supervisor there while there is work, and has the pool's processes end.
+
+    A supervisor that dies gets a successor, to which the unfinished calls are sent again.
+
+    Args:
+        options: the pool's.
+        setup: what the processes are made like; None: like this process when they start.
+        startup: what every worker starts with, which is taken over; None if nothing.
+        calls: the unfinished calls, whose lock guards this object.
+        link: the way to the current supervisor.
+        failed: ends the calls that have failed.
+        processes: what the user wants of the processes.
+        receiver: reads from the supervisor.
+        threads: those of the pool.
+        on_lost: called under the lock when a supervisor is gone; told whether another one follows.
+        on_end: called when the last one is gone and the pool takes no more jobs.
+
+    Attributes:
+        is_closing: whether the pool takes no more jobs.
+        is_terminated: whether its jobs and processes are to end at once.
+    """
+
+    def __init__(
+        self,
+        options: PoolOptions,
+        setup: PoolSetup | None,
+        startup: Payload | None,
+        calls: UnfinishedCalls,
+        link: SupervisorLink,
+        failed: FailedCalls,
+        processes: Processes,
+        receiver: Receiver,
+        threads: PoolThreads,
+        on_lost: Callable[[bool], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        self._options = options
+        self._setup = setup
+        self._startup = startup
+        self._calls = calls
+        self._link = link
+        self._failed = failed
+        self._processes = processes
+        self._receiver = receiver
+        self._threads = threads
+        self._on_lost = on_lost
+        self._on_end = on_end
+        self._is_changing = False
+        """Whether a supervisor is being started or replaced. Calls that come now, from a signal
+        handler or a finalizer, are sent when that is done."""
+        self._is_cancelling = False
+        self.is_closing = False
+        self.is_terminated = False
+
+    # Under the lock
+
+    def start(self) -> None:
+        """Start a supervisor, if there is none.
+
+        Raises:
+            CompilePoolError: that is impossible.
+        """
+        if self._link.supervisor is not None or self._is_changing:
+            return
+        self._is_changing = True
+        try:
+            supervisor = self._connect()
+            # A daemon: interpreter exit must not wait for it, but end it (`terminate`).
+            self._threads.reader = threading.Thread(
+                target=self._read, args=(supervisor,), name="compilepool", daemon=True
+            )
+            self._threads.reader.start()
+        except BaseException as error:
+            self._threads.reader = None
+            self._link.drop(_BURY_S)
+            failed = self._failed.take_all(f"no supervisor could be started: {describe(error)}")
+            self._threads.background.run(functools.partial(end_all, failed))
+            if isinstance(error, OSError | RuntimeError):  # RuntimeError: no more threads
+                what = f"the pool's processes could not be started: {error}"
+                raise CompilePoolError(what) from error
+            raise
+        finally:
+            self._is_changing = False
+        self._send_unsent()
+        if self.is_terminated:  # by another thread, which did not see this supervisor yet
+            supervisor.request_end()
+
+    def close(self, *, cancel_futures: bool) -> threading.Thread | None:
+        """Take no more jobs, and end the processes when the accepted jobs have ended.
+
+        Args:
+            cancel_futures: whether to cancel the jobs that no worker has.
+
+        Returns:
+            The thread that ends when that is done; None if it is done.
+        """
+        self.is_closing = True
+        self._is_cancelling |= cancel_futures
+        self._send_closing()
+        if self._threads.reader is None:
+            self.drop_startup()
+        return self._threads.reader
+
+    def drop_startup(self) -> None:
+        """Close what supervisors are started with: there will be no other."""
+        self._calls.spares.close()
+        if self._startup is not None:
+            self._startup.close()
+            self._startup = None
+        self._failed.close()
+
+    def abandon(self) -> None:
+        """After a fork, in the child: let go of the supervisor, which is not this process's."""
+        supervisor, self._link.supervisor, self._threads.reader = self._link.supervisor, None, None
+        if supervisor is not None:
+            supervisor.close()
+        self.is_closing = True
+
+    def _connect(self) -> SupervisorProcess:
+        if self._setup is None:
+            self._setup = PoolSetup(self._options)
+        setup = self._setup
+        supervisor = SupervisorProcess(setup.env, setup.python_flags)
+        try:
+            # All that follows is done while that starts.
+            if self._options.keep_crashes:
+                self._failed.make_folders(setup, self._startup)
+            self._link.connect(supervisor, setup.config.payload(), self._startup)
+        except BaseException:
+            supervisor.discard(_BURY_S)
+            raise
+        return supervisor
+
+    def _send_unsent(self) -> None:
+        """Send the calls that were submitted while there was no supervisor."""
+        for id, call in self._calls.items():
+            if (
+                call.is_told and not call.sends
+            ):  # `submit` itself sends the one that it has not told
+                call.sends = int(self._link.send_call(id, call))
+
+    def _send_closing(self) -> None:
+        if self._is_cancelling:
+            self._link.send(Message(Kind.CANCEL_QUEUED))
+        if self.is_closing:
+            how = Shutdown.NOW if self.is_terminated else Shutdown.DRAIN
+            self._link.send(Message(Kind.SHUTDOWN, flag=how))
+
+    # Any thread, without the lock: whoever has it may be sending to a supervisor that hangs
+
+    def terminate(self, *, wait: bool) -> bool:
+        """Take no more jobs, kill those that run, and end the processes, within a bound.
+
+        Returns:
+            Whether all is over; False also if `wait` is False.
+        """
+        self.is_terminated = True
+        self.is_closing = True
+        supervisor = self._link.supervisor
+        if supervisor is None and self._calls.lock.acquire(timeout=_TERMINATE_S):
+            self._calls.lock.release()  # nobody is starting one any more
+            supervisor = self._link.supervisor
+        if supervisor is not None:
+            supervisor.request_end()
+        if not wait or self._threads.is_here():
+            return False
+        reader = self._threads.reader
+        if supervisor is not None and reader is not None:
+            end_within_bound(supervisor, reader, self._calls.lock, _TERMINATE_S)
+        self._threads.background.wait(_TERMINATE_S)
+        return reader is None or not reader.is_alive()
+
+    # The reader thread
+
+    def _read(self, supervisor: SupervisorProcess | None) -> None:
+        try:
+            while supervisor is not None:
+                supervisor = self._outlive(supervisor)
+        except BaseException as error:  # noqa: BLE001 - nobody else would end the futures
+            self._give_up(error)
+        if self.is_closing:
+            self._on_end()
+
+    def _outlive(self, supervisor: SupervisorProcess) -> SupervisorProcess | None:
+        """Read from a supervisor until it is dead. Returns the next one, if there is work."""
+        trouble = ""
+        try:
+            self._receiver.read_from(supervisor)
+        except Exception as error:  # noqa: BLE001 - it is logged, and mended
+            trouble = f"it could not be read from: {describe(error)}"
+            supervisor.kill()
+            _log.exception("cannot read from the supervisor, which is replaced")
+        exitcode = supervisor.bury(_BURY_S)
+        failed, successor = self._succeed(supervisor, exitcode, trouble)
+        end_all(failed)
+        return successor
+
+    def _succeed(
+        self, dead: SupervisorProcess, exitcode: int | None, trouble: str
+    ) -> tuple[list[FailedCall], SupervisorProcess | None]:
+        """After a supervisor's end: the calls that it takes along, and the next one if needed."""
+        with self._calls.lock:
+            self._is_changing = True
+            try:
+                # First: a child forked meanwhile must not close it again.
+                self._link.supervisor = None
+                dead.close()
+                if self.is_terminated:
+                    failed = self._failed.take_terminated()
+                else:
+                    resubmit = self._options.resubmit
+                    failed = self._failed.take_lost(exitcode, trouble, resubmit=resubmit)
+                if self._calls:
+                    failed += self._resend()
+            finally:
+                self._is_changing = False
+            successor = self._link.supervisor
+            self._on_lost(successor is not None)
+            if successor is None:
+                self._threads.reader = None
+                if self.is_closing:
+                    self.drop_startup()
+            return failed, successor
+
+    def _resend(self) -> list[FailedCall]:
+        count = len(self._calls)
+        try:
+            self._connect()
+            for id, call in self._calls.items():
+                call.future.record.log = ""  # of the run that died
+                call.sends += 1  # even if this supervisor is dead already: there is an end to it
+                self._link.send_call(id, call)
+            self._link.flush()
+            self._processes.resend()
+            self._send_closing()
+        except OSError as error:
+            self._link.drop(_BURY_S)
+            why = f"its supervisor died, and no other could be started: {error}"
+            return self._failed.take_all(why)
+        _log.warning("supervisor died; %d unfinished jobs are run again", count)
+        return []
+
+    def _give_up(self, error: BaseException) -> None:
+        """End all futures, because this thread cannot go on; then clean up, as far as that works.
+
+        Whatever has failed may fail again: the program may have replaced any function.
+        """
+        with self._calls.lock:
+            supervisor, self._link.supervisor = self._link.supervisor, None
+            self._threads.reader = None
+            self._is_changing = False
+            failed = self._failed.take_all(f"its pool's reader failed: {describe(error)}")
+        end_all(failed)
+        _log.exception("the pool's reader failed")
+        with contextlib.suppress(Exception), self._calls.lock:
+            self._on_lost(False)
+        if supervisor is not None:
+            with contextlib.suppress(Exception):
+                supervisor.discard(_BURY_S)
+        if self.is_closing:
+            with contextlib.suppress(Exception), self._calls.lock:
+                self.drop_startup()
