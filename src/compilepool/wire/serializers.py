@@ -138,6 +138,6 @@ def _dump(obj: object) -> list[Section]:
 
 
 def _dump_by_value(obj: object) -> list[Section]:
-    import cloudpickle
+    from compilepool.wire.by_value import ByValuePickler
 
-    return _Dumper(cloudpickle.Pickler).dump(obj)
+    return _Dumper(ByValuePickler).dump(obj)
