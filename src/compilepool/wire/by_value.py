@@ -56,8 +56,8 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle h
             file, source = find(code, self._globals.get(name))
             if source is not None:
                 source = self._sources.setdefault((file, source.text), source)
-            if source is None or source.is_of_name:
-                self._found[name] = file, source
+            if not name.startswith("<") or (source is not None and source.is_of_name):
+                self._found[name] = file, source  # other code named "<string>" has other source
         parts = (
             code.co_argcount,
             code.co_posonlyargcount,

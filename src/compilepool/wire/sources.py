@@ -29,24 +29,30 @@ class Source:
             has the same name.
     """
 
-    __slots__ = ("__weakref__", "entry", "file", "is_of_name", "text")
+    __slots__ = ("__weakref__", "file", "is_of_name", "text")
 
     def __init__(self, file: str, text: str, is_of_name: bool) -> None:
         self.file = file
         self.text = text
         self.is_of_name = is_of_name
-        # An entry with the time None is never compared with a file (`linecache.checkcache`).
-        self.entry = (len(text), None, text.split("\0"), file)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return received, (self.file, self.text, self.is_of_name)
+
+    def put_there(self) -> None:
+        """Put this source into `linecache`, until nothing refers to it any more."""
+        # An entry with the time None is never compared with a file (`linecache.checkcache`).
+        entry = (len(self.text), None, self.text.split("\0"), self.file)
+        _put_there[self.file] = self
+        linecache.cache[self.file] = entry
+        weakref.finalize(self, _take_out, self.file, entry).atexit = False
 
     def belongs_to(self, code: CodeType) -> None:
         """Keep this source for as long as `code` lives."""
         if self.is_of_name:
             weakref.finalize(code, _let_go, self).atexit = False
         elif _BY_CODE:
-            linecache._register_code(code, "".join(self.entry[2]), self.file)  # type: ignore[attr-defined] # private
+            linecache._register_code(code, self.text.replace("\0", ""), self.file)  # type: ignore[attr-defined] # private
 
 
 def find(code: CodeType, its_globals: dict[str, Any] | None) -> tuple[str, Source | None]:
@@ -66,7 +72,7 @@ def find(code: CodeType, its_globals: dict[str, Any] | None) -> tuple[str, Sourc
             return (file if os.path.isabs(file) else os.path.abspath(file)), None
         lines = linecache.getlines(file, its_globals)
         is_of_name = bool(lines)
-        if not lines and _BY_CODE:
+        if not lines and _BY_CODE and file.startswith("<"):
             lines = linecache._getlines_from_code(code)  # type: ignore[attr-defined] # private
         return file, Source(file, "\0".join(lines), is_of_name) if lines else None
     except Exception:  # noqa: BLE001 - what a loader raises, or somebody has put into `linecache`
@@ -79,24 +85,23 @@ def _is_put_there(file: str) -> bool:
     return len(entry) > 1 and entry[1] is None
 
 
-_received: weakref.WeakValueDictionary[str, Source] = weakref.WeakValueDictionary()
-"""The sources that are in this process's `linecache` because of us, by the names of their files."""
+_put_there: weakref.WeakValueDictionary[str, Source] = weakref.WeakValueDictionary()
+"""What this process has got from others, and put into `linecache`, by the name of its file."""
 
 
 def received(file: str, text: str, is_of_name: bool) -> Source:
-    """The source that another process has found. It is in `linecache` until nothing refers to it.
+    """The source that another process has found, which is now in `linecache`.
 
     What somebody else has put there under the same name stays.
     """
-    before = _received.get(file)
-    if before is not None and before.text == text:
-        linecache.cache.setdefault(file, before.entry)  # somebody may have cleared it
-        return before
-    source = Source(file, text, is_of_name)
-    if is_of_name and (before is not None or file not in linecache.cache):
-        _received[file] = source
-        linecache.cache[file] = source.entry
-        weakref.finalize(source, _take_out, file, source.entry).atexit = False
+    source = _put_there.get(file)
+    if source is not None and source.text == text:
+        is_free = file not in linecache.cache  # somebody may have cleared it
+    else:
+        is_free = source is not None or file not in linecache.cache
+        source = Source(file, text, is_of_name)
+    if is_of_name and is_free:
+        source.put_there()
     return source
 
 
@@ -113,4 +118,4 @@ def _let_go(_: Source) -> None:
 
 def _take_out(file: str, entry: object) -> None:
     if linecache.cache.get(file) is entry:
-        del linecache.cache[file]
+        linecache.cache.pop(file, None)
