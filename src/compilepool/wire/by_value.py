@@ -5,13 +5,14 @@ Only for who needs it, because it imports cloudpickle.
 
 from __future__ import annotations
 
+import sys
 from types import CodeType, FunctionType
 
 import cloudpickle
 
 from compilepool.light_typing import Any
+from compilepool.wire.decorated import reducers
 from compilepool.wire.sources import Source, code_of, find
-from compilepool.wire.triton_kernels import kernel_type, reduce_kernel
 
 
 class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle has no types
@@ -35,7 +36,9 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle h
         """What `find` has found for each file."""
         self._sources: dict[tuple[str, str], Source] = {}
         """One object for each file and text, so that each text is in the stream once."""
-        self._kernel_type = kernel_type()
+        self._reducers = reducers()
+        if (main := sys.modules.get("__mp_main__")) is not None:
+            cloudpickle.register_pickle_by_value(main)
 
     def reducer_override(self, obj: Any) -> Any:
         """How `obj` is pickled; see `pickle.Pickler.reducer_override`."""
@@ -44,8 +47,8 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle h
             return self._reduce_code(obj)
         if kind is FunctionType:
             self._globals.setdefault(obj.__code__.co_filename, obj.__globals__)
-        elif self._kernel_type is not None and isinstance(obj, self._kernel_type):
-            return reduce_kernel(obj)
+        elif kind in self._reducers:
+            return self._reducers[kind](obj)
         return super().reducer_override(obj)
 
     def _reduce_code(self, code: CodeType) -> tuple[Any, ...]:

@@ -22,4 +22,5 @@ def replace_main(file: str) -> None:
         # With this name, processes that a job starts by multiprocessing do not run the file, either
         # (`_fixup_main_from_name` in Lib/multiprocessing/spawn.py).
         main.__spec__ = ModuleSpec("__main__", None, origin=file)
-    sys.modules["__main__"] = main
+    # Functions have the second name if their program was itself started by multiprocessing.
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = main
