@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import socket
@@ -62,6 +63,18 @@ def test_what_pickle_cannot_do_goes_by_value() -> None:
     base = 40
     function = load_payload(dump_payload(lambda x: base + x))
     assert function(2) == 42
+
+
+@functools.cache
+def cached() -> int:
+    return 1
+
+
+def test_a_decorated_function_that_can_be_imported_goes_by_name() -> None:
+    local = functools.cache(lambda: 2)
+    arrived, same = load_payload(dump_payload((local, cached)))
+    assert arrived() == 2
+    assert same is cached
 
 
 def test_what_cannot_be_pickled_at_all_says_why() -> None:

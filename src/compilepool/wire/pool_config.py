@@ -17,6 +17,7 @@ class PoolConfig(NamedTuple):
         python_flags: the client's interpreter flags, for the processes that run user code.
         sys_path: the client's `sys.path`.
         argv: the client's `sys.argv`.
+        main_file: the file of the client's `__main__`; empty if it has none.
         cwd: the client's working directory; empty if it no longer exists.
         capture: whether the pool captures the output of jobs.
         log_dir: the folder for a file with the output of each job; empty if none.
@@ -52,6 +53,7 @@ class PoolConfig(NamedTuple):
     max_jobs_per_worker: int | None = None
     max_worker_memory: int | None = None
     log_level: int = 0
+    main_file: str = ""
 
     def payload(self, *, inline_limit: int = INLINE_LIMIT) -> Payload:
         """This configuration as a payload of any length; see `payloads.pack`."""
@@ -77,7 +79,7 @@ class PoolConfig(NamedTuple):
             and config.start_method in ("fork", "spawn")
             and all_are(list, *lists)
             and all(all_are(str, *texts) for texts in lists)
-            and all_are(str, config.cwd, config.log_dir, config.libdw)
+            and all_are(str, config.cwd, config.log_dir, config.libdw, config.main_file)
             and all_are(bool, config.capture, config.native_tracebacks, config.pin_workers)
             and all_are(int, config.nice, config.min_workers, config.log_level, *config.cpus)
             and isinstance(config.idle_timeout_s, int | float | None)

@@ -15,6 +15,12 @@ from compilepool.wire.spares import Spares
 _SMALL = 8 * 1024  # bytes
 _LONGEST_NAMING = 1 << 20
 """The most bytes of a piece of a pickle stream that may name `__main__`. Longer pieces are data."""
+_MAIN = b"_main__"
+"""What `__main__` and `__mp_main__` end with.
+
+The latter is the `__main__` of a process that multiprocessing has started (Lib/multiprocessing/
+spawn.py).
+"""
 
 
 @lazy_annotations
@@ -49,7 +55,7 @@ def dump(obj: object, serializer: Serializer | None = None) -> list[Section]:
     except Exception:  # noqa: BLE001 - pickle raises anything; cloudpickle then says what is wrong
         return _dump_by_value(obj)
     for piece in sections[0]:
-        if len(piece) < _LONGEST_NAMING and b"__main__" in bytes(piece):
+        if len(piece) < _LONGEST_NAMING and _MAIN in bytes(piece):
             # Pickled by reference to `__main__`, and the receiver has another one.
             return _dump_by_value(obj)
     return sections
@@ -138,6 +144,6 @@ def _dump(obj: object) -> list[Section]:
 
 
 def _dump_by_value(obj: object) -> list[Section]:
-    import cloudpickle
+    from compilepool.wire.by_value import ByValuePickler
 
-    return _Dumper(cloudpickle.Pickler).dump(obj)
+    return _Dumper(ByValuePickler).dump(obj)

@@ -10,7 +10,6 @@ import importlib
 import json
 import os
 import sys
-import types
 
 from compilepool.any_process import identity
 from compilepool.wire.messages import Form, Outcome
@@ -20,6 +19,7 @@ from compilepool.wire.serializers import load_payload
 from compilepool.worker.bootstrap import apply_config, exit_in_order
 from compilepool.worker.execution import run_job
 from compilepool.worker.main import Startup
+from compilepool.worker.main_module import replace_main
 
 
 def main() -> None:
@@ -36,13 +36,13 @@ def main() -> None:
     config, call, *startup = payloads
     faulthandler.disable()  # PYTHONFAULTHANDLER may have enabled it
     identity.become_worker_of(os.getppid())
-    sys.modules["__main__"] = types.ModuleType("__main__")  # as in every worker
     _run(PoolConfig.of_payload(config), call, startup[0] if startup else None)
     exit_in_order()
 
 
 def _run(config: PoolConfig, call: Payload, startup_payload: Payload | None) -> None:
     apply_config(config)
+    replace_main(config.main_file)
     for module in config.preload:
         importlib.import_module(module)
     startup = Startup(None, None, ())

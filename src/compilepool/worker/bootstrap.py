@@ -11,7 +11,6 @@ import signal
 import sys
 import time
 import traceback
-import types
 
 from compilepool.any_process import identity
 from compilepool.light_typing import NoReturn
@@ -21,6 +20,7 @@ from compilepool.wire.channel import Channel
 from compilepool.wire.messages import Kind, Level, json_message, log_message, text_message
 from compilepool.wire.pool_config import PoolConfig
 from compilepool.wire.worker_start import WorkerOrders
+from compilepool.worker.main_module import replace_main
 from compilepool.worker.output_capture import write_line_by_line
 from compilepool.worker.parking import give_threads_a_stack, report_crashes
 
@@ -90,9 +90,7 @@ def bootstrap(
         identity.become_worker_of(parent_pid)
     except ProcessLookupError:
         os.kill(os.getpid(), signal.SIGKILL)
-    # The user's `__main__` is never imported here: cloudpickle sends what a job needs of it by
-    # value.
-    sys.modules["__main__"] = types.ModuleType("__main__")
+    replace_main(config.main_file)
 
 
 def apply_config(config: PoolConfig) -> None:

@@ -48,7 +48,16 @@ def config_of(options: PoolOptions, max_workers: int, python_flags: list[str]) -
         max_jobs_per_worker=options.max_jobs_per_worker,
         max_worker_memory=_bytes_or_none(options.max_worker_memory),
         log_level=_log_level(),
+        main_file=_main_file(),
     )
+
+
+def _main_file() -> str:
+    """The absolute path of the program's script; empty if the program is no script."""
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    if not isinstance(file, str) or file.startswith("<"):  # "<stdin>"
+        return ""
+    return os.path.abspath(file)
 
 
 def find_libdw() -> str:
