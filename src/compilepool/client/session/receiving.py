@@ -168,6 +168,7 @@ class Receiver:
         """End the call whose end could not be handled. Its job is not run again."""
         call, self._taken = self._taken, None
         if call is not None and not call.future.done():
+            call.payload.close()
             what = f"job {call.name!r} has ended, but its outcome could not be handled here"
             call.end_with_error(CompilePoolError(f"{what}: {describe(error)}"))
 

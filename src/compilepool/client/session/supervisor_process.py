@@ -169,9 +169,11 @@ class SupervisorProcess:
 
     def discard(self, patience_s: float) -> None:
         """Kill it, wait for its end, which takes at most twice `patience_s`, and close it."""
-        self.kill()
-        self.bury(patience_s)
-        self.close()
+        try:
+            self.kill()
+            self.bury(patience_s)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Close the descriptors. Some programs close all that they find, so they may be gone."""
