@@ -246,14 +246,19 @@ class Session:
             self._report_end()
 
     def abandon_after_fork(self) -> None:
-        """In a child forked by the user: let go of everything. Locks may be held for ever."""
+        """In a child forked by the user: let go of everything. Locks may be held for ever.
+
+        A pool that has started nothing has nothing to let go of, and can be used in the child, too.
+        """
         futures = self._calls.abandon()
-        self._supervision.abandon()
-        for future in futures:
-            abandon(future)
         self._failed.abandon()
         self.processes.warmth.abandon()
-        self._supervision.drop_startup()
+        if self._supervision.has_started:
+            self._supervision.abandon()
+        else:
+            self._owner_pid = os.getpid()
+        for future in futures:
+            abandon(future)
 
     # Under the lock
 

@@ -79,6 +79,7 @@ class Supervision:
         self._is_changing = False
         """Whether a supervisor is being started or replaced. Calls that come now, from a signal
         handler or a finalizer, are sent when that is done."""
+        self._has_connected = False
         self._is_cancelling = False
         self.is_closing = False
         self.is_terminated = False
@@ -140,12 +141,18 @@ class Supervision:
             self._startup = None
         self._failed.close()
 
+    @property
+    def has_started(self) -> bool:
+        """Whether there is or was a supervisor, or one is being started."""
+        return self._is_changing or self._has_connected
+
     def abandon(self) -> None:
         """After a fork, in the child: let go of the supervisor, which is not this process's."""
         supervisor, self._link.supervisor, self._threads.reader = self._link.supervisor, None, None
         if supervisor is not None:
             supervisor.close()
         self.is_closing = True
+        self.drop_startup()
 
     def _connect(self) -> SupervisorProcess:
         if self._setup is None:
@@ -157,6 +164,7 @@ class Supervision:
             if self._options.keep_crashes:
                 self._failed.make_folders(setup, self._startup)
             self._link.connect(supervisor, setup.config.payload(), self._startup)
+            self._has_connected = True
         except BaseException:
             supervisor.discard(_BURY_S)
             raise
