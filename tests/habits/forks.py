@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from time import sleep  # before a habit replaces it
-
 from typing import Any
 
 from tests.habits.habit import Point, habit, kit_habit

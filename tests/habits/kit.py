@@ -29,6 +29,10 @@ _clock = time.monotonic
 _wait = threading.Event.wait
 
 
+class Tick(Exception):
+    """What the handler of a timer raises, anywhere."""
+
+
 class Kit:
     """One program at work.
 
@@ -100,7 +104,9 @@ class Kit:
         return pool
 
     def submit(self, kind: str = "", of: str = "jobs") -> CompileFuture[Any] | None:
-        """Submit a job of a kind, or of one by chance. None if it was refused."""
+        """Submit a job of a kind, or of one by chance. None if it was refused, or there is no pool any more."""
+        if not self.pools:
+            return None
         chance = self.chance(of)
         job = JOBS[kind or chance.choice(self.plan.jobs)]
         pool = chance.choice(self.pools)
@@ -109,6 +115,8 @@ class Kit:
         submitter = pool.options(**job.options) if job.options else pool
         try:
             future = submitter.submit(job.by_value() if self.plan.by_value else job.do, *job.args)
+        except Tick:
+            raise
         except Exception as error:  # noqa: BLE001 - it is reported
             self._tell(slot, job, "refused", error)
             return None

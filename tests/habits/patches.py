@@ -65,7 +65,7 @@ def has_no_poll_any_more(kit: Kit) -> None:
     del select.epoll
 
 
-@kit_habit("early")
+@kit_habit("early", group="asyncio")  # which cannot do without
 def has_other_sockets(kit: Kit) -> None:
     class Other(socket.socket):
         pass
@@ -115,7 +115,7 @@ def wraps_builtins(kit: Kit) -> None:
         _wrap(builtins, name)
 
 
-@kit_habit("early")
+@kit_habit("early", allows=("SerializationError",))
 def has_other_pickles(kit: Kit) -> None:
     pickle.dumps = _refuse
     pickle.loads = _refuse

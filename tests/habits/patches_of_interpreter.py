@@ -128,7 +128,7 @@ def spawns_elsewhere(kit: Kit) -> None:
     multiprocessing.set_start_method("spawn", force=True)
 
 
-@kit_habit("early")
+@kit_habit("early", group="asyncio")
 def has_an_event_loop(kit: Kit) -> None:
     """A loop of its own, set and never run."""
     loop = asyncio.new_event_loop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import signal
 import threading
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
@@ -66,7 +67,7 @@ def waits_in_every_way(kit: Kit) -> None:
     wait(list(kit.futures.values()), 30)
 
 
-@kit_habit("busy", allows=("CancelledError",))
+@kit_habit("busy", allows=("CancelledError",), group="asyncio")
 def uses_asyncio(kit: Kit) -> None:
     async def use() -> None:
         loop = asyncio.get_running_loop()
@@ -209,6 +210,8 @@ def shuts_down_at_exit(kit: Kit) -> None:
 def clears_exit_handlers(kit: Kit) -> None:
     atexit._clear()
     atexit.register(kit.look_back)
+    for timer in (signal.ITIMER_REAL, signal.ITIMER_PROF):
+        atexit.register(signal.setitimer, timer, 0)  # before the handlers go
 
 
 class Finalized:
