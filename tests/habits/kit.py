@@ -104,7 +104,7 @@ class Kit:
         return pool
 
     def submit(self, kind: str = "", of: str = "jobs") -> CompileFuture[Any] | None:
-        """Submit a job of a kind, or of one by chance. None if it was refused, or there is no pool any more."""
+        """Submit a job of a kind, or by chance; None if it is refused, or there is no pool."""
         if not self.pools:
             return None
         chance = self.chance(of)

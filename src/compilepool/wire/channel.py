@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from compilepool.light_typing import NoReturn
+from compilepool.linux.descriptors import close_if_ours, opened_by
 from compilepool.wire.messages import MAX_FDS, MAX_PACKET, Message, ProtocolError, decode, encode
 
 # Room for one descriptor too many, so that `receive` notices a packet with more than MAX_FDS.
@@ -43,6 +44,7 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         sock.settimeout(None)  # The user's program may have called `socket.setdefaulttimeout`.
         self._sock = sock
+        self._opened = opened_by(sock.fileno())
         # The kernel gives this memory page by page, so a channel that receives short packets only
         # stays small.
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
@@ -74,7 +76,7 @@ class Channel:
         return self._sock.fileno()
 
     def close(self) -> None:
-        self._sock.close()
+        close_if_ours(self._sock.detach(), self._opened)
 
     def shutdown_output(self) -> None:
         """End this direction. The peer receives what was sent before, then the end.
