@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import multiprocessing.connection
 import os
 import subprocess
 import sys
@@ -149,7 +150,7 @@ def starts_a_program_with_all_descriptors(kit: Kit) -> None:
     _start(kit, close_fds=False)
 
 
-@kit_habit("busy")
+@kit_habit("busy", says=("sh: 0: getcwd.*",))
 def runs_programs(kit: Kit) -> None:
     for _ in range(5):
         subprocess.run(["true"], check=False, close_fds=False)
@@ -167,15 +168,16 @@ def _multiprocessing(point: Point, method: str) -> None:
     def use(kit: Kit) -> None:
         process = context.Process(target=use_a_pool)
         process.start()
-        process.join(60)
-        if process.is_alive():
+        # Not `is_alive`: others may reap it.
+        if not multiprocessing.connection.wait([process.sentinel], 60):
             kit.fault("a process of multiprocessing hangs")
             process.kill()
-        elif process.exitcode not in (0, None, 255):  # None, 255: somebody else has reaped it
+        process.join(0)
+        if process.exitcode not in (0, None, 255):  # None, 255: somebody else has reaped it
             kit.fault(f"a process of multiprocessing exited with {process.exitcode}")
 
     use.__name__ = f"uses_multiprocessing_{method}_when_{point}"
-    habit(point)(use)
+    habit(point, group="temporary" if method == "forkserver" else "")(use)
 
 
 for _method in ("fork", "spawn", "forkserver"):

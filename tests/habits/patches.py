@@ -121,7 +121,7 @@ def has_other_pickles(kit: Kit) -> None:
     pickle.loads = _refuse
 
 
-@kit_habit("started")
+@kit_habit("started", group="temporary")
 def has_no_temporary_files(kit: Kit) -> None:
     tempfile.mkdtemp = _refuse
     tempfile.gettempdir = _refuse

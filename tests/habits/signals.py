@@ -89,6 +89,7 @@ def is_interrupted_by_a_timer(kit: Kit) -> None:
             raise Tick
 
     is_armed = True
+    kit.cancel_endless()
     signal.signal(signal.SIGALRM, raise_tick)
     ticks = 0
     while ticks < 30 and is_armed:
@@ -132,6 +133,7 @@ def waits_in_a_handler(kit: Kit) -> None:
         if future is not None:
             future.result(30)
 
+    kit.cancel_endless()
     signal.signal(signal.SIGALRM, wait)
     for _ in range(5):
         signal.raise_signal(signal.SIGALRM)
@@ -174,7 +176,7 @@ def catches_an_interrupt(kit: Kit) -> None:
     signal.signal(signal.SIGINT, old)
 
 
-@kit_habit("busy")
+@kit_habit("busy", says=(r"Traceback \(most recent call last\):|  .*|KeyboardInterrupt",))
 def interrupts_its_group(kit: Kit) -> None:
     """What Ctrl-C in a terminal does to all of a program's group, which the pool is not in."""
     old = signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -71,6 +71,7 @@ def waits_in_every_way(kit: Kit) -> None:
 def uses_asyncio(kit: Kit) -> None:
     async def use() -> None:
         loop = asyncio.get_running_loop()
+        kit.cancel_endless()
         pool = kit.pools[0]
         try:
             assert await loop.run_in_executor(pool, abs, -1) == 1
@@ -89,6 +90,7 @@ def uses_asyncio(kit: Kit) -> None:
 
 @kit_habit("busy")
 def maps(kit: Kit) -> None:
+    kit.cancel_endless()
     try:
         results = list(kit.pools[0].map(abs, range(-20, 0), chunksize=3, timeout=30))
     except Exception as error:
@@ -101,6 +103,7 @@ def maps(kit: Kit) -> None:
 
 @kit_habit("busy")
 def leaves_a_map(kit: Kit) -> None:
+    kit.cancel_endless()
     try:
         next(iter(kit.pools[0].map(abs, range(50), timeout=30)))
     except Exception as error:

@@ -154,7 +154,9 @@ class _Trial:
             below: set[int] = set()
             for pid in set(children(os.getpid())) - before - own:
                 below |= {pid, *descendants(pid)}
-            return {pid: command_line(pid) for pid in below - own if is_alive(pid)}
+            commands = {pid: command_line(pid) for pid in below - own if is_alive(pid)}
+            # multiprocessing's own helpers live as long as any process that a fork has made.
+            return {pid: text for pid, text in commands.items() if "multiprocessing." not in text}
 
         if not wait_until(lambda: not of_pool(), PATIENCE_S):
             self._faults.append(f"processes are left: {sorted(of_pool().values())}")
@@ -190,9 +192,7 @@ class _Trial:
             job = JOBS[name]
             if state == "result":
                 continue
-            if state == "submitting" and may_lose:
-                continue
-            if state == "submitted" and is_deaf:
+            if state in ("submitting", "submitted") and may_lose:
                 continue
             if state in ("error", "refused") and detail.partition(":")[0] in {*job.ends, *allowed}:
                 continue
@@ -208,7 +208,8 @@ class _Trial:
             self._faults.append("said on error output: " + "\n".join(odd)[:1500])
 
     def _judge_files(self) -> None:
-        left = [str(path.name) for path in (self._directory / "tmp").iterdir()]
+        names = [path.name for path in (self._directory / "tmp").iterdir()]
+        left = [name for name in names if not name.startswith("pymp-")]  # multiprocessing's
         if left:
             self._faults.append(f"temporary files are left: {left}")
 

@@ -87,3 +87,19 @@ with tempfile.TemporaryDirectory() as folder:
 """
     )
     assert said == "2\nTrue\n"
+
+
+def test_no_pool_reads_or_writes_what_has_become_the_socket_of_another() -> None:
+    said = run(
+        f"""
+from compilepool import CompilePool
+with CompilePool(1) as first, CompilePool(1) as second:
+    pools = (first, second)
+    for pool in pools:
+        pool.submit(abs, -1).result({PATIENCE_S})
+    os.closerange(3, 64)
+    futures = [(pools[n % 2].submit(abs, -n), n) for n in range(100)]
+    print([n for future, n in futures if future.result({PATIENCE_S}) != n])
+"""
+    )
+    assert said == "[]\n"

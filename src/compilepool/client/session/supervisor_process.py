@@ -99,6 +99,7 @@ class SupervisorProcess:
         """
         try:
             while held := self._held[:]:
+                self.channel.check_is_open()
                 if self.channel.send_packet(b"".join(held), (), wait=False):
                     if self._held[: len(held)] == held:  # else a signal handler has sent them, too
                         del self._held[: len(held)]
@@ -122,6 +123,7 @@ class SupervisorProcess:
 
     def _send_packet(self, packet: bytes, fds: tuple[int, ...]) -> bool:
         deadline = 0.0
+        self.channel.check_is_open()
         try:
             while not self.channel.send_packet(packet, fds, wait=False):
                 if not self._wait_for_room():
@@ -147,6 +149,7 @@ class SupervisorProcess:
     def request_end(self) -> None:
         """Have it end at once, with all jobs. Never waits; needs no lock, as packets are atomic."""
         with contextlib.suppress(OSError):
+            self.channel.check_is_open()
             self.channel.send(Message(Kind.SHUTDOWN, flag=Shutdown.NOW), wait=False)
 
     def kill(self) -> None:
