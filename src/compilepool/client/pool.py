@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from compilepool.client.job_dump import JobDump
-    from compilepool.client.session.session import Session
     from compilepool.observe.stats import PoolStats
     from compilepool.wire.serializers import Serializer
     from compilepool.wire.submission import JobTerms
@@ -170,7 +168,7 @@ class CompilePool(Executor):
         self._default_terms = terms_of(options, JobOptions())
         self._session = Session(options)
         # A pool without references ends after its last job: somebody may hold the job's future.
-        end = weakref.finalize(self, _let_go, self._session)
+        end = weakref.finalize(self, self._session.let_go)
         end.atexit = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> CompileFuture[T]:
@@ -388,13 +386,6 @@ class ConfiguredPool(Executor):
         exc_tb: TracebackType | None,
     ) -> Literal[False]:
         return self._pool.__exit__(exc_type, exc_val, exc_tb)
-
-
-def _let_go(session: Session) -> None:
-    """Have a session end after its last job, because its pool is gone."""
-    # When the interpreter is torn down, its threads are gone, and may have held the session's lock.
-    if not sys.is_finalizing():
-        session.shutdown(wait=False)
 
 
 def _name_of(fn: Callable[..., object]) -> str:

@@ -114,8 +114,7 @@ class Receiver:
                     raise TimeoutError(f"it has not answered within {_ANSWER_MS / 1000:g} s")
             is_dead = any(fd == supervisor.pidfd for fd, _ in ready)
             self._link.flush()  # before all else: workers may wait for it
-            if ready:
-                supervisor.channel.check_is_open()
+            supervisor.channel.check_is_open()
             while messages := supervisor.channel.receive(wait=False):
                 try:
                     handle_each(messages, self._handle)
