@@ -168,7 +168,7 @@ class CompilePool(Executor):
         self._default_terms = terms_of(options, JobOptions())
         self._session = Session(options)
         # A pool without references ends after its last job: somebody may hold the job's future.
-        end = weakref.finalize(self, self._session.shutdown, wait=False)
+        end = weakref.finalize(self, self._session.let_go)
         end.atexit = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> CompileFuture[T]:

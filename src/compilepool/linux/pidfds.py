@@ -86,10 +86,18 @@ def reap_with_peak(pidfd: int, pid: int) -> tuple[int | None, int]:
 
 def kill_child(pid: int) -> None:
     """Kill (SIGKILL) a process if it is a child of this process that nobody has reaped."""
-    with contextlib.suppress(ChildProcessError, ProcessLookupError):
-        # Raises if it is not such a child.
+    if is_child(pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def is_child(pid: int) -> bool:
+    """Whether a process is a child of this process that nobody has reaped."""
+    try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        os.kill(pid, signal.SIGKILL)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def kill_below(pid: int, ancestor: int, ancestor_pidfd: int) -> None:

@@ -13,6 +13,7 @@ import threading
 
 from compilepool.errors import CompilePoolError
 from compilepool.light_typing import TYPE_CHECKING, Any
+from compilepool.linux.descriptors import close_if_ours, is_open_on, opened_by
 from compilepool.observe.quiet_logger import QuietLogger
 from compilepool.observe.record import usage_of
 from compilepool.text import headline
@@ -46,6 +47,7 @@ class TraceFile:
         # O_NONBLOCK, because opening a FIFO without a reader would wait for one.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
         self._fd = os.open(path, flags, 0o666)
+        self._opened = opened_by(self._fd)
         self._path = path
         self._is_empty = True
         self._end_offset = 1
@@ -66,6 +68,8 @@ class TraceFile:
         """
         text = b",\n".join(json.dumps(event).encode() for event in events)
         text = (b"\n" if self._is_empty else b",\n") + text
+        if not is_open_on(self._fd, self._opened):
+            raise OSError(errno.EBADF, "the program has closed its descriptor", self._path)
         try:
             # One write replaces the end of the array, so that the file always has one.
             if os.pwrite(self._fd, text + _END, self._end_offset) < len(text + _END):
@@ -80,7 +84,7 @@ class TraceFile:
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._fd)
+        close_if_ours(self._fd, self._opened)
 
 
 class Trace:

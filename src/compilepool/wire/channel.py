@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from compilepool.light_typing import NoReturn
+from compilepool.linux.descriptors import close_if_ours, is_open_on, opened_by
 from compilepool.wire.messages import MAX_FDS, MAX_PACKET, Message, ProtocolError, decode, encode
 
 # Room for one descriptor too many, so that `receive` notices a packet with more than MAX_FDS.
@@ -43,6 +44,7 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         sock.settimeout(None)  # The user's program may have called `socket.setdefaulttimeout`.
         self._sock = sock
+        self._opened = opened_by(sock.fileno())
         # The kernel gives this memory page by page, so a channel that receives short packets only
         # stays small.
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
@@ -73,8 +75,19 @@ class Channel:
     def fileno(self) -> int:
         return self._sock.fileno()
 
+    def check_is_open(self) -> None:
+        """Check that the program has not closed this socket, as some close all that they find.
+
+        Its number may belong to another socket by now, even to one of another pool.
+
+        Raises:
+            OSError: it has.
+        """
+        if not is_open_on(self._sock.fileno(), self._opened):
+            raise OSError(errno.EBADF, "the program has closed the socket to its supervisor")
+
     def close(self) -> None:
-        self._sock.close()
+        close_if_ours(self._sock.detach(), self._opened)
 
     def shutdown_output(self) -> None:
         """End this direction. The peer receives what was sent before, then the end.

@@ -19,6 +19,7 @@ import struct
 from collections.abc import Callable, Sequence
 
 from compilepool.light_typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from compilepool.linux.descriptors import Opened, is_open_on, opened_by
 from compilepool.wire.messages import Form, Kind, Made, Message, ProtocolError, parse_json
 from compilepool.wire.spares import NAME, Spares, mark_read
 
@@ -78,16 +79,23 @@ Section: TypeAlias = Sequence[Buffer]
 class Payload(NamedTuple):
     """A packed payload. Its holder owns `fd`; -1 means that there is none.
 
-    A MEMFD payload without a descriptor has been spilled: `body` has the memfd's content.
+    A MEMFD payload without a descriptor has been spilled: `body` has the memfd's content. `opened`
+    is what `fd` is open on, where this process has packed it, and so may keep it for long.
     """
 
     form: Form
     body: bytes = b""
     fd: int = -1
+    opened: Opened | None = None
 
     @property
     def is_inline(self) -> bool:
         return self.form is not _MEMFD
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the program has closed the descriptor, as some close all that they find."""
+        return self.opened is not None and not is_open_on(self.fd, self.opened)
 
     def message(self, kind: Kind, id: int = 0, flag: int = 0, head: bytes = b"") -> Message:
         """This payload in a message whose body begins with `head`.
@@ -118,8 +126,8 @@ class Payload(NamedTuple):
 
     def close(self) -> None:
         """Close the descriptor. The payload must not be used afterwards."""
-        if self.fd >= 0:
-            with contextlib.suppress(OSError):  # some programs close all descriptors that they find
+        if self.fd >= 0 and not self.is_lost:
+            with contextlib.suppress(OSError):
                 os.close(self.fd)
 
 
@@ -190,7 +198,8 @@ def pack(
         at += padding + length
     if at <= inline_limit:
         return Payload(Form.INLINE_MANY, b"".join(pieces))
-    return Payload(Form.MEMFD, b"", _write(pieces, -1 if spares is None else spares.take()))
+    fd = _write(pieces, -1 if spares is None else spares.take())
+    return Payload(Form.MEMFD, b"", fd, opened_by(fd))
 
 
 def pack_json(value: object, *, inline_limit: int = INLINE_LIMIT) -> Payload:

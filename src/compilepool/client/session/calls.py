@@ -202,7 +202,7 @@ class UnfinishedCalls:
 
     def reuse(self, payload: Payload) -> None:
         """Keep the memfd of a payload that nobody reads any more: its job has ended by itself."""
-        if payload.fd >= 0:
+        if payload.fd >= 0 and not payload.is_lost:
             self.spares.put(payload.fd, is_read=True)
 
     def id_of(self, future: CompileFuture[Any]) -> int | None:

@@ -134,6 +134,16 @@ class FailedCalls:
                 self._calls.pop(id)
         return failed
 
+    def take_closed(self) -> list[FailedCall]:
+        """Take the calls whose payload cannot be sent: the program has closed its descriptor."""
+        failed: list[FailedCall] = []
+        for id, call in self._calls.items():
+            if call.payload.is_lost:
+                why = "the program has closed the descriptor that had its arguments"
+                failed.append((call, SupervisorDied(f"job {call.name!r} is lost: {why}")))
+                self._calls.pop(id)
+        return failed
+
     def take_all(self, why: str) -> list[FailedCall]:
         """Take all calls, with their errors: no supervisor can be had for them.
 

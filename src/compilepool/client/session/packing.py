@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 
 from compilepool.client.options import PoolOptions
 from compilepool.errors import CompilePoolError, SerializationError
 from compilepool.light_typing import Any
 from compilepool.text import describe
-from compilepool.wire.payloads import Payload, pack
+from compilepool.wire.payloads import INLINE_LIMIT, Payload, pack
 from compilepool.wire.serializers import Serializer, dump
 from compilepool.wire.spares import Spares
 
@@ -49,7 +50,7 @@ def pack_call(
 
 
 def pack_startup(options: PoolOptions) -> Payload | None:
-    """Pickle what every worker starts with (`worker.main.Startup`) into a memfd; None if nothing.
+    """Pickle what every worker starts with (`worker.main.Startup`); None if nothing.
 
     Raises:
         SerializationError: it cannot be pickled.
@@ -58,7 +59,10 @@ def pack_startup(options: PoolOptions) -> Payload | None:
         return None
     parts = (options.serializer, options.initializer, tuple(options.initargs))
     try:
-        return pack(dump(parts), inline_limit=-1)
+        payload = pack(dump(parts), inline_limit=-1)
+        # It is kept as long as the pool: as bytes, which need no descriptor, unless it is large.
+        is_small = os.fstat(payload.fd).st_size <= INLINE_LIMIT
+        return payload.spill() if is_small else payload
     except Exception as error:
         raise SerializationError(
             f"serializer, initializer or initargs could not be pickled: {describe(error)};"

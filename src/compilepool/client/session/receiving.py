@@ -38,6 +38,12 @@ _ANSWER_MS = 60_000
 _IDLE_MS = 200
 """After such a silence there is time for what is not urgent."""
 
+_LOOK_MS = 5000
+"""How often to look whether the program has closed our descriptors, as some close all they find.
+
+`poll` looks up the numbers again when it wakes up, and does not tell of what has lost its number.
+"""
+
 
 class Receiver:
     """Handles the messages of a pool's supervisors.
@@ -81,30 +87,34 @@ class Receiver:
         Raises:
             ProtocolError: it sends what no supervisor sends.
             TimeoutError: it does not even answer once.
+            OSError: the program has closed the socket to it.
         """
         events = poll()
         events.register(supervisor.channel.fileno(), READABLE)
         # Some other process may hold a copy of the supervisor's socket, and so hide its end.
         events.register(supervisor.pidfd, READABLE)
-        patience_ms: int | None = _IDLE_MS
+        patience_ms = _IDLE_MS
         has_answered = False
         silent_ms = 0  # a clock would go on while this process is stopped
         while True:
             # Calls may have been held back while the messages below were handled, and nothing else
             # may wake this thread up for them.
             self._link.flush()
+            supervisor.channel.check_is_open()
             ready = events.poll(patience_ms)
             if ready:
                 has_answered = True
             elif has_answered:
-                patience_ms = None
-                _import_rest()
+                if patience_ms == _IDLE_MS:
+                    _import_rest()
+                patience_ms = _LOOK_MS
             else:
                 silent_ms += _IDLE_MS
                 if silent_ms > _ANSWER_MS:
                     raise TimeoutError(f"it has not answered within {_ANSWER_MS / 1000:g} s")
             is_dead = any(fd == supervisor.pidfd for fd, _ in ready)
             self._link.flush()  # before all else: workers may wait for it
+            supervisor.channel.check_is_open()
             while messages := supervisor.channel.receive(wait=False):
                 try:
                     handle_each(messages, self._handle)

@@ -86,12 +86,15 @@ class SupervisorLink:
         Raises:
             OSError: as `SupervisorProcess.send`.
         """
+        fds: tuple[int, ...] = ()
         try:
             message = config.message(Kind.CONFIGURE)
-            fds = () if startup is None else (startup.fd,)
+            if startup is not None:
+                fds = startup.message(Kind.CONFIGURE).fds
             supervisor.send(message._replace(fds=message.fds + fds))
         finally:
             config.close()
+            close_all(fd for fd in fds if startup is not None and fd != startup.fd)
         # Only now: a signal handler may submit meanwhile, and CONFIGURE is first.
         self.supervisor = supervisor
 

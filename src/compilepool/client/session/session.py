@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
@@ -239,6 +240,12 @@ class Session:
             if reader is not None:
                 reader.join()
             self._threads.background.wait(_KEEP_S)
+
+    def let_go(self) -> None:
+        """End after the last job, because nobody has the pool any more."""
+        # When the interpreter is torn down, its threads are gone, and may have held the lock.
+        if not sys.is_finalizing():
+            self.shutdown(wait=False)
 
     def terminate(self, *, wait: bool = True) -> None:
         """Accept no more jobs, kill those that run, and end the processes; within a bound."""

@@ -249,6 +249,7 @@ class Supervision:
                 else:
                     resubmit = self._options.resubmit
                     failed = self._failed.take_lost(exitcode, trouble, resubmit=resubmit)
+                failed += self._failed.take_closed()
                 if self._calls:
                     failed += self._resend()
             finally:

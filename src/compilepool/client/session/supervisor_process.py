@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from compilepool.light_typing import Protocol
 from compilepool.linux import pidfds
+from compilepool.linux.descriptors import close_if_ours, is_open_on, opened_by
 from compilepool.linux.polling import READABLE, WRITABLE, poll
 from compilepool.linux.spawn import process_command, spawn
 from compilepool.wire.channel import Channel
@@ -68,6 +69,7 @@ class SupervisorProcess:
             theirs.close()
             os.close(lease)
         self.pidfd = os.pidfd_open(self.pid)
+        self._opened = opened_by(self.pidfd)
         self.exitcode: int | None = None
         self.is_buried = threading.Event()
         self._held: list[bytes] = []
@@ -97,6 +99,7 @@ class SupervisorProcess:
         """
         try:
             while held := self._held[:]:
+                self.channel.check_is_open()
                 if self.channel.send_packet(b"".join(held), (), wait=False):
                     if self._held[: len(held)] == held:  # else a signal handler has sent them, too
                         del self._held[: len(held)]
@@ -120,6 +123,7 @@ class SupervisorProcess:
 
     def _send_packet(self, packet: bytes, fds: tuple[int, ...]) -> bool:
         deadline = 0.0
+        self.channel.check_is_open()
         try:
             while not self.channel.send_packet(packet, fds, wait=False):
                 if not self._wait_for_room():
@@ -145,14 +149,15 @@ class SupervisorProcess:
     def request_end(self) -> None:
         """Have it end at once, with all jobs. Never waits; needs no lock, as packets are atomic."""
         with contextlib.suppress(OSError):
+            self.channel.check_is_open()
             self.channel.send(Message(Kind.SHUTDOWN, flag=Shutdown.NOW), wait=False)
 
     def kill(self) -> None:
         """Kill it, unless it was closed. All that it has started ends with it."""
         if self.pidfd < 0:
             return
-        if not pidfds.send_signal(self.pidfd, signal.SIGKILL):
-            pidfds.kill_child(self.pid)  # some programs close all descriptors that they find
+        if not self._has_pidfd or not pidfds.send_signal(self.pidfd, signal.SIGKILL):
+            pidfds.kill_child(self.pid)
 
     def bury(self, patience_s: float) -> int | None:
         """Wait for its end, kill it if that takes longer than `patience_s` seconds, and reap it.
@@ -160,6 +165,7 @@ class SupervisorProcess:
         Returns:
             Its exit code, negated signal number if a signal killed it, None if unknown.
         """
+        self._reopen_pidfd()
         if not pidfds.wait_dead(self.pidfd, patience_s):
             self.kill()
             pidfds.wait_dead(self.pidfd, patience_s)
@@ -175,13 +181,22 @@ class SupervisorProcess:
         finally:
             self.close()
 
+    @property
+    def _has_pidfd(self) -> bool:
+        return is_open_on(self.pidfd, self._opened)
+
+    def _reopen_pidfd(self) -> None:
+        """Where the program has closed the pidfd, open another one, if that is possible."""
+        if not self._has_pidfd and pidfds.is_child(self.pid):
+            with contextlib.suppress(OSError):
+                self.pidfd = os.pidfd_open(self.pid)
+                self._opened = opened_by(self.pidfd)
+
     def close(self) -> None:
-        """Close the descriptors. Some programs close all that they find, so they may be gone."""
-        with contextlib.suppress(OSError):
-            self.channel.close()
+        """Close the descriptors, unless the program has closed them."""
+        self.channel.close()
         pidfd, self.pidfd = self.pidfd, -1
-        with contextlib.suppress(OSError):
-            os.close(pidfd)
+        close_if_ours(pidfd, self._opened)
 
 
 def end_within_bound(
