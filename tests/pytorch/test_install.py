@@ -64,6 +64,32 @@ def test_each_kernel_is_one_job_of_its_name_with_its_phases(tmp_path: Path) -> N
     assert "100.0%" in done.stderr  # what torch shows where there is no tqdm
 
 
+@pytest.mark.parametrize("is_made_late", [False, True])
+def test_a_thread_compiles_after_the_end_of_the_main_thread(
+    is_made_late: bool, tmp_path: Path
+) -> None:
+    done = run_program(
+        f"""
+        import threading
+        import torch._inductor.async_compile  # CPython refuses to do so later
+        if not {is_made_late}:
+            integration.install()
+            compile_for_gpu(softmax)
+        def go_on():
+            threading.main_thread().join()
+            if {is_made_late}:
+                integration.install()
+            compile_for_gpu(many)
+            stats = integration.current_pool().stats()
+            assert stats.submitted == stats.done > 1, stats
+            print("compiled")
+        threading.Thread(target=go_on).start()
+        """,
+        tmp_path,
+    )
+    assert done.stdout.splitlines()[-1] == "compiled"
+
+
 def test_a_kernel_that_crashes_the_compiler_is_named_with_a_report(tmp_path: Path) -> None:
     run_program(
         """
