@@ -1,0 +1,344 @@
+"""The examples of docs/in_your_program/, each with the tool that it is for."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import pty
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.proc import PATIENCE_S, all_dead, children, descendants, wait_until
+
+if importlib.util.find_spec("nbclient") is None:
+    pytest.skip("the extra `programs` is not installed", allow_module_level=True)
+
+FOLDER = Path(__file__).parents[2] / "examples/in_your_program"
+PROFILED = str(FOLDER / "profiled_jobs.py")
+RESULTS = "results: [59997, 119995, 179994, 239994]"
+
+both_start_methods = pytest.mark.parametrize("start_method", ["fork", "spawn"])
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tools keep their files in folders of the test's own, and may warn."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*command: str | Path) -> str:
+    """Run Python with these arguments, and return its output, and its error output after it."""
+    done = subprocess.run(
+        [sys.executable, *command],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S * 3,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def tool(name: str) -> Path:
+    """The path of a command that is installed beside this interpreter."""
+    return Path(sys.executable).parent / name
+
+
+def test_every_example_is_run_here_or_with_the_servers() -> None:
+    tests = [Path(__file__), Path(__file__).with_name("test_in_your_server.py")]
+    text = "".join(test.read_text() for test in tests)
+    names = {path.stem for path in FOLDER.iterdir() if not path.name.startswith(("_", "."))}
+    assert {name for name in names if name not in text} == set()
+
+
+# Jupyter
+
+
+def test_the_notebook_runs() -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(FOLDER / "notebook.ipynb", 4)  # type: ignore[no-untyped-call]
+    NotebookClient(notebook, timeout=int(PATIENCE_S)).execute()
+    shown = json.dumps([cell.get("outputs") for cell in notebook.cells])
+    assert "['matmul_32', 'matmul_64']" in shown
+    assert "compiling 32" in shown
+    assert "crashed with SIGSEGV" in shown
+    assert "['matmul_128', 'matmul_256']" in shown
+
+
+class Kernel:
+    """A kernel of Jupyter, to which a test sends cells."""
+
+    def __init__(self) -> None:
+        from jupyter_client.manager import start_new_kernel
+
+        self.manager, self.client = start_new_kernel(kernel_name="python3")
+
+    def start(self, code: str) -> str:
+        """Start a cell, and return its id."""
+        message: str = self.client.execute(code)
+        return message
+
+    def until(self, cell: str, kind: str) -> dict[str, Any]:
+        """The next message of a cell that is of this kind."""
+        while True:
+            message = self.client.get_iopub_msg(timeout=PATIENCE_S)
+            if message["parent_header"].get("msg_id") == cell and message["msg_type"] == kind:
+                content: dict[str, Any] = message["content"]
+                return content
+
+    def printed(self, code: str) -> str:
+        """Run a cell that prints once, and return what it has printed."""
+        text: str = self.until(self.start(code), "stream")["text"]
+        return text
+
+
+def test_an_interrupted_cell_leaves_a_job_that_can_be_cancelled_and_a_killed_kernel_nothing() -> (
+    None
+):
+    kernel = Kernel()
+    try:
+        waiting = kernel.start(
+            "import os, signal\n"
+            "from compilepool import CompilePool\n"
+            "pool = CompilePool(2)\n"
+            "future = pool.submit(signal.pause)\n"
+            "while not future.running(): pass\n"
+            "print('waits', flush=True)\n"
+            "future.result()"
+        )
+        kernel.until(waiting, "stream")
+        kernel.manager.interrupt_kernel()
+        assert kernel.until(waiting, "error")["ename"] == "KeyboardInterrupt"
+        assert kernel.printed("print(future.running(), future.cancel())") == "True True\n"
+        assert kernel.printed("print(pool.submit(lambda: 6 * 7).result())") == "42\n"
+        pid = int(kernel.printed("future = pool.submit(signal.pause); print(os.getpid())"))
+        below = descendants(pid)
+        assert len(below) >= 3
+        os.kill(pid, signal.SIGKILL)
+        assert wait_until(lambda: all_dead(below))
+    finally:
+        kernel.manager.shutdown_kernel(now=True)
+        kernel.client.stop_channels()
+        kernel.manager.cleanup_resources()
+
+
+# Debuggers
+
+
+def test_a_job_stops_at_a_breakpoint_and_is_debugged_at_the_terminal() -> None:
+    program, terminal = pty.fork()
+    if program == 0:
+        os.execv(sys.executable, [sys.executable, str(FOLDER / "breakpoint_in_job.py")])
+    shown = b""
+    deadline = time.monotonic() + PATIENCE_S
+
+    def wait_for(text: bytes) -> None:
+        nonlocal shown
+        while text not in shown:
+            left = deadline - time.monotonic()
+            assert select.select([terminal], [], [], max(0, left))[0], shown
+            try:
+                shown += os.read(terminal, 1000)
+            except OSError:  # the end of a terminal that nobody has open any more
+                pytest.fail(shown.decode())
+        shown = shown.partition(text)[2]
+
+    try:
+        wait_for(b"(Pdb) ")
+        os.write(terminal, b"p registers * 1000\n")
+        wait_for(b"128000")
+        wait_for(b"(Pdb) ")
+        os.write(terminal, b"registers = 99\nc\n")
+        wait_for(b"result: 99")
+    finally:
+        os.close(terminal)
+        os.waitpid(program, 0)
+
+
+@both_start_methods
+def test_jobs_run_under_debugpy(start_method: str) -> None:
+    output = run(
+        *("-Xfrozen_modules=off", "-m", "debugpy", "--listen", "127.0.0.1:0"),
+        *(PROFILED, start_method),
+    )
+    assert RESULTS in output
+
+
+# Profilers and coverage
+
+
+@both_start_methods
+def test_each_job_is_profiled(start_method: str) -> None:
+    output = run(PROFILED, start_method)
+    assert RESULTS in output
+    calls = [line.split() for line in output.splitlines() if "(compile_kernel)" in line]
+    assert [row[0] for row in calls] == ["4"]
+
+
+KERNELS = """
+def compile_kernel(size):
+    name = f"matmul_{size}"
+    return name
+"""
+
+
+@both_start_methods
+def test_coverage_measures_jobs_where_its_settings_ask_for_it(
+    start_method: str, tmp_path: Path
+) -> None:
+    (tmp_path / "kernels.py").write_text(KERNELS)
+    (tmp_path / "program.py").write_text(
+        "from compilepool import CompilePool\n"
+        "from kernels import compile_kernel\n"
+        f"with CompilePool(2, start_method={start_method!r}) as pool:\n"
+        "    print(pool.submit(compile_kernel, 32).result())\n"
+    )
+    (tmp_path / ".coveragerc").write_text("[run]\npatch = subprocess\nparallel = true\n")
+    assert "matmul_32" in run("-m", "coverage", "run", "program.py")
+    run("-m", "coverage", "combine", "--quiet")
+    run("-m", "coverage", "json", "--quiet", "--include=kernels.py", "-o", "report.json")
+    files = json.loads((tmp_path / "report.json").read_text())["files"]
+    assert files["kernels.py"]["missing_lines"] == []
+
+
+@both_start_methods
+def test_jobs_run_under_scalene(start_method: str) -> None:
+    output = run("-m", "scalene", "run", "--outfile", "profile.json", PROFILED, start_method)
+    assert RESULTS in output
+
+
+@both_start_methods
+def test_jobs_run_under_viztracer(start_method: str) -> None:
+    output = run("-m", "viztracer", "--quiet", "-o", "trace.json", PROFILED, start_method)
+    assert RESULTS in output
+
+
+def test_py_spy_sees_jobs(tmp_path: Path) -> None:
+    stacks = tmp_path / "stacks.txt"
+    (tmp_path / "program.py").write_text(
+        "import time\n"
+        "from compilepool import CompilePool\n"
+        "def compile_kernel():\n"
+        "    end = time.monotonic() + 1\n"
+        "    while time.monotonic() < end: pass\n"
+        "with CompilePool(1) as pool:\n"
+        "    pool.submit(compile_kernel).result()\n"
+    )
+    command = ["record", "--subprocesses", "--format", "raw", "--output", stacks, "--"]
+    subprocess.run(
+        [tool("py-spy"), *command, sys.executable, "program.py"],
+        capture_output=True,
+        check=True,
+        timeout=PATIENCE_S * 3,
+    )
+    assert "compile_kernel" in stacks.read_text()
+
+
+# asyncio, gevent and eventlet
+
+
+def test_asyncio_awaits_and_cancels_jobs() -> None:
+    output = run(FOLDER / "asyncio_program.py")
+    assert "['matmul_32', 'matmul_64']" in output
+    assert "timed out: the job was cancelled, too: True" in output
+
+
+@pytest.mark.parametrize("library", ["gevent", "eventlet"])
+def test_green_threads_wait_for_jobs_while_others_go_on(library: str) -> None:
+    output = run("-W", "ignore", FOLDER / "green_threads.py", library)
+    assert "['matmul_32', 'matmul_64', 'matmul_96', 'matmul_128']" in output
+    assert "other green threads ran meanwhile: True" in output
+
+
+# pytest, joblib and dask
+
+
+@pytest.mark.parametrize("options", [[], ["-n", "2"]], ids=["alone", "xdist"])
+def test_a_pool_is_a_fixture_of_pytest(options: list[str], tmp_path: Path) -> None:
+    suite = tmp_path / "suite"
+    shutil.copytree(FOLDER / "pytest_suite", suite, ignore=shutil.ignore_patterns("__pycache__"))
+    assert {path.name for path in suite.iterdir()} == {"conftest.py", "test_kernels.py"}
+    assert "4 passed" in run("-m", "pytest", "-p", "no:cacheprovider", *options, suite)
+
+
+def test_joblib_runs_on_a_pool() -> None:
+    lines = run(FOLDER / "joblib_backend.py").splitlines()
+    assert lines[:2] == ["['matmul_16', 'matmul_32', 'matmul_64']", "['matmul_1', 'matmul_2']"]
+    assert "'joblib batch' crashed with SIGSEGV" in lines[2]
+    assert lines[3] == "['matmul_256', 'matmul_512']"
+
+
+def test_dask_runs_on_a_pool() -> None:
+    output = run(FOLDER / "dask_scheduler.py")
+    assert "matmul_32 + matmul_64\nmatmul_128 + matmul_256\n" in output
+    assert "crashed with SIGSEGV" in output
+
+
+# Containers and systemd
+
+
+def start_service(*prefix: str) -> subprocess.Popen[str]:
+    """Start service.py, and wait until it serves."""
+    service = subprocess.Popen(
+        [*prefix, sys.executable, str(FOLDER / "service.py")], stdout=subprocess.PIPE, text=True
+    )
+    assert service.stdout is not None
+    assert service.stdout.readline() == "serving, matmul_1 first\n"
+    return service
+
+
+def output_at_end(service: subprocess.Popen[str]) -> str:
+    with service:
+        output, _ = service.communicate(timeout=PATIENCE_S)
+    assert service.returncode == 0
+    return output
+
+
+def test_a_service_lets_its_jobs_finish() -> None:
+    service = start_service()
+    service.terminate()
+    assert "SIGTERM: " in output_at_end(service)
+
+
+def test_a_service_gets_the_results_also_if_every_process_of_it_is_terminated() -> None:
+    """As systemd does without KillMode=mixed: the jobs that ran run again."""
+    service = start_service()
+    for pid in [service.pid, *descendants(service.pid)]:
+        os.kill(pid, signal.SIGTERM)
+    assert "SIGTERM: " in output_at_end(service)
+
+
+UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc")
+
+
+@pytest.mark.skipif(
+    shutil.which("unshare") is None or subprocess.run([*UNSHARE, "true"], check=False).returncode,
+    reason="needs util-linux's unshare, and the right to make PID namespaces",
+)
+def test_a_service_is_pid_1_of_a_container() -> None:
+    service = start_service(*UNSHARE)
+    (pid_1,) = children(service.pid)
+    os.kill(pid_1, signal.SIGTERM)
+    assert "SIGTERM: " in output_at_end(service)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_understands_the_unit() -> None:
+    unit = FOLDER / "compilepool-example.service"
+    command = ["systemd-analyze", "verify", "--man=no", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "compilepool-example" not in done.stdout + done.stderr
