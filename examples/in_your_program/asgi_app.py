@@ -22,7 +22,7 @@ async def app(
         await live(receive, send)
     else:
         future = pool.submit(compile_kernel, int(scope["query_string"]))
-        kernel = await asyncio.wrap_future(future)  # cancels the job with the request
+        kernel = await asyncio.wrap_future(future)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": kernel.encode()})
 

@@ -12,11 +12,10 @@ from compilepool import CompilePool
 
 def debug_at(terminal: str) -> None:
     """Have `breakpoint()` in this worker use a terminal, because a worker's stdin is /dev/null."""
+    keys, screen = open(terminal), open(terminal, "w")  # noqa: SIM115 - for the worker's life
 
     def hook() -> None:
-        with open(terminal) as keys, open(terminal, "w") as screen:
-            debugger = pdb.Pdb(stdin=keys, stdout=screen)
-            debugger.set_trace(sys._getframe(1))
+        pdb.Pdb(stdin=keys, stdout=screen).set_trace(sys._getframe(1))
 
     sys.breakpointhook = hook
 

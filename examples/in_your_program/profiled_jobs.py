@@ -28,7 +28,7 @@ def allocate_registers(count: int) -> int:
 
 
 def compile_kernel(size: int) -> int:
-    return allocate_registers(size * 20_000)
+    return allocate_registers(size * 2_000)
 
 
 start_method = sys.argv[1] if len(sys.argv) > 1 else "fork"

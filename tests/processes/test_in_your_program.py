@@ -13,18 +13,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.proc import PATIENCE_S, all_dead, children, descendants, wait_until
+from tests.proc import PATIENCE_S, children, descendants
 
 if importlib.util.find_spec("nbclient") is None:
     pytest.skip("the extra `programs` is not installed", allow_module_level=True)
 
-FOLDER = Path(__file__).parents[2] / "examples/in_your_program"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "examples/in_your_program"
 PROFILED = str(FOLDER / "profiled_jobs.py")
-RESULTS = "results: [59997, 119995, 179994, 239994]"
+RESULTS = "results: [5995, 11994, 17997, 23997]"
 
 both_start_methods = pytest.mark.parametrize("start_method", ["fork", "spawn"])
 
@@ -34,7 +34,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tools keep their files in folders of the test's own, and may warn."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{os.environ.get('PYTHONPATH', '')}")
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def untidy_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tool itself leaves temporary files, also without a pool."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
 
 
 def run(*command: str | Path) -> str:
@@ -66,74 +73,23 @@ def test_every_example_is_run_here_or_with_the_servers() -> None:
 # Jupyter
 
 
-def test_the_notebook_runs() -> None:
-    import nbformat
-    from nbclient import NotebookClient
+NOTEBOOK = ("-W", "ignore", "-m", "tests.programs.notebook")
 
-    notebook = nbformat.read(FOLDER / "notebook.ipynb", 4)  # type: ignore[no-untyped-call]
-    NotebookClient(notebook, timeout=int(PATIENCE_S)).execute()
-    shown = json.dumps([cell.get("outputs") for cell in notebook.cells])
+
+def test_the_notebook_runs() -> None:
+    shown = run(*NOTEBOOK, "run", FOLDER / "notebook.ipynb")
     assert "['matmul_32', 'matmul_64']" in shown
     assert "compiling 32" in shown
     assert "crashed with SIGSEGV" in shown
     assert "['matmul_128', 'matmul_256']" in shown
 
 
-class Kernel:
-    """A kernel of Jupyter, to which a test sends cells."""
-
-    def __init__(self) -> None:
-        from jupyter_client.manager import start_new_kernel
-
-        self.manager, self.client = start_new_kernel(kernel_name="python3")
-
-    def start(self, code: str) -> str:
-        """Start a cell, and return its id."""
-        message: str = self.client.execute(code)
-        return message
-
-    def until(self, cell: str, kind: str) -> dict[str, Any]:
-        """The next message of a cell that is of this kind."""
-        while True:
-            message = self.client.get_iopub_msg(timeout=PATIENCE_S)
-            if message["parent_header"].get("msg_id") == cell and message["msg_type"] == kind:
-                content: dict[str, Any] = message["content"]
-                return content
-
-    def printed(self, code: str) -> str:
-        """Run a cell that prints once, and return what it has printed."""
-        text: str = self.until(self.start(code), "stream")["text"]
-        return text
-
-
-def test_an_interrupted_cell_leaves_a_job_that_can_be_cancelled_and_a_killed_kernel_nothing() -> (
-    None
-):
-    kernel = Kernel()
-    try:
-        waiting = kernel.start(
-            "import os, signal\n"
-            "from compilepool import CompilePool\n"
-            "pool = CompilePool(2)\n"
-            "future = pool.submit(signal.pause)\n"
-            "while not future.running(): pass\n"
-            "print('waits', flush=True)\n"
-            "future.result()"
-        )
-        kernel.until(waiting, "stream")
-        kernel.manager.interrupt_kernel()
-        assert kernel.until(waiting, "error")["ename"] == "KeyboardInterrupt"
-        assert kernel.printed("print(future.running(), future.cancel())") == "True True\n"
-        assert kernel.printed("print(pool.submit(lambda: 6 * 7).result())") == "42\n"
-        pid = int(kernel.printed("future = pool.submit(signal.pause); print(os.getpid())"))
-        below = descendants(pid)
-        assert len(below) >= 3
-        os.kill(pid, signal.SIGKILL)
-        assert wait_until(lambda: all_dead(below))
-    finally:
-        kernel.manager.shutdown_kernel(now=True)
-        kernel.client.stop_channels()
-        kernel.manager.cleanup_resources()
+def test_an_interrupted_cell_leaves_its_job_and_a_killed_kernel_leaves_nothing() -> None:
+    shown = run(*NOTEBOOK, "interrupt")
+    assert "the cell: KeyboardInterrupt" in shown
+    assert "the job runs, is cancelled: True True" in shown
+    assert "the next job: 42" in shown
+    assert "left of True none: True" in shown
 
 
 # Debuggers
@@ -207,7 +163,7 @@ def test_coverage_measures_jobs_where_its_settings_ask_for_it(
         f"with CompilePool(2, start_method={start_method!r}) as pool:\n"
         "    print(pool.submit(compile_kernel, 32).result())\n"
     )
-    (tmp_path / ".coveragerc").write_text("[run]\npatch = subprocess\nparallel = true\n")
+    (tmp_path / ".coveragerc").write_text("[run]\npatch = subprocess, fork\nparallel = true\n")
     assert "matmul_32" in run("-m", "coverage", "run", "program.py")
     run("-m", "coverage", "combine", "--quiet")
     run("-m", "coverage", "json", "--quiet", "--include=kernels.py", "-o", "report.json")
@@ -215,6 +171,7 @@ def test_coverage_measures_jobs_where_its_settings_ask_for_it(
     assert files["kernels.py"]["missing_lines"] == []
 
 
+@pytest.mark.usefixtures("untidy_tool")
 @both_start_methods
 def test_jobs_run_under_scalene(start_method: str) -> None:
     output = run("-m", "scalene", "run", "--outfile", "profile.json", PROFILED, start_method)
@@ -238,7 +195,7 @@ def test_py_spy_sees_jobs(tmp_path: Path) -> None:
         "with CompilePool(1) as pool:\n"
         "    pool.submit(compile_kernel).result()\n"
     )
-    command = ["record", "--subprocesses", "--format", "raw", "--output", stacks, "--"]
+    command = ["record", "--subprocesses", "--format", "raw", "--output", str(stacks), "--"]
     subprocess.run(
         [tool("py-spy"), *command, sys.executable, "program.py"],
         capture_output=True,
@@ -267,8 +224,12 @@ def test_green_threads_wait_for_jobs_while_others_go_on(library: str) -> None:
 # pytest, joblib and dask
 
 
-@pytest.mark.parametrize("options", [[], ["-n", "2"]], ids=["alone", "xdist"])
-def test_a_pool_is_a_fixture_of_pytest(options: list[str], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("untidy_tool")
+@pytest.mark.parametrize("options", [[], ["-p", "xdist", "-n", "2"]], ids=["alone", "xdist"])
+def test_a_pool_is_a_fixture_of_pytest(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # loading those of this suite is slow
     suite = tmp_path / "suite"
     shutil.copytree(FOLDER / "pytest_suite", suite, ignore=shutil.ignore_patterns("__pycache__"))
     assert {path.name for path in suite.iterdir()} == {"conftest.py", "test_kernels.py"}
@@ -326,7 +287,8 @@ UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc")
 
 
 @pytest.mark.skipif(
-    shutil.which("unshare") is None or subprocess.run([*UNSHARE, "true"], check=False).returncode,
+    shutil.which("unshare") is None
+    or subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode != 0,
     reason="needs util-linux's unshare, and the right to make PID namespaces",
 )
 def test_a_service_is_pid_1_of_a_container() -> None:
