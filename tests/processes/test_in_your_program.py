@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.proc import PATIENCE_S, children, descendants
+from tests.debugging import Sessions
+from tests.proc import PATIENCE_S, children, descendants, free_port
 
 if importlib.util.find_spec("nbclient") is None:
     pytest.skip("the extra `programs` is not installed", allow_module_level=True)
@@ -134,6 +135,29 @@ def test_jobs_run_under_debugpy(start_method: str) -> None:
     assert RESULTS in output
 
 
+def test_breakpoints_of_debugpy_stop_in_jobs() -> None:
+    lines = Path(PROFILED).read_text().splitlines()
+    line = 1 + lines.index("    return allocate_registers(size * 2_000)")
+    sessions = Sessions(Path(PROFILED), line, "size")
+    port = free_port()
+    command = ["-Xfrozen_modules=off", "-m", "debugpy", "--listen", f"127.0.0.1:{port}"]
+    with subprocess.Popen(
+        [sys.executable, *command, "--wait-for-client", PROFILED, "spawn"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as program:
+        try:
+            sessions.start(port, {"subProcess": True, "justMyCode": False})
+            stops = [sessions.stops.get(timeout=PATIENCE_S) for _ in range(4)]
+            output, _ = program.communicate(timeout=PATIENCE_S)
+        finally:
+            program.kill()
+        sessions.join()
+    assert sorted(stops) == [("compile_kernel", str(size)) for size in (1, 2, 3, 4)]
+    assert RESULTS in output
+
+
 # Profilers and coverage
 
 
@@ -174,7 +198,9 @@ def test_coverage_measures_jobs_where_its_settings_ask_for_it(
 @pytest.mark.usefixtures("untidy_tool")
 @both_start_methods
 def test_jobs_run_under_scalene(start_method: str) -> None:
-    output = run("-m", "scalene", "run", "--outfile", "profile.json", PROFILED, start_method)
+    output = run(
+        "-m", "scalene", "run", "--cpu-only", "--outfile", "profile.json", PROFILED, start_method
+    )
     assert RESULTS in output
 
 

@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -16,19 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.proc import PATIENCE_S, descendants, wait_until
+from tests.proc import PATIENCE_S, descendants, free_port, wait_until
 
 if importlib.util.find_spec("gunicorn") is None:
     pytest.skip("the extra `programs` is not installed", allow_module_level=True)
 
 FOLDER = Path(__file__).parents[2] / "examples/in_your_program"
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def fetch(port: int, size: int) -> str:

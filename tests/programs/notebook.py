@@ -26,7 +26,7 @@ future.result()
 
 
 def run(path: str) -> None:
-    notebook = nbformat.read(path, 4)  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(path, 4)
     NotebookClient(notebook, timeout=int(PATIENCE_S)).execute()
     print(json.dumps([cell.get("outputs") for cell in notebook.cells]))
 
