@@ -1,7 +1,7 @@
 """A client of debugpy, as VS Code is one: it follows a program into all its processes.
 
-See https://microsoft.github.io/debug-adapter-protocol/specification; `debugpyAttach` is debugpy's own
-event, which asks for a session with a new process.
+See https://microsoft.github.io/debug-adapter-protocol/specification. `debugpyAttach` is an event of
+debugpy's own, which asks for a session with a new process.
 """
 
 from __future__ import annotations
