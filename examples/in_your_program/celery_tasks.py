@@ -18,6 +18,7 @@ app = Celery("celery_tasks", broker="filesystem://", backend=f"file://{FOLDER}/r
 app.conf.broker_transport_options = {
     "data_folder_in": f"{FOLDER}/queue",
     "data_folder_out": f"{FOLDER}/queue",
+    "control_folder": f"{FOLDER}/control",
 }
 
 
