@@ -3,7 +3,6 @@
 Run, with a broker of your own: celery --app celery_tasks worker --concurrency 2
 """
 
-import functools
 import os
 
 from celery import Celery
@@ -22,10 +21,7 @@ app.conf.broker_transport_options = {
 }
 
 
-@functools.cache
-def pool() -> CompilePool:
-    """The pool of this process, made when its first task comes: never before a fork."""
-    return CompilePool(max_workers=2, timeout=60)
+pool = CompilePool(max_workers=2, timeout=60)  # starts nothing before the first task
 
 
 def compile_kernel(size: int) -> str:
@@ -34,4 +30,4 @@ def compile_kernel(size: int) -> str:
 
 @app.task
 def compile_all(sizes: list[int]) -> list[str]:
-    return list(pool().map(compile_kernel, sizes))
+    return list(pool.map(compile_kernel, sizes))

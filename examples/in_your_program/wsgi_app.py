@@ -3,16 +3,11 @@
 Run: gunicorn --workers 2 --preload --chdir examples/in_your_program wsgi_app:app
 """
 
-import functools
 from collections.abc import Callable, Iterable
 
 from compilepool import CompilePool
 
-
-@functools.cache
-def pool() -> CompilePool:
-    """The pool of this process, made when its first request comes: never before a fork."""
-    return CompilePool(max_workers=2, timeout=60)
+pool = CompilePool(max_workers=2, timeout=60)  # starts nothing before the first request
 
 
 def compile_kernel(size: int) -> str:
@@ -20,6 +15,6 @@ def compile_kernel(size: int) -> str:
 
 
 def app(environ: dict[str, str], start_response: Callable[..., object]) -> Iterable[bytes]:
-    kernel = pool().submit(compile_kernel, int(environ["QUERY_STRING"])).result()
+    kernel = pool.submit(compile_kernel, int(environ["QUERY_STRING"])).result()
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [kernel.encode()]

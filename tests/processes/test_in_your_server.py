@@ -76,7 +76,7 @@ def test_a_pool_starts_and_ends_with_uvicorn(workers: str) -> None:
 
 def test_each_worker_of_celery_has_a_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BROKER_FOLDER", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(FOLDER))
+    monkeypatch.setenv("PYTHONPATH", f"{FOLDER}:{os.environ.get('PYTHONPATH', '')}")
     ask = (
         "from celery_tasks import compile_all\n"
         "for sizes in [1, 2], [3]:\n"
