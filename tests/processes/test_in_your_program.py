@@ -236,6 +236,25 @@ def test_asyncio_awaits_and_cancels_jobs() -> None:
     assert "timed out: the job was cancelled, too: True" in output
 
 
+def test_ctrl_c_in_asyncio_ends_jobs_at_once() -> None:
+    program = (
+        "import asyncio, signal\n"
+        "from compilepool import CompilePool\n"
+        "async def main():\n"
+        "    with CompilePool(2) as pool:\n"
+        "        futures = [pool.submit(signal.pause) for _ in range(2)]\n"
+        "        while not all(future.running() for future in futures):\n"
+        "            await asyncio.sleep(0.01)\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "        await asyncio.wrap_future(futures[0])\n"
+        "try:\n"
+        "    asyncio.run(main())\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+    )
+    assert run("-c", program) == "interrupted\n"
+
+
 @pytest.mark.parametrize("library", ["gevent", "eventlet"])
 def test_green_threads_wait_for_jobs_while_others_go_on(library: str) -> None:
     output = run("-W", "ignore", FOLDER / "green_threads.py", library)
