@@ -78,7 +78,7 @@ class _Connection:
 
         def connect() -> bool:
             try:
-                self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+                self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S * 3)
             except ConnectionRefusedError:
                 return False
             return True

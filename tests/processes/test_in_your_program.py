@@ -145,7 +145,7 @@ def test_breakpoints_of_debugpy_stop_in_jobs() -> None:
     ) as program:
         try:
             sessions.start(port, {"subProcess": True, "justMyCode": False})
-            stops = [sessions.stops.get(timeout=PATIENCE_S) for _ in range(4)]
+            stops = [sessions.stops.get(timeout=PATIENCE_S * 3) for _ in range(4)]
             output, _ = program.communicate(timeout=PATIENCE_S)
         finally:
             program.kill()
