@@ -13,7 +13,7 @@ test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/logic
 
 # First what runs side by side, then what needs the machine for itself.
-test: $(VENV)/.dev lint
+test: $(VENV)/.programs lint
 	tools/fetch_cpython_tests.sh $(BIN)/python
 	$(BIN)/python -m pytest tests/logic tests/processes -m "not alone" -n auto --dist worksteal
 	$(BIN)/python -m pytest tests/processes -m alone
@@ -62,6 +62,10 @@ $(VENV)/.demo: $(VENV)/.made pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+$(VENV)/.programs: $(VENV)/.dev pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[programs]"
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.dev pyproject.toml

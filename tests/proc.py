@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import socket
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -102,3 +103,11 @@ def signal_inspector_of(supervisor: int, number: int) -> None:
                 os.kill(pid, number)
                 return
     raise AssertionError("no inspector was started")
+
+
+def free_port() -> int:
+    """A port of this machine on which nobody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port

@@ -46,7 +46,7 @@ class CompilePool(Executor):
     outlives this process, however it ends.
 
     As a context manager, the pool waits for all jobs at the end of the block, also after an
-    ordinary exception. KeyboardInterrupt and SystemExit end all jobs at once.
+    ordinary exception. KeyboardInterrupt, CancelledError and the like end all jobs at once.
 
     Args:
         max_workers: the number of jobs that may run at once; None: the number of CPUs that this
@@ -347,7 +347,7 @@ class CompilePool(Executor):
         exc_val: BaseException | None,
         exc_tb: TracebackType | None,
     ) -> Literal[False]:
-        is_interrupted = isinstance(exc_val, KeyboardInterrupt | SystemExit)
+        is_interrupted = not isinstance(exc_val, Exception | GeneratorExit | None)
         if is_interrupted:
             self._session.terminate()
         self.shutdown(wait=not is_interrupted)  # `terminate` has waited already

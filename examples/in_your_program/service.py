@@ -1,0 +1,31 @@
+"""A service that lets its running jobs finish when it gets SIGTERM, also as PID 1.
+
+Run: python examples/in_your_program/service.py, and then kill it
+"""
+
+import signal
+import time
+
+from compilepool import CompilePool
+
+
+def compile_kernel(size: int) -> str:
+    time.sleep(0.5)
+    return f"matmul_{size}"
+
+
+def stop(signal_number: int, _: object) -> None:
+    raise InterruptedError(signal.Signals(signal_number).name)
+
+
+signal.signal(signal.SIGTERM, stop)
+pool = CompilePool(max_workers=2)
+futures = [pool.submit(compile_kernel, size) for size in range(1, 1001)]
+try:
+    print(f"serving, {futures[0].result()} first", flush=True)
+    signal.pause()
+except InterruptedError as reason:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the program at once
+    pool.shutdown(cancel_futures=True)  # waits for the jobs that run
+    done = sum(not future.cancelled() for future in futures)
+    print(f"{reason}: {done} jobs done, {len(futures) - done} cancelled")
