@@ -124,6 +124,7 @@ class Shutdown(IntEnum):
 
     DRAIN = 0  # they run
     NOW = 1  # they are killed
+    TERMINATE = 2  # those that no worker runs are cancelled, and all workers get SIGTERM
 
 
 class Form(IntEnum):

@@ -179,9 +179,15 @@ class UnfinishedCalls:
         """The call, if its job has not ended."""
         return self._calls.get(id)
 
-    def pop_waiting(self, key: str) -> list[tuple[int, Call]]:
-        """Take the calls with this key that are not known to run, to end them."""
-        waiting = [id for id, call in self.items() if call.terms.key == key and not call.is_running]
+    def pop_waiting(self, key: str | None = None) -> list[tuple[int, Call]]:
+        """Take the calls that are not known to run, to end them.
+
+        Args:
+            key: only those with this key; None: all.
+        """
+        waiting = [
+            id for id, call in self.items() if not call.is_running and key in (None, call.terms.key)
+        ]
         return [(id, call) for id in waiting if (call := self.pop(id)) is not None]
 
     def pop(self, id: int, *, close: bool = True) -> Call | None:

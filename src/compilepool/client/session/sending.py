@@ -8,7 +8,7 @@ from compilepool.client.session.calls import Call, UnfinishedCalls
 from compilepool.client.session.supervisor_process import MAX_HELD, SMALL, SupervisorProcess
 from compilepool.light_typing import Literal
 from compilepool.wire.channel import close_all
-from compilepool.wire.messages import Kind, Message
+from compilepool.wire.messages import Kind, Message, Shutdown
 from compilepool.wire.payloads import Payload
 from compilepool.wire.submission import submit_message
 
@@ -19,7 +19,7 @@ PLENTY_FOR_WORKER = 16
 class SupervisorLink:
     """The way to the current supervisor. While there is none, or a dead one, nothing is sent.
 
-    Its methods are called under the lock of the calls, except `flush`.
+    Its methods are called under the lock of the calls, except as noted.
 
     Args:
         calls: the unfinished calls.
@@ -109,6 +109,11 @@ class SupervisorLink:
                     supervisor.flush()
                 except OSError as error:
                     _has_lost_descriptors(supervisor, error)
+
+    def terminate_workers(self) -> None:
+        """Have all workers get SIGTERM, and nothing begin any more. Any thread."""
+        with self._calls.lock:
+            self.send(Message(Kind.SHUTDOWN, flag=Shutdown.TERMINATE))
 
     def drop(self, patience_s: float) -> None:
         """Kill the supervisor, if there is one, and wait for its end.

@@ -252,6 +252,13 @@ class Session:
         if os.getpid() == self._owner_pid and self._supervision.terminate(wait=wait):
             self._report_end()
 
+    def kill_workers(self) -> None:
+        """As `terminate`, but cancel the jobs that are not known to run."""
+        if os.getpid() == self._owner_pid:
+            self._supervision.is_closing = True  # first: later jobs would not be cancelled
+            self._failed.cancel_waiting()
+            self.terminate()
+
     def abandon_after_fork(self) -> None:
         """In a child forked by the user: let go of everything. Locks may be held for ever.
 
