@@ -92,6 +92,10 @@ class CompilePool(JobExecutor):
             even if the program is killed, except in the middle of a write.
         resubmit: whether unfinished jobs run again, once, when the supervisor dies. False: they
             fail with `SupervisorDied`; for jobs that must not run twice.
+        seed: makes random numbers reproducible, 0 to 2**64-1: each job starts the generators of
+            `random`, `numpy.random` and torch (CPU) from a seed of its own, which depends on this
+            and on how many jobs were submitted before. None: each worker starts them from the
+            system.
 
     Raises:
         TypeError, ValueError: an argument is wrong. The message lists all problems.
@@ -126,6 +130,7 @@ class CompilePool(JobExecutor):
         progress: bool | Progress = False,
         trace: str | os.PathLike[str] | None = None,
         resubmit: bool = True,
+        seed: int | None = None,
     ) -> None:
         options = PoolOptions(
             max_workers=max_workers,
@@ -151,6 +156,7 @@ class CompilePool(JobExecutor):
             progress=progress,
             trace=trace,
             resubmit=resubmit,
+            seed=seed,
         )
         options.check()
         try:

@@ -30,7 +30,7 @@ from compilepool.wire.failure import TERMINATED
 from compilepool.wire.messages import HAS_OUTPUT, Kind, Level, Message, ProtocolError, Readiness
 from compilepool.wire.payloads import Payload, check_payload, lacks_descriptor
 from compilepool.wire.pool_config import PoolConfig
-from compilepool.wire.submission import JobTerms, env_as_json
+from compilepool.wire.submission import JobTerms, settings_as_json
 from compilepool.wire.usage import replace_usage, usage_of
 
 _AHEAD_LIMIT = 8 * 1024  # bytes; so the runs that wait in a worker's socket always fit its buffer
@@ -145,9 +145,7 @@ class Pool:
         """Queue a run for a client's job, whose number is not in use. Takes over the payload."""
         client.lets_sleep = False
         run = self._runs.add(Waiter(client, id), name, terms, payload)
-        size = len(payload.body)
-        if terms.env:
-            size += len(env_as_json(terms.env))
+        size = len(payload.body) + len(settings_as_json(terms))
         self._scheduler.submit(
             run,
             may_go_ahead=size <= _AHEAD_LIMIT and payload.is_inline,

@@ -92,7 +92,7 @@ class Session:
             raise
         self._owner_pid = os.getpid()
         self._threads = PoolThreads()
-        self._calls = UnfinishedCalls(self._observers.all)
+        self._calls = UnfinishedCalls(self._observers.all, options.seed)
         self.link = SupervisorLink(self._calls, self.max_workers)
         send = self.link.send
         self._failed = FailedCalls(self._calls, self.link, self._threads.background)

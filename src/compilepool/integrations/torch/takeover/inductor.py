@@ -18,7 +18,7 @@ from concurrent.futures import Future, wait
 from types import ModuleType
 from typing import Any, Protocol
 
-from compilepool.integrations.torch.takeover.when_imported import WhenImported
+from compilepool.any_process.when_imported import WhenImported
 
 ASYNC_COMPILE = "torch._inductor.async_compile"
 

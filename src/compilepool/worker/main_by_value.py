@@ -1,0 +1,39 @@
+"""Lets jobs give functions and classes of the user's script to processes that they start.
+
+`__main__` is an empty module in a worker. So `multiprocessing` could not refer to what a job has of
+the script, and a child that it starts would not find it there.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+
+from compilepool.light_typing import Any
+
+
+def send_main_by_value() -> None:
+    """Have `multiprocessing`, which is imported, pickle what is in `__main__` by value."""
+    reduction: Any = sys.modules["multiprocessing.reduction"]
+    reduction.ForkingPickler.reducer_override = _reduce
+
+
+def load(data: bytes) -> Any:
+    """In a process that a job has started: what `_reduce` was given.
+
+    What this process sends back may be of the script, too.
+    """
+    import cloudpickle
+
+    send_main_by_value()
+    return cloudpickle.loads(data)
+
+
+def _reduce(_pickler: Any, obj: Any) -> Any:
+    """Implements `pickle.Pickler.reducer_override`."""
+    is_named = isinstance(obj, type | types.FunctionType)
+    if not is_named or obj.__module__ != "__main__":
+        return NotImplemented
+    import cloudpickle
+
+    return load, (cloudpickle.dumps(obj),)
