@@ -197,6 +197,7 @@ def test_kill_workers_ends_all_at_once(
     running = pool.submit(run_until, fifo.path)
     waiting = pool.submit(max, 1, 2)
     fifo.is_reached()
+    assert wait_until(running.running)
     pool.kill_workers()
     assert not children(os.getpid())
     with pytest.raises(BrokenProcessPool, match="'run_until' was ended by kill_workers") as killed:

@@ -60,8 +60,9 @@ class JobExecutor(Executor):
     def kill_workers(self) -> None:
         """Accept no more jobs, cancel those that wait, and end all processes at once by SIGKILL.
 
-        Running jobs fail with an error that is a `PoolClosed` and a `BrokenProcessPool`. This waits
-        for the end of the processes: up to two seconds if one of them is stuck in the kernel.
+        Running jobs fail with an error that is a `PoolClosed` and a `BrokenProcessPool`. A job that
+        has begun only some milliseconds ago may count as waiting. This waits for the end of the
+        processes: up to two seconds if one of them is stuck in the kernel.
         """
         raise NotImplementedError
 

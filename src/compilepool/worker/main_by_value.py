@@ -11,9 +11,12 @@ import types
 
 from compilepool.light_typing import Any
 
+_SCRIPTS = ("__main__", "__mp_main__")
+"""The script's module. It has the second name in a program that `multiprocessing` has started."""
+
 
 def send_main_by_value() -> None:
-    """Have `multiprocessing`, which is imported, pickle what is in `__main__` by value."""
+    """Have `multiprocessing`, which is imported, pickle by value what is of the script."""
     reduction: Any = sys.modules["multiprocessing.reduction"]
     reduction.ForkingPickler.reducer_override = _reduce
 
@@ -32,7 +35,7 @@ def load(data: bytes) -> Any:
 def _reduce(_pickler: Any, obj: Any) -> Any:
     """Implements `pickle.Pickler.reducer_override`."""
     is_named = isinstance(obj, type | types.FunctionType)
-    if not is_named or obj.__module__ != "__main__":
+    if not is_named or obj.__module__ not in _SCRIPTS:
         return NotImplemented
     import cloudpickle
 
