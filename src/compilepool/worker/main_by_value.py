@@ -6,6 +6,8 @@ the script, and a child that it starts would not find it there.
 
 from __future__ import annotations
 
+import io
+import pickle
 import sys
 import types
 
@@ -26,10 +28,8 @@ def load(data: bytes) -> Any:
 
     What this process sends back may be of the script, too.
     """
-    import cloudpickle
-
     send_main_by_value()
-    return cloudpickle.loads(data)
+    return pickle.loads(data)
 
 
 def _reduce(_pickler: Any, obj: Any) -> Any:
@@ -37,6 +37,8 @@ def _reduce(_pickler: Any, obj: Any) -> Any:
     is_named = isinstance(obj, type | types.FunctionType)
     if not is_named or obj.__module__ not in _SCRIPTS:
         return NotImplemented
-    import cloudpickle
+    from compilepool.wire.by_value import ByValuePickler
 
-    return load, (cloudpickle.dumps(obj),)
+    file = io.BytesIO()
+    ByValuePickler(file, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=None).dump(obj)
+    return load, (file.getvalue(),)
