@@ -23,10 +23,9 @@ from compilepool.supervisor.rules.scheduler import Scheduler
 from compilepool.supervisor.rules.staffing import StaffingPolicy
 from compilepool.supervisor.runs import RunTable, Waiter
 from compilepool.supervisor.watch import free_memory
-from compilepool.supervisor.watch.deaths import not_started
+from compilepool.supervisor.watch.deaths import not_started, terminated
 from compilepool.supervisor.watch.free_memory import MemoryRoom
 from compilepool.wire.channel import refuse
-from compilepool.wire.failure import TERMINATED
 from compilepool.wire.messages import HAS_OUTPUT, Kind, Level, Message, ProtocolError, Readiness
 from compilepool.wire.payloads import Payload, check_payload, lacks_descriptor
 from compilepool.wire.pool_config import PoolConfig
@@ -266,7 +265,7 @@ class Pool:
     def _worker_lost(self, event: events.WorkerLost) -> None:
         worker, last_started, why = event
         if why.is_from_outside and worker in (self._terminated or ()):
-            why = why._replace(text=TERMINATED)
+            why = terminated(why)
         self._tally.workers_lost += not self._scheduler.was_dismissed(worker)
         run = self._runs.get(last_started)
         if run is not None:
