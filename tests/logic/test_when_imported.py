@@ -18,7 +18,7 @@ from types import ModuleType
 
 import pytest
 
-from compilepool.integrations.torch.takeover.when_imported import WhenImported
+from compilepool.any_process.when_imported import WhenImported
 from tests.proc import PATIENCE_S, wait_until
 
 MODULES = ("watched", "watched.inner", "package", "package.watched", "other")

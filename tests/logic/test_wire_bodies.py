@@ -27,7 +27,14 @@ from compilepool.wire.messages import (
 from compilepool.wire.payloads import INLINE_LIMIT, Payload, Unpacked, of_message, pack
 from compilepool.wire.pool_config import PoolConfig
 from compilepool.wire.status_page import StatusPage, make_status, read_status
-from compilepool.wire.submission import DEFAULT_TERMS, read_submit, submit_message
+from compilepool.wire.submission import (
+    DEFAULT_TERMS,
+    JobTerms,
+    job_message,
+    read_job,
+    read_submit,
+    submit_message,
+)
 from compilepool.wire.usage import Usage
 from compilepool.wire.worker_start import WorkerFds
 from tests.memfds import is_open, sparse_memfd
@@ -61,6 +68,11 @@ WRONG_FIELDS: dict[str, list[object]] = {
     "log_dir": [None, 0],
     "native_tracebacks": [None, 0],
     "libdw": [None, ["libdw.so.1"]],
+    "seed": ["1", 1.5],
+    "client_pid": [None, "1"],
+    "client_name": [None, 1],
+    "authkey": [None, 1],
+    "mp_start_method": [None, 1],
     "unknown": [1],
 }
 
@@ -192,6 +204,33 @@ def test_a_job_arrives_with_its_name(name: str, call: bytes) -> None:
     assert told == name[:256].encode(errors="replace").decode()
     with Unpacked(of_message(message, payload_at)) as unpacked:
         assert bytes(unpacked.stream) == call
+
+
+@given(
+    st.lists(st.tuples(st.text(), st.none() | st.text()), max_size=3),
+    st.none() | st.integers(0, (1 << 64) - 1),
+    st.sampled_from(["", "00ff"]),
+    st.binary(max_size=100),
+)
+def test_a_worker_gets_the_settings_of_a_job(
+    env: list[tuple[str, str | None]], seed: int | None, authkey: str, call: bytes
+) -> None:
+    terms = JobTerms(env=tuple(env), seed=seed, authkey=authkey, timeout_s=1.0)
+    (submitted,) = decode(encode(submit_message(3, "name", pack([[call]]), terms)))
+    _, told, _ = read_submit(submitted)
+    assert told == terms
+    (message,) = decode(encode(job_message(4, told, pack([[call]]))))
+    settings, payload_at = read_job(message)
+    assert settings == (tuple(env), seed, authkey)
+    with Unpacked(of_message(message, payload_at)) as unpacked:
+        assert bytes(unpacked.stream) == call
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 64, 1.5, "1", True])
+def test_settings_with_a_wrong_seed_are_refused(seed: Any) -> None:
+    message = job_message(4, JobTerms(seed=seed), pack([[b"call"]]))
+    with pytest.raises(ProtocolError, match="not the settings of a job"):
+        read_job(message)
 
 
 @given(st.binary(max_size=10))

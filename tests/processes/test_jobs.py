@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -154,6 +155,7 @@ def test_a_call_that_cannot_be_pickled_is_refused_at_once(pool: CompilePool) -> 
 def test_a_call_that_cannot_be_unpickled_fails_its_job(pool: CompilePool) -> None:
     error = pool.submit(print, Unloadable()).exception(PATIENCE_S)
     assert isinstance(error, SerializationError)
+    assert isinstance(error, pickle.PicklingError)  # which users of other pools catch
     assert "'print' could not be unpickled in the worker: LookupError: not here" in str(error)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -56,7 +57,7 @@ def test_without_gdb_one_line_says_so(root: Path, tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (2, "gdb is not installed\n")
 
 
-def run_alone(folder: Path) -> subprocess.CompletedProcess[str]:
+def run_alone(folder: Path, seed: str = "-") -> subprocess.CompletedProcess[str]:
     """Run a job in a process of its own, as gdb does it."""
     with KeptCrash.open(folder) as kept:
         payloads = [kept.config().payload(inline_limit=-1), kept.call()]
@@ -64,7 +65,7 @@ def run_alone(folder: Path) -> subprocess.CompletedProcess[str]:
     if startup is not None:
         payloads.append(startup)
     fds = [payload.fd for payload in payloads]
-    command = [*process_command(["-P"], "compilepool.worker.alone"), *map(str, fds)]
+    command = [*process_command(["-P"], "compilepool.worker.alone"), seed, *map(str, fds)]
     try:
         return subprocess.run(
             command, pass_fds=fds, env=env, capture_output=True, text=True, check=False
@@ -105,3 +106,13 @@ def test_alone_the_job_is_in_a_worker(root: Path) -> None:
     ended = run_alone(keep_call(root, is_worker))
     assert ended.stdout == "compilepool: the job has returned, and not crashed\n"
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def print_random_number() -> None:
+    print(random.random())
+
+
+def test_alone_random_numbers_start_from_the_seed(root: Path) -> None:
+    folder = keep_call(root, print_random_number)
+    drawn, *_ = run_alone(folder, "3").stdout.split()
+    assert float(drawn) == random.Random(3).random()

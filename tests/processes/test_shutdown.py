@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
 from concurrent.futures import wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from compilepool import CompileFuture, CompilePool, PoolClosed
+from compilepool import CompileFuture, CompilePool, PoolClosed, WorkerCrashed
 from tests.proc import PATIENCE_S, children, pool_processes, wait_until
 from tests.programs.fifos import Fifo, run_until
 
@@ -195,13 +197,65 @@ def test_kill_workers_ends_all_at_once(
     running = pool.submit(run_until, fifo.path)
     waiting = pool.submit(max, 1, 2)
     fifo.is_reached()
+    assert wait_until(running.running)
     pool.kill_workers()
     assert not children(os.getpid())
-    for future in (running, waiting):
-        with pytest.raises(PoolClosed):
-            future.result(0)
+    with pytest.raises(BrokenProcessPool, match="'run_until' was ended by kill_workers") as killed:
+        running.result(0)
+    assert isinstance(killed.value, PoolClosed)
+    assert waiting.cancelled()
     with pytest.raises(PoolClosed):
         pool.submit(max, 1, 2)
     pool.kill_workers()
     pool.shutdown()
     fifo.open()
+
+
+def clean_up_at_sigterm(fifo: Path) -> str:
+    def interrupt(_number: int, _frame: object) -> None:
+        raise InterruptedError
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        return run_until(fifo)
+    except InterruptedError:
+        return "cleaned up"
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+def test_terminate_workers_sends_sigterm_and_cancels_the_rest(
+    start_method: Literal["fork", "spawn"], fifo: Fifo
+) -> None:
+    with CompilePool(1, start_method=start_method) as pool:
+        running = pool.options(retries=3).submit(run_until, fifo.path)
+        fifo.is_reached()
+        waiting = [pool.submit(max, 1, 2) for _ in range(100)]
+        pool.terminate_workers()
+        with pytest.raises(PoolClosed):
+            pool.submit(max, 1, 2)
+        with pytest.raises(WorkerCrashed) as crash:
+            running.result(PATIENCE_S)
+        assert str(crash.value) == (
+            "the worker that ran job 'run_until' was killed by SIGTERM (Terminated):"
+            " terminate_workers has ended it"
+        )
+        assert (crash.value.signal, crash.value.folder) == (signal.SIGTERM, "")
+        wait(waiting, PATIENCE_S)
+        assert all(future.cancelled() for future in waiting)
+        pool.terminate_workers()
+    pool.terminate_workers()
+
+
+def test_a_job_that_handles_sigterm_has_its_result(fifo: Fifo) -> None:
+    with CompilePool(1) as pool:
+        future = pool.submit(clean_up_at_sigterm, fifo.path)
+        fifo.is_reached()
+        pool.terminate_workers()
+        assert future.result(PATIENCE_S) == "cleaned up"
+
+
+def test_there_is_nothing_to_terminate_in_a_pool_that_has_not_started() -> None:
+    pool = CompilePool(1)
+    pool.options(timeout=1).terminate_workers()
+    with pytest.raises(PoolClosed):
+        pool.submit(max, 1, 2)

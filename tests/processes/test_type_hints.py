@@ -30,8 +30,8 @@ from rich.progress import Progress
 
 import compilepool
 from compilepool import CompileFuture, CompilePool, JobDump, PoolStats
+from compilepool.client.executor import ConfiguredPool
 from compilepool.client.options import PoolOptions
-from compilepool.client.pool import ConfiguredPool
 from compilepool.integrations.torch import current_pool, install, uninstall
 from compilepool.integrations.torch.compile_worker.timer import Timer
 from compilepool.observe.counters import Quantiles
@@ -110,9 +110,9 @@ def test_the_functions_are_all_there() -> None:
     names = {name.removeprefix("compilepool.") for name in FUNCTIONS}
     assert {
         "client.pool.CompilePool.__init__",
-        "client.pool.CompilePool.submit",
+        "client.executor.JobExecutor.submit",
         "client.pool.CompilePool.ready",
-        "client.pool.ConfiguredPool.submit",
+        "client.executor.ConfiguredPool.shutdown",
         "client.as_completed.as_completed",
         "any_process.phases.report_phase",
         "integrations.torch.compile_worker.timer.Timer.record_call",
@@ -242,7 +242,7 @@ def test_annotations_pickle_as_text_and_help_tells_them() -> None:
 
 def test_nothing_is_imported_for_hints_before_somebody_asks_for_them() -> None:
     start = (*NEW_POOL, "assert pool.submit(abs, -1).result() == 1")
-    ask = "import typing; assert typing.get_type_hints(CompilePool.submit)"
+    ask = "import typing; assert typing.get_type_hints(CompilePool.__init__)"
     before, after = modules_after(*start), modules_after(*start, ask)
     assert "compilepool.light_typing" in before
     assert {"typing", "rich", "compilepool.type_hints"} <= after - before

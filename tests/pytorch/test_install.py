@@ -212,7 +212,12 @@ def test_a_pool_that_was_shut_down_is_not_handed_out_again(tmp_path: Path) -> No
         import torch
         from torch._inductor.async_compile import AsyncCompile, shutdown_compile_workers
         compile_for_gpu(softmax)
+        AsyncCompile.process_pool.cache_clear()
+        assert AsyncCompile.process_pool.cache_info() == (0, 0, 1, 0)
         first = AsyncCompile.process_pool()
+        assert AsyncCompile.process_pool() is first
+        assert AsyncCompile.process_pool.cache_info() == (1, 1, 1, 1)
+        assert AsyncCompile.process_pool.cache_parameters() == {"maxsize": 1, "typed": False}
         shutdown_compile_workers()
         assert integration.current_pool() is None
         compile_for_gpu(cumsum)

@@ -66,6 +66,7 @@ class PoolOptions(NamedTuple):
     progress: bool | Progress = False
     trace: str | os.PathLike[str] | None = None
     resubmit: bool = True
+    seed: int | None = None
 
     def check(self) -> None:
         """Check all options.
@@ -84,6 +85,10 @@ class PoolOptions(NamedTuple):
         yield from _size_problems("memory_limit", self.memory_limit, MIN_MEMORY_LIMIT)
         yield from _env_problems(self.env)
         yield from self._cpu_problems()
+        if not (self.seed is None or _is_int(self.seed)):
+            yield TypeError(f"seed must be an int or None, not {self.seed!r}")
+        elif self.seed is not None and not 0 <= self.seed < 1 << 64:
+            yield ValueError(f"seed must be from 0 to 2**64-1, not {self.seed}")
 
     def _type_problems(self) -> Iterable[Exception]:
         if not (self.max_workers is None or _is_int(self.max_workers)):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
 
+from compilepool.client.executor import ConfiguredPool, JobExecutor, name_of
 from compilepool.client.future import CompileFuture
 from compilepool.client.options import AS_THE_POOL, AsThePool, JobOptions, PoolOptions
 from compilepool.errors import UnsupportedPlatform
@@ -15,7 +14,6 @@ from compilepool.light_typing import (
     TYPE_CHECKING,
     Any,
     Literal,
-    ParamSpec,
     TypeVar,
     lazy_annotations,
 )
@@ -31,12 +29,11 @@ if TYPE_CHECKING:
     from compilepool.wire.serializers import Serializer
     from compilepool.wire.submission import JobTerms
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
 @lazy_annotations
-class CompilePool(Executor):
+class CompilePool(JobExecutor):
     """A pool of worker processes for compilations, as a `concurrent.futures.Executor`.
 
     A pool can be constructed anywhere, for example at the top of a module. The processes start with
@@ -95,6 +92,10 @@ class CompilePool(Executor):
             even if the program is killed, except in the middle of a write.
         resubmit: whether unfinished jobs run again, once, when the supervisor dies. False: they
             fail with `SupervisorDied`; for jobs that must not run twice.
+        seed: makes random numbers reproducible, 0 to 2**64-1: each job starts the generators of
+            `random`, `numpy.random` and torch (CPU) from a seed of its own, which depends on this
+            and on how many jobs were submitted before. None: each worker starts them from the
+            system.
 
     Raises:
         TypeError, ValueError: an argument is wrong. The message lists all problems.
@@ -129,6 +130,7 @@ class CompilePool(Executor):
         progress: bool | Progress = False,
         trace: str | os.PathLike[str] | None = None,
         resubmit: bool = True,
+        seed: int | None = None,
     ) -> None:
         options = PoolOptions(
             max_workers=max_workers,
@@ -154,6 +156,7 @@ class CompilePool(Executor):
             progress=progress,
             trace=trace,
             resubmit=resubmit,
+            seed=seed,
         )
         options.check()
         try:
@@ -170,28 +173,6 @@ class CompilePool(Executor):
         # A pool without references ends after its last job: somebody may hold the job's future.
         end = weakref.finalize(self, self._session.let_go)
         end.atexit = False
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> CompileFuture[T]:
-        """Run `fn(*args, **kwargs)` in a worker.
-
-        Args:
-            fn: a callable that pickle or cloudpickle can send. Lambdas, closures and functions of
-                `__main__` are fine.
-            args: its arguments.
-            kwargs: its keyword arguments.
-
-        Returns:
-            The future of the result. An exception that `fn` raises is raised by the future
-            unchanged, with a `RemoteTraceback` as its cause. Errors of the pool are
-            `CompilePoolError`s.
-
-        Raises:
-            PoolClosed: the pool was shut down.
-            NestedPoolError: this process is a worker of a pool.
-            SerializationError: the call cannot be pickled.
-            ValueError: the memory limit is known to be lower than the memory of an idle worker.
-        """
-        return self._submit(None, self._default_terms, fn, args, kwargs)
 
     def options(
         self,
@@ -334,12 +315,12 @@ class CompilePool(Executor):
         """
         self._session.shutdown(wait=wait, cancel_futures=cancel_futures)
 
-    def kill_workers(self) -> None:
-        """End all processes at once, and accept no more jobs. Unfinished jobs fail: `PoolClosed`.
+    def terminate_workers(self) -> None:
+        self._session.shutdown(wait=False, cancel_futures=True)
+        self._session.link.terminate_workers()
 
-        It takes up to two seconds if a process of the pool is stuck in the kernel.
-        """
-        self._session.terminate()
+    def kill_workers(self) -> None:
+        self._session.kill_workers()
 
     def __exit__(
         self,
@@ -353,42 +334,17 @@ class CompilePool(Executor):
         self.shutdown(wait=not is_interrupted)  # `terminate` has waited already
         return False
 
+    @property
+    def _max_workers(self) -> int:
+        return self.max_workers
+
     def _submit(
-        self, name: str | None, terms: JobTerms, fn: Callable[..., T], args: Any, kwargs: Any
-    ) -> CompileFuture[T]:
-        if not callable(fn):
-            raise TypeError(f"submit needs a callable, not {type(fn).__name__}")
-        name = _name_of(fn) if name is None else name
-        return self._session.submit(name, fn, args, kwargs, terms)
-
-
-@lazy_annotations
-class ConfiguredPool(Executor):
-    """A view of a `CompilePool` that submits jobs with options. Made by `CompilePool.options`."""
-
-    def __init__(self, pool: CompilePool, name: str | None, terms: JobTerms) -> None:
-        self._pool = pool
-        self._name = name
-        self._terms = terms
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> CompileFuture[T]:
-        """Run a call in a worker as `CompilePool.submit` does, with the options of this view."""
-        return self._pool._submit(self._name, self._terms, fn, args, kwargs)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Shut the whole pool down, as `CompilePool.shutdown` does."""
-        self._pool.shutdown(wait, cancel_futures=cancel_futures)
-
-    def __exit__(
         self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> Literal[False]:
-        return self._pool.__exit__(exc_type, exc_val, exc_tb)
-
-
-def _name_of(fn: Callable[..., object]) -> str:
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    return getattr(fn, "__qualname__", None) or repr(fn)
+        name: str | None,
+        fn: Callable[..., T],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        terms: JobTerms | None = None,
+    ) -> CompileFuture[T]:
+        name = name_of(fn) if name is None else name
+        return self._session.submit(name, fn, args, kwargs, terms or self._default_terms)

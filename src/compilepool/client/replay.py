@@ -22,6 +22,7 @@ from compilepool.linux.spawn import process_command
 from compilepool.wire.payloads import Payload, pack
 from compilepool.wire.pool_config import PoolConfig
 from compilepool.wire.serializers import dump
+from compilepool.wire.submission import JobTerms
 
 
 class _Unread:
@@ -74,6 +75,7 @@ def replay(crash: KeptCrash, tell: Callable[[str], object]) -> CompileFuture[Any
             capture=False,  # its output goes to whoever has started this process
             keep_crashes=False,
             nice=config.nice,
+            seed=config.seed,
         )
         options.check()
         setup = PoolSetup(options)
@@ -82,7 +84,7 @@ def replay(crash: KeptCrash, tell: Callable[[str], object]) -> CompileFuture[Any
         session = Session(options, setup=setup, startup=startup)
         unused.pop_all()
     try:
-        return session.submit_packed(crash.job, payload)
+        return session.submit_packed(crash.job, payload, JobTerms(seed=crash.seed))
     finally:
         session.shutdown(wait=False)
 
@@ -111,7 +113,8 @@ def debug(crash: KeptCrash, tell: Callable[[str], object]) -> NoReturn:
         for fd in fds:
             os.set_inheritable(fd, True)  # gdb hands on what it has inherited
         command = process_command([*config.python_flags, "-P"], "compilepool.worker.alone")
-        arguments = [*command, *map(str, fds)]
+        seed = "-" if crash.seed is None else str(crash.seed)
+        arguments = [*command, seed, *map(str, fds)]
         os.execve(gdb, [gdb, "-q", "-ex", "run", "--args", *arguments], env)
     finally:
         for payload in payloads:

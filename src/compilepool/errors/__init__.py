@@ -24,7 +24,7 @@ from compilepool.errors.base import (
 from compilepool.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from compilepool.errors.crashed import WorkerCrashed
+    from compilepool.errors.crashed import WorkerCrashed, WorkersKilled
 
 __all__ = [
     "CompilePoolError",
@@ -38,6 +38,7 @@ __all__ = [
     "SupervisorDied",
     "UnsupportedPlatform",
     "WorkerCrashed",
+    "WorkersKilled",
 ]
 
 for _error in (
@@ -56,10 +57,11 @@ for _error in (
 
 
 def __getattr__(name: str) -> object:
-    """Load `WorkerCrashed` when it is first used: its base class takes long to import."""
-    if name != "WorkerCrashed":
+    """Load an error when it is first used whose base class takes long to import."""
+    if name not in ("WorkerCrashed", "WorkersKilled"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from compilepool.errors.crashed import WorkerCrashed
+    from compilepool.errors import crashed
 
-    globals()[name] = WorkerCrashed
-    return WorkerCrashed
+    value: object = getattr(crashed, name)
+    globals()[name] = value
+    return value

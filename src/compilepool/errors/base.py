@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 from compilepool.light_typing import Any, lazy_annotations
 
 
@@ -137,8 +139,11 @@ class PreloadFailed(CompilePoolError):
         return rebuild, (type(self), self.args[0], self.__dict__)
 
 
-class SerializationError(CompilePoolError):
-    """A call, a job's result or its exception could not be pickled or unpickled."""
+class SerializationError(CompilePoolError, pickle.PicklingError):
+    """A call, a job's result or its exception could not be pickled or unpickled.
+
+    It is a `pickle.PicklingError`, which programs written for other pools catch.
+    """
 
 
 class PoolClosed(CompilePoolError, RuntimeError):

@@ -1,6 +1,6 @@
-"""`WorkerCrashed`, apart from the other errors because its base class is slow to import.
+"""The errors that are slow to import, because of their base class.
 
-It is a `BrokenProcessPool`, so that programs written for `ProcessPoolExecutor` handle it. That
+They are `BrokenProcessPool`s, so that programs written for `ProcessPoolExecutor` handle them. That
 class comes with all of `multiprocessing`, whose import takes a tenth of the time from nothing to
 the first result.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal as _signal
 
-from compilepool.errors.base import CompilePoolError, rebuild
+from compilepool.errors.base import CompilePoolError, PoolClosed, rebuild
 
 try:
     from concurrent.futures.process import BrokenProcessPool
@@ -74,6 +74,12 @@ class WorkerCrashed(CompilePoolError, BrokenProcessPool):
 
     def __reduce__(self) -> tuple[object, ...]:
         return rebuild, (type(self), self.args[0], self.__dict__)
+
+
+class WorkersKilled(PoolClosed, BrokenProcessPool):
+    """`kill_workers` has ended the job while it ran."""
+
+    __module__ = "compilepool.errors"
 
 
 def _named_signal(number: int | None) -> int | None:

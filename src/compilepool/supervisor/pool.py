@@ -23,13 +23,13 @@ from compilepool.supervisor.rules.scheduler import Scheduler
 from compilepool.supervisor.rules.staffing import StaffingPolicy
 from compilepool.supervisor.runs import RunTable, Waiter
 from compilepool.supervisor.watch import free_memory
-from compilepool.supervisor.watch.deaths import not_started
+from compilepool.supervisor.watch.deaths import not_started, terminated
 from compilepool.supervisor.watch.free_memory import MemoryRoom
 from compilepool.wire.channel import refuse
 from compilepool.wire.messages import HAS_OUTPUT, Kind, Level, Message, ProtocolError, Readiness
 from compilepool.wire.payloads import Payload, check_payload, lacks_descriptor
 from compilepool.wire.pool_config import PoolConfig
-from compilepool.wire.submission import JobTerms, env_as_json
+from compilepool.wire.submission import JobTerms, settings_as_json
 from compilepool.wire.usage import replace_usage, usage_of
 
 _AHEAD_LIMIT = 8 * 1024  # bytes; so the runs that wait in a worker's socket always fit its buffer
@@ -74,6 +74,8 @@ class Pool:
             events.IdleMemory: self._idle_memory,
             events.Logged: self._logged,
         }
+        self._terminated: set[WorkerId] | None = None
+        """The workers that have got SIGTERM; None unless the pool is terminated."""
         self._may_need_memory = False
         """Whether runs have come or ended since the machine's memory was last measured."""
         policy = StaffingPolicy(
@@ -118,6 +120,8 @@ class Pool:
         if self._may_need_memory:
             self._may_need_memory = False
             self._measure_memory(free_memory.OLD_S)
+        if self._terminated is not None:
+            self._terminate_rest(self._terminated)
         self._act()
         if self._scheduler.is_short_of_memory and self._measure_memory(free_memory.SHORT_S):
             self._act()
@@ -140,9 +144,7 @@ class Pool:
         """Queue a run for a client's job, whose number is not in use. Takes over the payload."""
         client.lets_sleep = False
         run = self._runs.add(Waiter(client, id), name, terms, payload)
-        size = len(payload.body)
-        if terms.env:
-            size += len(env_as_json(terms.env))
+        size = len(payload.body) + len(settings_as_json(terms))
         self._scheduler.submit(
             run,
             may_go_ahead=size <= _AHEAD_LIMIT and payload.is_inline,
@@ -190,6 +192,11 @@ class Pool:
         for id in list(client.runs):
             self.cancel(client, id)
         self._sleep_if_all_do()
+
+    def terminate(self) -> None:
+        """Begin no run any more, and send SIGTERM to all workers, once."""
+        if self._terminated is None:
+            self._terminated = set()
 
     def dump(self, client: Client, id: int) -> None:
         """Tell a client what its job is doing."""
@@ -257,6 +264,8 @@ class Pool:
 
     def _worker_lost(self, event: events.WorkerLost) -> None:
         worker, last_started, why = event
+        if why.is_from_outside and worker in (self._terminated or ()):
+            why = terminated(why)
         self._tally.workers_lost += not self._scheduler.was_dismissed(worker)
         run = self._runs.get(last_started)
         if run is not None:
@@ -296,6 +305,15 @@ class Pool:
         """Carry out what the rules say until nothing is left to do."""
         while self._performer.carry_out(self._scheduler.next_actions(time.monotonic())):
             pass
+
+    def _terminate_rest(self, terminated: set[WorkerId]) -> None:
+        """Cancel the runs that wait, or wait again, and end the workers that have just started."""
+        for client in self._clients:
+            self.cancel_queued(client)
+        for link in self._crew.workers:
+            if link.has_started and link.number not in terminated:
+                terminated.add(link.number)
+                link.terminate()
 
     # Memory, and messages to clients
 

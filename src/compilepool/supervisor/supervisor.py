@@ -140,9 +140,14 @@ class Supervisor:
         elif kind is Kind.VIEW:
             pool.tell_view(client, message.id)
         elif kind is Kind.SHUTDOWN:
-            client.shutdown = Shutdown.NOW if message.flag else Shutdown.DRAIN
+            self._shut_down(client, pool, message.flag)
         else:
             refuse(message, "from a client")
+
+    def _shut_down(self, client: Client, pool: Pool, how: int) -> None:
+        if how == Shutdown.TERMINATE:
+            pool.terminate()
+        client.shutdown = Shutdown.NOW if how == Shutdown.NOW else Shutdown.DRAIN
 
     def _configure(self, client: Client, message: Message) -> None:
         own = 1 if message.form is Form.MEMFD else 0

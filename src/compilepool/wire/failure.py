@@ -16,6 +16,9 @@ from compilepool.wire.usage import NO_USAGE, Usage
 KILLED_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 """Exit codes of a process that somebody else has probably killed: not its job, and not the pool."""
 
+TERMINATED = "terminate_workers has ended it"
+"""The `Failure.text` of a worker that has got SIGTERM because the user terminates the pool."""
+
 
 class Cause(StrEnum):
     """What went wrong."""
@@ -86,6 +89,11 @@ class Failure(NamedTuple):
     def is_from_outside(self) -> bool:
         """Whether somebody other than the job and the pool has probably killed the worker."""
         return self.cause is Cause.CRASH and self.exitcode in KILLED_FROM_OUTSIDE and not self.text
+
+    @property
+    def is_crash(self) -> bool:
+        """Whether the worker has died, and not because the user has terminated the pool."""
+        return self.cause is Cause.CRASH and self.text != TERMINATED
 
     def payload(self) -> Payload:
         """The payload of the FAILED message for a job."""

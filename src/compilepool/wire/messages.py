@@ -81,7 +81,7 @@ class Kind(IntEnum):
     WORKER_EXITED = 55  # id: worker; body: JSON {exitcode, peak_bytes, cpu_s} or {error}
 
     # supervisor -> worker
-    JOB = 60  # id: run; body: its environment, see `submission`, then the payload of the call
+    JOB = 60  # id: run; body: its settings, see `submission`, then the payload of the call
 
     # worker -> supervisor -> client
     # flag: Outcome; body: payload; id, to the client only: the id of the last WARM_UP
@@ -124,6 +124,7 @@ class Shutdown(IntEnum):
 
     DRAIN = 0  # they run
     NOW = 1  # they are killed
+    TERMINATE = 2  # those that no worker runs are cancelled, and all workers get SIGTERM
 
 
 class Form(IntEnum):

@@ -32,6 +32,14 @@ class PoolConfig(NamedTuple):
         max_worker_memory: the bytes of private memory above which a worker is replaced; None means
             never.
         log_level: the lowest `Level` of log messages that the client wants.
+        seed: what random number generators start from before jobs, 0 to 2**64-1; None means from
+            the system.
+        client_pid: the client's PID; 0 if nobody is to be told.
+        client_name: the name of the client's process in `multiprocessing`.
+        authkey: the client's key of `multiprocessing`, in hexadecimal digits, which is kept in no
+            file; empty if the client has not imported `multiprocessing`.
+        mp_start_method: the start method that the client has set in `multiprocessing`; empty if
+            none.
     """
 
     max_workers: int
@@ -54,6 +62,11 @@ class PoolConfig(NamedTuple):
     max_worker_memory: int | None = None
     log_level: int = 0
     main_file: str = ""
+    seed: int | None = None
+    client_pid: int = 0
+    client_name: str = "MainProcess"
+    authkey: str = ""
+    mp_start_method: str = ""
 
     def payload(self, *, inline_limit: int = INLINE_LIMIT) -> Payload:
         """This configuration as a payload of any length; see `payloads.pack`."""
@@ -80,9 +93,11 @@ class PoolConfig(NamedTuple):
             and all_are(list, *lists)
             and all(all_are(str, *texts) for texts in lists)
             and all_are(str, config.cwd, config.log_dir, config.libdw, config.main_file)
+            and all_are(str, config.client_name, config.authkey, config.mp_start_method)
             and all_are(bool, config.capture, config.native_tracebacks, config.pin_workers)
             and all_are(int, config.nice, config.min_workers, config.log_level, *config.cpus)
             and isinstance(config.idle_timeout_s, int | float | None)
-            and all_are(int | None, *limits)
+            and all_are(int | None, config.seed, *limits)
+            and isinstance(config.client_pid, int)
         )
         return config

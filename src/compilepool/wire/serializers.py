@@ -8,6 +8,7 @@ from __future__ import annotations
 import pickle
 
 from compilepool.light_typing import Any, Protocol, lazy_annotations
+from compilepool.wire.connections import teach_pickle
 from compilepool.wire.messages import Form
 from compilepool.wire.payloads import Buffer, Payload, Section, Unpacked, pack
 from compilepool.wire.spares import Spares
@@ -50,6 +51,7 @@ def dump(obj: object, serializer: Serializer | None = None) -> list[Section]:
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"serializer.dumps returned {type(data).__name__}, not bytes")
         return [[data]]
+    teach_pickle()
     try:
         sections = _dump(obj)
     except Exception:  # noqa: BLE001 - pickle raises anything; cloudpickle then says what is wrong

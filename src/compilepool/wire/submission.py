@@ -1,4 +1,4 @@
-"""The SUBMIT and the JOB message: a job's name, terms and environment, ahead of its payload."""
+"""The SUBMIT and the JOB message: a job's name, terms and settings, ahead of its payload."""
 
 from __future__ import annotations
 
@@ -13,16 +13,29 @@ from compilepool.wire.payloads import Payload
 ENV_LIMIT = 32 * 1024
 """The most bytes of the environment variables of one job, as JSON."""
 
+MAX_SEED = (1 << 64) - 1
+
 _LENGTHS = struct.Struct("<HI")  # lengths of name and terms
-_ENV_LENGTH = struct.Struct("<I")
-_ENV_AT = _ENV_LENGTH.size
-_NO_ENV = _ENV_LENGTH.pack(0)
+_SETTINGS_LENGTH = struct.Struct("<I")
+_SETTINGS_AT = _SETTINGS_LENGTH.size
+_NO_SETTINGS = _SETTINGS_LENGTH.pack(0)
 _NAME_LIMIT = 256  # characters
 _CACHED = 256  # entries; most jobs of a pool have the same terms
 
 
 Env: TypeAlias = tuple[tuple[str, str | None], ...]
 """Environment variables and their values; the value None unsets a variable."""
+
+
+class JobSettings(NamedTuple):
+    """What a worker does for one job. The fields are as `JobTerms` has them."""
+
+    env: Env = ()
+    seed: int | None = None
+    authkey: str = ""
+
+
+DEFAULT_SETTINGS = JobSettings()
 
 
 class JobTerms(NamedTuple):
@@ -38,6 +51,9 @@ class JobTerms(NamedTuple):
         key: the identity of the job: jobs with the same key count as one; empty if the job is
             unique.
         env: the environment variables that the job changes; the value None unsets one.
+        seed: what random number generators start from, 0 to 2**64-1; None: go on as they are.
+        authkey: the client's key of `multiprocessing`, in hexadecimal digits; empty: as in the
+            pool's configuration.
     """
 
     timeout_s: float | None = None
@@ -47,6 +63,13 @@ class JobTerms(NamedTuple):
     priority: int = 0
     key: str = ""
     env: Env = ()
+    seed: int | None = None
+    authkey: str = ""
+
+    @property
+    def settings(self) -> JobSettings:
+        """What the job's worker gets of these terms."""
+        return JobSettings(self.env, self.seed, self.authkey)
 
     @property
     def is_watched(self) -> bool:
@@ -92,29 +115,28 @@ def read_submit(message: Message) -> tuple[str, JobTerms, int]:
 
 def job_message(id: int, terms: JobTerms, payload: Payload) -> Message:
     """The JOB message for a worker; see `Payload.message` for the ownership of descriptors."""
-    if not terms.env:
-        return payload.message(Kind.JOB, id, head=_NO_ENV)
-    env = env_as_json(terms.env)
-    return payload.message(Kind.JOB, id, head=_ENV_LENGTH.pack(len(env)) + env)
+    settings = settings_as_json(terms)
+    head = _SETTINGS_LENGTH.pack(len(settings)) + settings
+    return payload.message(Kind.JOB, id, head=head)
 
 
-def read_job(message: Message) -> tuple[Env, int]:
+def read_job(message: Message) -> tuple[JobSettings, int]:
     """Parse a JOB message.
 
     Returns:
-        The variables of `JobTerms.env`, and the offset in the body at which the payload begins.
+        The settings of the job, and the offset in the body at which the payload begins.
 
     Raises:
-        ProtocolError: the environment is missing or invalid. The caller still owns the descriptors.
+        ProtocolError: the settings are missing or invalid. The caller still owns the descriptors.
     """
     body = message.body
-    if body.startswith(_NO_ENV):
-        return (), _ENV_AT
-    end = _ENV_AT + (_ENV_LENGTH.unpack_from(body)[0] if len(body) >= _ENV_AT else 1)
+    if body.startswith(_NO_SETTINGS):
+        return DEFAULT_SETTINGS, _SETTINGS_AT
+    length = _SETTINGS_LENGTH.unpack_from(body)[0] if len(body) >= _SETTINGS_AT else 1
+    end = _SETTINGS_AT + length
     if len(body) < end:
-        raise ProtocolError("JOB without an environment")
-    env = _env_of_json(body[_ENV_AT:end]) if end > _ENV_AT else ()
-    return env, end
+        raise ProtocolError("JOB without settings")
+    return _settings_of_json(body[_SETTINGS_AT:end]), end
 
 
 @functools.lru_cache(_CACHED)
@@ -129,13 +151,26 @@ def env_as_json(env: Env) -> bytes:
     return json.dumps(env).encode()
 
 
+def settings_as_json(terms: JobTerms) -> bytes:
+    """A job's settings as they are sent to its worker; empty if they are the default."""
+    if terms is DEFAULT_TERMS or terms.settings == DEFAULT_SETTINGS:
+        return b""
+    import json
+
+    rest = json.dumps([terms.seed, terms.authkey]).encode()
+    return b"[%b,%b]" % (env_as_json(terms.env), rest)
+
+
 @functools.lru_cache(_CACHED)
-def _env_of_json(data: bytes) -> Env:
-    return parse_json(data, _env_of_pairs, "the environment of a job")
+def _settings_of_json(data: bytes) -> JobSettings:
+    return parse_json(data, _settings_of_values, "the settings of a job")
 
 
-def _env_of_pairs(pairs: list[Any]) -> Env:
-    return tuple((str(name), value) for name, value in pairs)
+def _settings_of_values(values: list[Any]) -> JobSettings:
+    pairs, [seed, authkey] = values
+    settings = JobSettings(tuple((str(name), value) for name, value in pairs), seed, authkey)
+    check(_are_valid(settings))
+    return settings
 
 
 @functools.lru_cache(_CACHED)
@@ -161,9 +196,18 @@ def _terms_of_fields(fields: dict[str, Any]) -> JobTerms:
         and terms.retries >= 0
         and _is_int(terms.priority)
         and isinstance(terms.key, str)
-        and all(isinstance(name, str) and isinstance(value, str | None) for name, value in env)
+        and _are_valid(terms.settings)
     )
     return terms
+
+
+def _are_valid(settings: JobSettings) -> bool:
+    env, seed, authkey = settings
+    return (
+        all(isinstance(name, str) and isinstance(value, str | None) for name, value in env)
+        and (seed is None or (_is_int(seed) and 0 <= seed <= MAX_SEED))
+        and isinstance(authkey, str)
+    )
 
 
 def _is_int(value: object) -> bool:

@@ -19,11 +19,13 @@ class WorkerOrders(NamedTuple):
         tells_idle_memory: whether the worker's READY has the bytes of private memory that it takes.
         max_memory: the bytes of private memory above which the worker reports how many it has; 0
             means never.
+        number: the number of the worker among all that the pool has started; the first is 1.
     """
 
     cpus: tuple[int, ...] = ()
     tells_idle_memory: bool = False
     max_memory: int = 0
+    number: int = 0
 
     def encode(self) -> bytes:
         """The settings as JSON, for a START_WORKER message or a command line."""
@@ -42,8 +44,8 @@ class WorkerOrders(NamedTuple):
 
     @classmethod
     def _of_values(cls, values: list[Any]) -> WorkerOrders:
-        cpus, tells_idle_memory, max_memory = values
-        return cls(tuple(map(int, cpus)), bool(tells_idle_memory), int(max_memory))
+        cpus, tells_idle_memory, *numbers = values
+        return cls(tuple(map(int, cpus)), bool(tells_idle_memory), *map(int, numbers))
 
 
 class WorkerFds(NamedTuple):

@@ -1,5 +1,4 @@
 """The worker process. It runs jobs, one at a time.
 
-It imports only the standard library, `any_process`, `linux` and `wire`, which imports cloudpickle
-on demand.
+It imports only the standard library, `any_process`, `linux` and `wire`, and cloudpickle on demand.
 """

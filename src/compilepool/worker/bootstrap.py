@@ -20,6 +20,7 @@ from compilepool.wire.channel import Channel
 from compilepool.wire.messages import Kind, Level, json_message, log_message, text_message
 from compilepool.wire.pool_config import PoolConfig
 from compilepool.wire.worker_start import WorkerOrders
+from compilepool.worker import multiprocessing_identity, random_state
 from compilepool.worker.main_module import replace_main
 from compilepool.worker.output_capture import write_line_by_line
 from compilepool.worker.parking import give_threads_a_stack, report_crashes
@@ -86,6 +87,8 @@ def bootstrap(
     process.die_first_for_memory()
     process.use_cpus(orders.cpus, config.nice)
     report_crashes(crash_fd, park=config.native_tracebacks)
+    multiprocessing_identity.become_worker(orders.number)
+    random_state.start_anew(config.seed)
     try:
         identity.become_worker_of(parent_pid)
     except ProcessLookupError:
@@ -94,7 +97,10 @@ def bootstrap(
 
 
 def apply_config(config: PoolConfig) -> None:
-    """Give this process the client's `sys.path`, `sys.argv` and working directory."""
+    """Give this process the client's `sys.path`, `sys.argv`, working directory and seed.
+
+    From now on, `multiprocessing` knows the client.
+    """
     sys.path[:] = config.sys_path
     if PACKAGE_ROOT not in sys.path:
         # The client found this package by other means, such as the hook of an editable install.
@@ -102,6 +108,9 @@ def apply_config(config: PoolConfig) -> None:
     sys.argv[:] = config.argv
     with contextlib.suppress(OSError):
         os.chdir(config.cwd)
+    multiprocessing_identity.know_client(config)
+    if config.seed is not None:
+        random_state.start_anew(config.seed)
 
 
 def flush_output() -> None:

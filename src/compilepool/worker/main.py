@@ -23,7 +23,9 @@ from compilepool.wire.worker_start import WorkerFds, WorkerOrders
 from compilepool.worker.bootstrap import exit_in_order
 from compilepool.worker.execution import environment, raised, run_job, unreceived
 from compilepool.worker.meter import Meter
+from compilepool.worker.multiprocessing_identity import use_authkey
 from compilepool.worker.output_capture import OutputCapture
+from compilepool.worker.random_state import start_anew
 
 _MAX_SPARES = 2  # one is read while the next is written
 
@@ -91,10 +93,14 @@ def _serve(
             if lacks_descriptor(message):
                 outcome, payload = unreceived()
             else:
-                env, call_at = read_job(message)
+                settings, call_at = read_job(message)
                 call = of_message(message, call_at)
-                if env:
-                    with environment(env):
+                if settings.authkey:
+                    use_authkey(settings.authkey)
+                if settings.seed is not None:
+                    start_anew(settings.seed)
+                if settings.env:
+                    with environment(settings.env):
                         outcome, payload = run_job(call, startup.serializer, spares)
                 else:
                     outcome, payload = run_job(call, startup.serializer, spares)

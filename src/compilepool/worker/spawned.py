@@ -11,6 +11,7 @@ from compilepool.wire.messages import Form, Kind, text_message
 from compilepool.wire.payloads import Payload
 from compilepool.wire.pool_config import PoolConfig
 from compilepool.wire.worker_start import WorkerFds, WorkerOrders
+from compilepool.worker import random_state
 from compilepool.worker.bootstrap import apply_config, bootstrap, preload
 from compilepool.worker.main import work
 
@@ -33,6 +34,7 @@ def main() -> None:
     bootstrap(parent_pid, supervisor_pid, fds.crash, config, orders)
     apply_config(config)
     if all(preload(module, channel) for module in config.preload):
+        random_state.start_anew(config.seed)  # the preload may have seeded all workers alike
         # From here on, a death is not a preload module's fault.
         channel.send(text_message(Kind.IMPORTING, ""))
         work(channel, fds, orders)

@@ -20,6 +20,7 @@ from compilepool.text import name_of_end, printable
 from compilepool.wire.messages import Form, Kind, ProtocolError
 from compilepool.wire.payloads import Payload, Unpacked
 from compilepool.wire.pool_config import PoolConfig
+from compilepool.wire.submission import MAX_SEED
 
 _FILES = (TEXT, REPORT, CALL, STARTUP, CONFIG, ENVIRON)
 
@@ -39,6 +40,7 @@ class KeptCrash:
         ending: how its worker ended: "SIGSEGV", "exit code 7".
         place: the call that crashed; empty if that is unknown, or was not kept in earlier versions.
         size: the bytes of its files.
+        seed: what random number generators started from; None if from the system.
     """
 
     def __init__(self, folder: Path, fds: dict[str, int]) -> None:
@@ -52,6 +54,8 @@ class KeptCrash:
         except (KeyError, TypeError, ValueError):
             raise ValueError(f"{folder / REPORT} has no job or no time") from None
         self.ending = name_of_end(self.report.get("signal"), self.report.get("exitcode"))
+        seed = self.report.get("seed")
+        self.seed = seed if isinstance(seed, int) and 0 <= seed <= MAX_SEED else None
         self.place = printable(str(self.report.get("where") or ""))
 
     @property

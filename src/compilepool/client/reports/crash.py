@@ -53,7 +53,7 @@ def failure_text(
         end += labelled("replay", [f"compilepool replay {shlex.quote(folder)}"])
     elif unkept:
         end += labelled("replay", wrap(f"not possible: {unkept}"))
-    if failure.cause is Cause.CRASH:
+    if failure.is_crash:
         end += labelled("pool", ["only this job is lost, and the pool works on"])
     parts = [
         phase_part(failure),

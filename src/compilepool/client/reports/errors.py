@@ -127,6 +127,15 @@ def ended_with_pool(job: str) -> PoolClosed:
     return PoolClosed(f"job {job!r} was ended with its pool, before it had a result")
 
 
+def killed(job: str) -> PoolClosed:
+    """The error of a job that ran when the user called `kill_workers`."""
+    try:
+        from compilepool.errors import WorkersKilled
+    except RuntimeError:  # while the interpreter exits, multiprocessing cannot be imported any more
+        return ended_with_pool(job)
+    return WorkersKilled(f"job {job!r} was ended by kill_workers, before it had a result")
+
+
 def supervisor_died(
     job: str, exitcode: int | None, trouble: str, *, was_resubmitted: bool
 ) -> SupervisorDied:

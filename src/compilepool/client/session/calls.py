@@ -127,10 +127,12 @@ class UnfinishedCalls:
 
     Args:
         observers: who is told of all jobs.
+        seed: the pool's, which gives each job one of its own; None: no job gets one.
     """
 
-    def __init__(self, observers: Sequence[Observer] = ()) -> None:
+    def __init__(self, observers: Sequence[Observer] = (), seed: int | None = None) -> None:
         self._observers = observers
+        self._seed = seed
         self.lock = threading.RLock()
         self._calls: dict[int, Call] = {}
         self._held_fds = 0
@@ -164,6 +166,10 @@ class UnfinishedCalls:
         terms: JobTerms = DEFAULT_TERMS,
     ) -> Call:
         """Enter a new call. Takes over the payload."""
+        if self._seed is not None and terms.seed is None:
+            from compilepool.client.session.seeds import seed_of_job
+
+            terms = terms._replace(seed=seed_of_job(self._seed, id))
         if payload.fd >= 0 and self._held_fds >= _MAX_HELD_FDS:
             payload = payload.spill()
         self._held_fds += payload.fd >= 0
@@ -179,9 +185,15 @@ class UnfinishedCalls:
         """The call, if its job has not ended."""
         return self._calls.get(id)
 
-    def pop_waiting(self, key: str) -> list[tuple[int, Call]]:
-        """Take the calls with this key that are not known to run, to end them."""
-        waiting = [id for id, call in self.items() if call.terms.key == key and not call.is_running]
+    def pop_waiting(self, key: str | None = None) -> list[tuple[int, Call]]:
+        """Take the calls that are not known to run, to end them.
+
+        Args:
+            key: only those with this key; None: all.
+        """
+        waiting = [
+            id for id, call in self.items() if not call.is_running and key in (None, call.terms.key)
+        ]
         return [(id, call) for id in waiting if (call := self.pop(id)) is not None]
 
     def pop(self, id: int, *, close: bool = True) -> Call | None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable
 
 from compilepool.client.options import PoolOptions
+from compilepool.client.session.own_process import own_authkey, own_name, own_start_method
 from compilepool.text import bytes_of
 from compilepool.wire.pool_config import PoolConfig
 
@@ -49,6 +50,11 @@ def config_of(options: PoolOptions, max_workers: int, python_flags: list[str]) -
         max_worker_memory=_bytes_or_none(options.max_worker_memory),
         log_level=_log_level(),
         main_file=_main_file(),
+        seed=options.seed,
+        client_pid=os.getpid(),
+        client_name=own_name(),
+        authkey=own_authkey(),
+        mp_start_method=own_start_method(),
     )
 
 

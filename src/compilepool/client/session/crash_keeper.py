@@ -100,6 +100,7 @@ class CrashKeeper:
         from compilepool.client.crashes.crash_folder import CrashedJob, keep
 
         config, env = self._setup.config, self._env(call)
+        facts = {**facts, "seed": call.terms.seed}
         job = CrashedJob(call.name, call.payload, self._startup, config, env, facts, text)
         return str(keep(job))
 

@@ -11,7 +11,7 @@ from compilepool.client.session.sending import SupervisorLink
 from compilepool.client.session.threads import Background
 from compilepool.errors import CompilePoolError, SupervisorDied
 from compilepool.light_typing import TYPE_CHECKING, TypeAlias
-from compilepool.wire.failure import Cause, Failure
+from compilepool.wire.failure import Failure
 from compilepool.wire.messages import Kind, Message
 from compilepool.wire.payloads import Payload
 
@@ -50,6 +50,7 @@ class FailedCalls:
         self._link = link
         self._background = background
         self._keeper: CrashKeeper | None = None
+        self._are_killed = False
         self.poisoned = PoisonedKeys()
 
     def make_folders(self, setup: PoolSetup, startup: Payload | None) -> None:
@@ -69,7 +70,7 @@ class FailedCalls:
 
     def gets_folder(self, failure: Failure) -> bool:
         """Whether a call that has failed like this is to be given to `keep`."""
-        return self._keeper is not None and failure.cause is Cause.CRASH
+        return self._keeper is not None and failure.is_crash
 
     def keep(self, call: Call, failure: Failure) -> None:
         """Make a crash folder, in the background, and then end the call."""
@@ -83,7 +84,7 @@ class FailedCalls:
         """
         poisoned: list[FailedCall] = []
         try:
-            if failure.cause is Cause.CRASH and not failure.is_from_outside:
+            if failure.is_crash and not failure.is_from_outside:
                 poisoned = self._take_poisoned(call.terms.key, error)
         finally:
             # They end first: a callback of the call's own future may wait for them.
@@ -103,6 +104,15 @@ class FailedCalls:
 
     # After a supervisor's end, under the lock. The calls leave the table now, and end later.
 
+    def cancel_waiting(self) -> None:
+        """The workers are about to be killed: cancel the calls that are not known to run.
+
+        From now on, `take_terminated` takes the errors of those that run from `errors.killed`.
+        """
+        self._are_killed = True
+        for _, call in self._calls.pop_waiting():
+            call.end_cancelled()
+
     def take_terminated(self) -> list[FailedCall]:
         """Take all calls, with their errors: their pool was terminated."""
         failed: list[FailedCall] = []
@@ -110,7 +120,8 @@ class FailedCalls:
             from compilepool.client.reports import errors
 
             # Made before the call is taken: nobody would end a call that only this has.
-            failed.append((call, errors.ended_with_pool(call.name)))
+            reason = errors.killed if self._are_killed else errors.ended_with_pool
+            failed.append((call, reason(call.name)))
             self._calls.pop(id)
         return failed
 

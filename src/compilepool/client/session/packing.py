@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 from compilepool.client.options import PoolOptions
+from compilepool.client.session.inheritance import ADVICE, dump_startup, is_for_heirs_only
 from compilepool.errors import CompilePoolError, SerializationError
 from compilepool.light_typing import Any
 from compilepool.text import describe
@@ -42,6 +43,8 @@ def pack_call(
         raise SerializationError(
             f"job {name!r} could not be pickled: {describe(error)};"
             " its function and arguments must be picklable, by cloudpickle if not by pickle"
+            + f"; {ADVICE}"
+            * is_for_heirs_only(error)
         ) from error
     try:
         return pack(sections, spares=spares)
@@ -57,9 +60,9 @@ def pack_startup(options: PoolOptions) -> Payload | None:
     """
     if options.serializer is None and options.initializer is None:
         return None
-    parts = (options.serializer, options.initializer, tuple(options.initargs))
     try:
-        payload = pack(dump(parts), inline_limit=-1)
+        sections = dump_startup(options.serializer, options.initializer, options.initargs)
+        payload = pack(sections, inline_limit=-1)
         # It is kept as long as the pool: as bytes, which need no descriptor, unless it is large.
         is_small = os.fstat(payload.fd).st_size <= INLINE_LIMIT
         return payload.spill() if is_small else payload

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 
 from compilepool.client.session.calls import Call, UnfinishedCalls
+from compilepool.client.session.own_process import own_authkey
 from compilepool.client.session.supervisor_process import MAX_HELD, SMALL, SupervisorProcess
 from compilepool.light_typing import Literal
 from compilepool.wire.channel import close_all
-from compilepool.wire.messages import Kind, Message
+from compilepool.wire.messages import Kind, Message, Shutdown
 from compilepool.wire.payloads import Payload
+from compilepool.wire.pool_config import PoolConfig
 from compilepool.wire.submission import submit_message
 
 PLENTY_FOR_WORKER = 16
@@ -19,7 +21,7 @@ PLENTY_FOR_WORKER = 16
 class SupervisorLink:
     """The way to the current supervisor. While there is none, or a dead one, nothing is sent.
 
-    Its methods are called under the lock of the calls, except `flush`.
+    Its methods are called under the lock of the calls, except as noted.
 
     Args:
         calls: the unfinished calls.
@@ -34,6 +36,8 @@ class SupervisorLink:
     def __init__(self, calls: UnfinishedCalls, max_workers: int) -> None:
         self._calls = calls
         self._plenty = MAX_HELD + PLENTY_FOR_WORKER * max_workers
+        self._authkey = ""
+        """What all workers of this supervisor know."""
         self.supervisor: SupervisorProcess | None = None
         self.is_reader_busy = False
 
@@ -61,7 +65,12 @@ class SupervisorLink:
 
     def send_call(self, id: int, call: Call) -> bool:
         """Send a call, as `send` does. It waits for others if that makes no difference to it."""
-        message = submit_message(id, call.name, call.payload, call.terms)
+        terms = call.terms
+        authkey = own_authkey()
+        if authkey != self._authkey:
+            # Not in the call itself, whose terms may be kept in a file.
+            terms = terms._replace(authkey=authkey)
+        message = submit_message(id, call.name, call.payload, terms)
         if not message.fds:
             is_small = len(message.body) <= SMALL
             is_sent = self.send(message, hold=is_small and self._may_hold())
@@ -74,26 +83,28 @@ class SupervisorLink:
             close_all(set(message.fds) - {call.payload.fd})
 
     def connect(
-        self, supervisor: SupervisorProcess, config: Payload, startup: Payload | None
+        self, supervisor: SupervisorProcess, config: PoolConfig, startup: Payload | None
     ) -> None:
         """Send a new supervisor its first message, and make it the current one.
 
         Args:
             supervisor: the supervisor.
-            config: the pool's configuration, which is closed.
+            config: the pool's configuration.
             startup: what every worker starts with, which stays open; None if nothing.
 
         Raises:
             OSError: as `SupervisorProcess.send`.
         """
+        self._authkey = config.authkey
+        payload = config.payload()
         fds: tuple[int, ...] = ()
         try:
-            message = config.message(Kind.CONFIGURE)
+            message = payload.message(Kind.CONFIGURE)
             if startup is not None:
                 fds = startup.message(Kind.CONFIGURE).fds
             supervisor.send(message._replace(fds=message.fds + fds))
         finally:
-            config.close()
+            payload.close()
             close_all(fd for fd in fds if startup is not None and fd != startup.fd)
         # Only now: a signal handler may submit meanwhile, and CONFIGURE is first.
         self.supervisor = supervisor
@@ -109,6 +120,11 @@ class SupervisorLink:
                     supervisor.flush()
                 except OSError as error:
                     _has_lost_descriptors(supervisor, error)
+
+    def terminate_workers(self) -> None:
+        """Have all workers get SIGTERM, and nothing begin any more. Any thread."""
+        with self._calls.lock:
+            self.send(Message(Kind.SHUTDOWN, flag=Shutdown.TERMINATE))
 
     def drop(self, patience_s: float) -> None:
         """Kill the supervisor, if there is one, and wait for its end.

@@ -92,7 +92,7 @@ class Session:
             raise
         self._owner_pid = os.getpid()
         self._threads = PoolThreads()
-        self._calls = UnfinishedCalls(self._observers.all)
+        self._calls = UnfinishedCalls(self._observers.all, options.seed)
         self.link = SupervisorLink(self._calls, self.max_workers)
         send = self.link.send
         self._failed = FailedCalls(self._calls, self.link, self._threads.background)
@@ -251,6 +251,13 @@ class Session:
         """Accept no more jobs, kill those that run, and end the processes; within a bound."""
         if os.getpid() == self._owner_pid and self._supervision.terminate(wait=wait):
             self._report_end()
+
+    def kill_workers(self) -> None:
+        """As `terminate`, but cancel the jobs that are not known to run."""
+        if os.getpid() == self._owner_pid:
+            self._supervision.is_closing = True  # first: later jobs would not be cancelled
+            self._failed.cancel_waiting()
+            self.terminate()
 
     def abandon_after_fork(self) -> None:
         """In a child forked by the user: let go of everything. Locks may be held for ever.

@@ -163,7 +163,7 @@ class Supervision:
             # All that follows is done while that starts.
             if self._options.keep_crashes:
                 self._failed.make_folders(setup, self._startup)
-            self._link.connect(supervisor, setup.config.payload(), self._startup)
+            self._link.connect(supervisor, setup.config, self._startup)
             self._has_connected = True
         except BaseException:
             supervisor.discard(_BURY_S)

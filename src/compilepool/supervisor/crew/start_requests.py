@@ -44,7 +44,8 @@ class StartRequests:
             close_all(fds)
             raise
         is_asked = self._idle_memory_of == link.number
-        orders = WorkerOrders(self._pins.cpus_of(link.number), is_asked, self._max_memory)
+        cpus, number = self._pins.cpus_of(link.number), link.number
+        orders = WorkerOrders(cpus, is_asked, self._max_memory, number)
         return Message(Kind.START_WORKER, link.number, body=orders.encode(), fds=tuple(fds))
 
     def forget(self, link: WorkerLink) -> None:

@@ -102,6 +102,10 @@ class WorkerLink:
         if self.has_started:
             send_signal(self.pidfd, signal.SIGKILL)
 
+    def terminate(self) -> None:
+        """Send SIGTERM to the worker, which has started and may handle the signal."""
+        send_signal(self.pidfd, signal.SIGTERM)
+
     def note_memory(self, total: int) -> None:
         """Note how many bytes the current run takes now."""
         run, most = self._memory_seen

@@ -17,7 +17,7 @@ from compilepool.supervisor.links.worker import WorkerLink
 from compilepool.supervisor.watch.evidence import Crash, Evidence, Verdict
 from compilepool.supervisor.watch.free_memory import OomWatch
 from compilepool.supervisor.watch.inspections import missing
-from compilepool.wire.failure import KILLED_FROM_OUTSIDE, Cause, Failure
+from compilepool.wire.failure import KILLED_FROM_OUTSIDE, TERMINATED, Cause, Failure
 from compilepool.wire.job_snapshot import JobSnapshot
 from compilepool.wire.pool_config import PoolConfig
 from compilepool.wire.usage import NO_USAGE, Usage, phases_text
@@ -102,6 +102,11 @@ class Deaths:
 def not_started(error: OSError) -> Failure:
     """Why there is no worker: a process could not be started."""
     return Failure(Cause.START, text=str(error))
+
+
+def terminated(why: Failure) -> Failure:
+    """Why a run fails whose worker has got SIGTERM because the user terminates the pool."""
+    return why._replace(text=TERMINATED)
 
 
 def of_fork_server(exitcode: int | None, importing: str, text: str) -> Failure:

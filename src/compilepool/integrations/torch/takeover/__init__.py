@@ -5,7 +5,7 @@ The steps, from `install` to a kernel that compiles:
 1. `install` makes an `Installation` (installation.py), which owns the pool of this process. It
    starts a `CompilePool` whose processes are made for Inductor (pool_for_torch.py).
 2. `install` makes a `Takeover` (inductor.py), which patches Inductor's class `AsyncCompile`; if
-   Inductor is not imported yet, it does so after the import (when_imported.py).
+   Inductor is not imported yet, it does so after the import (`any_process/when_imported.py`).
 3. Inductor asks the patched class for its pool. The `Installation` answers with a `SubprocPool`
    (../compile_worker/subproc_pool.py) around the `CompilePool`.
 4. Inductor submits kernels to the `SubprocPool`.

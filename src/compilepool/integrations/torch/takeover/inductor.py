@@ -5,18 +5,20 @@ The patch checks which attributes this torch has, not its version.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import sys
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from types import ModuleType
 from typing import Any, Protocol
 
-from compilepool.integrations.torch.takeover.when_imported import WhenImported
+from compilepool.any_process.when_imported import WhenImported
 
 ASYNC_COMPILE = "torch._inductor.async_compile"
 
@@ -131,14 +133,39 @@ def take_over(
 
 
 class _ProcessPool:
-    """Replaces `AsyncCompile.process_pool`, an `lru_cache` with a method `cache_clear`."""
+    """Replaces `AsyncCompile.process_pool`, with all that a `functools.lru_cache(1)` has."""
 
     def __init__(self, get: Callable[[], Any], forget: Callable[[], None]) -> None:
-        self._get = get
-        self.cache_clear = forget
+        self.__wrapped__ = get
+        self._forget = forget
+        self._lock = threading.Lock()
+        self._last: weakref.ref[Any] | None = None
+        self._hits = self._misses = 0
 
     def __call__(self) -> Any:
-        return self._get()
+        pool = self.__wrapped__()
+        with self._lock:
+            if self._last is not None and self._last() is pool:
+                self._hits += 1
+            else:
+                self._misses += 1
+                self._last = weakref.ref(pool)
+        return pool
+
+    def cache_info(self) -> Any:
+        """How often a pool was asked for: as `functools.lru_cache` counts it."""
+        is_full = self._last is not None and self._last() is not None
+        return functools._CacheInfo(self._hits, self._misses, 1, int(is_full))
+
+    def cache_parameters(self) -> dict[str, Any]:
+        """As `functools.lru_cache` has it."""
+        return {"maxsize": 1, "typed": False}
+
+    def cache_clear(self) -> None:
+        """Forget the pool, and begin to count anew."""
+        self._forget()
+        with self._lock:
+            self._last, self._hits, self._misses = None, 0, 0
 
 
 def _check(async_compile: Any) -> None:

@@ -1,16 +1,22 @@
-"""`WhenImported`: calls a function after the import of a module, which may never happen."""
+"""`WhenImported`: calls a function after the import of a module, which may never happen.
+
+Its classes are finders and loaders by their methods alone: `importlib.abc` imports `typing`, which
+takes long.
+"""
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.machinery
 import sys
 from collections.abc import Callable, Sequence
-from types import ModuleType
-from typing import Any
+
+from compilepool.light_typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 
-class WhenImported(importlib.abc.MetaPathFinder):
+class WhenImported:
     """Waits for the import of a module, then calls a function with it, once.
 
     Args:
@@ -32,18 +38,18 @@ class WhenImported(importlib.abc.MetaPathFinder):
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
+    ) -> ModuleSpec | None:
         """Return the module's spec, with a loader that calls the function; None: another module."""
         if fullname != self._name or self not in sys.meta_path:
             return None
         for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
             find_spec = getattr(finder, "find_spec", None)
-            spec: importlib.machinery.ModuleSpec | None = (
+            spec: ModuleSpec | None = (
                 None if find_spec is None else find_spec(fullname, path, target)
             )
             if spec is not None:
                 if spec.loader is not None:
-                    spec.loader = _CallingLoader(spec.loader, self._loaded)
+                    spec.loader = _CallingLoader(spec.loader, self._loaded)  # type: ignore[assignment]
                 return spec
         return None
 
@@ -54,7 +60,7 @@ class WhenImported(importlib.abc.MetaPathFinder):
             call(module)
 
 
-class _CallingLoader(importlib.abc.Loader):
+class _CallingLoader:
     """Calls a function after it has loaded a module; otherwise it acts as the loader it wraps."""
 
     def __init__(self, loader: Any, call: Callable[[ModuleType], None]) -> None:
@@ -64,7 +70,7 @@ class _CallingLoader(importlib.abc.Loader):
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
 
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """Implements `Loader.create_module`."""
         module: ModuleType | None = self._loader.create_module(spec)
         return module

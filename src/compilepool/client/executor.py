@@ -1,0 +1,245 @@
+"""What a `CompilePool` and its views with options have in common: they submit and map."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from itertools import islice
+
+from compilepool.client.future import CompileFuture
+from compilepool.light_typing import (
+    TYPE_CHECKING,
+    Any,
+    ParamSpec,
+    TypeVar,
+    lazy_annotations,
+)
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from compilepool.wire.submission import JobTerms
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@lazy_annotations
+class JobExecutor(Executor):
+    """An executor whose jobs have names and terms. The public methods are built on `_submit`."""
+
+    def _submit(
+        self,
+        name: str | None,
+        fn: Callable[..., T],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        terms: JobTerms | None = None,
+    ) -> CompileFuture[T]:
+        """Send a job to the pool; raises as `submit`. None stands for the default."""
+        raise NotImplementedError
+
+    @property
+    def _max_workers(self) -> int:
+        """The number of jobs that may run at once, under the name that dask and others read."""
+        raise NotImplementedError
+
+    def terminate_workers(self) -> None:
+        """Accept no more jobs, cancel those that wait, and send SIGTERM to all workers.
+
+        Returns at once, as in Python 3.14. SIGTERM ends a worker without at-exit functions, with
+        all that its job has started; the job fails with `WorkerCrashed`, and `retries` do not
+        apply. If a job or the initializer has set a handler for SIGTERM, that handler decides: a
+        job that goes on has its result, and the pool ends after it.
+        """
+        raise NotImplementedError
+
+    def kill_workers(self) -> None:
+        """Accept no more jobs, cancel those that wait, and end all processes at once by SIGKILL.
+
+        Running jobs fail with an error that is a `PoolClosed` and a `BrokenProcessPool`. A job that
+        has begun only some milliseconds ago may count as waiting. This waits for the end of the
+        processes: up to two seconds if one of them is stuck in the kernel.
+        """
+        raise NotImplementedError
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> CompileFuture[T]:
+        """Run `fn(*args, **kwargs)` in a worker.
+
+        Args:
+            fn: a callable that pickle or cloudpickle can send. Lambdas, closures and functions of
+                `__main__` are fine.
+            args: its arguments.
+            kwargs: its keyword arguments.
+
+        Returns:
+            The future of the result. An exception that `fn` raises is raised by the future
+            unchanged, with a `RemoteTraceback` as its cause. Errors of the pool are
+            `CompilePoolError`s.
+
+        Raises:
+            PoolClosed: the pool was shut down.
+            NestedPoolError: this process is a worker of a pool.
+            SerializationError: the call cannot be pickled.
+            ValueError: the memory limit is known to be lower than the memory of an idle worker.
+        """
+        if not callable(fn):
+            raise TypeError(f"submit needs a callable, not {type(fn).__name__}")
+        return self._submit(None, fn, args, kwargs)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Run `fn` for the arguments that the iterables yield, as `ProcessPoolExecutor.map` does.
+
+        The jobs are submitted when this is called, except with `buffersize`. If an item fails, or
+        the iterator is closed, the jobs behind it are cancelled; those that run already are ended.
+
+        Args:
+            fn: as for `submit`.
+            iterables: one for each argument of `fn`; the shortest decides how many calls there are.
+            timeout: the time from this call to each result, in seconds; None: no limit.
+            chunksize: how many calls make one job. Names, limits and options hold for the job. If a
+                call raises, the results of its whole chunk are lost.
+            buffersize: how many jobs may be submitted ahead of the result that is taken next, so
+                that the iterables may be endless; None: all. (New in Python 3.14.)
+
+        Returns:
+            An iterator of the results, in the order of the arguments.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong.
+            TimeoutError: from the iterator: a result did not come in time.
+            PoolClosed, SerializationError: as `submit`.
+        """
+        if not callable(fn):
+            raise TypeError(f"map needs a callable, not {type(fn).__name__}")
+        if not isinstance(chunksize, int):
+            raise TypeError(f"chunksize must be an int, not {chunksize!r}")
+        if chunksize < 1:
+            raise ValueError(f"chunksize must be 1 or more, not {chunksize}")
+        if not isinstance(buffersize, int | None):
+            raise TypeError(f"buffersize must be an int or None, not {buffersize!r}")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError(f"buffersize must be 1 or more, or None, not {buffersize}")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        calls = zip(*iterables, strict=False)
+        if chunksize == 1:
+            ahead = (self._submit(None, fn, args, {}) for args in calls)
+            return _results(ahead, deadline, buffersize)
+        from compilepool.any_process.chunks import run_chunk
+
+        name = name_of(fn)
+        chunks = iter(lambda: tuple(islice(calls, chunksize)), ())
+        jobs = (self._submit(name, run_chunk, (fn, chunk), {}) for chunk in chunks)
+        return _flat(_results(jobs, deadline, buffersize))
+
+
+@lazy_annotations
+class ConfiguredPool(JobExecutor):
+    """A view of a `CompilePool` that submits jobs with options. Made by `CompilePool.options`.
+
+    It works as the pool itself does; to shut it down is to shut the whole pool down.
+    """
+
+    def __init__(self, pool: JobExecutor, name: str | None, terms: JobTerms) -> None:
+        self._pool = pool
+        self._name = name
+        self._terms = terms
+
+    def _submit(
+        self,
+        name: str | None,
+        fn: Callable[..., T],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        terms: JobTerms | None = None,
+    ) -> CompileFuture[T]:
+        name = name if self._name is None else self._name
+        return self._pool._submit(name, fn, args, kwargs, terms or self._terms)
+
+    @property
+    def _max_workers(self) -> int:
+        return self._pool._max_workers
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Shut the whole pool down, as `CompilePool.shutdown` does."""
+        self._pool.shutdown(wait, cancel_futures=cancel_futures)
+
+    def terminate_workers(self) -> None:
+        """As `CompilePool.terminate_workers`, of the whole pool."""
+        self._pool.terminate_workers()
+
+    def kill_workers(self) -> None:
+        """As `CompilePool.kill_workers`, of the whole pool."""
+        self._pool.kill_workers()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> bool | None:
+        return self._pool.__exit__(exc_type, exc_val, exc_tb)
+
+
+def name_of(fn: Callable[..., object]) -> str:
+    """The name of a job that calls `fn`."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return getattr(fn, "__qualname__", None) or repr(fn)
+
+
+def _results(
+    jobs: Iterator[CompileFuture[T]], deadline: float | None, buffersize: int | None
+) -> Iterator[T]:
+    """Submit the first jobs now. Returns what yields their results, and submits the others."""
+    futures: deque[CompileFuture[T]] = deque()
+    try:
+        futures.extend(islice(jobs, buffersize))
+    except BaseException:
+        # `extend` has taken over the jobs that were submitted before an iterable, or the pool,
+        # failed. Nobody else knows them.
+        _cancel(futures)
+        raise
+    return _each_result(futures, jobs, deadline)
+
+
+def _each_result(
+    futures: deque[CompileFuture[T]], jobs: Iterator[CompileFuture[T]], deadline: float | None
+) -> Iterator[T]:
+    try:
+        while futures:
+            futures.extend(islice(jobs, 1))
+            # The frame keeps no reference to the future: a result may be large.
+            yield _result_or_cancel(futures.popleft(), deadline)
+    finally:
+        _cancel(futures)
+
+
+def _result_or_cancel(future: CompileFuture[T], deadline: float | None) -> T:
+    try:
+        return future.result(None if deadline is None else deadline - time.monotonic())
+    finally:
+        future.cancel()
+        del future  # else an exception's traceback, and so the exception, would keep it
+
+
+def _cancel(futures: Iterable[CompileFuture[Any]]) -> None:
+    for future in futures:
+        future.cancel()
+
+
+def _flat(lists: Iterator[list[T]]) -> Iterator[T]:
+    for results in lists:
+        results.reverse()
+        while results:  # nothing keeps a result that the caller has let go
+            yield results.pop()
