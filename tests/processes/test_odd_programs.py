@@ -24,6 +24,7 @@ from compilepool import (
     SerializationError,
     WorkerCrashed,
 )
+from compilepool.errors import RemoteTraceback
 from tests.proc import PATIENCE_S, is_alive
 
 
@@ -155,6 +156,13 @@ class FrozenError(Exception):
     """Not even its cause can be set."""
 
 
+class EmptyError(Exception):
+    """It is false."""
+
+    def __len__(self) -> int:
+        return 0
+
+
 class RudeError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         return _raise_rudely, ()
@@ -169,6 +177,14 @@ def _raise_rudely() -> None:
 
 def fail(kind: Callable[..., BaseException], *args: object) -> None:
     raise kind(*args)
+
+
+def test_an_exception_that_is_false_is_raised_with_its_traceback(pool: CompilePool) -> None:
+    with pytest.raises(EmptyError) as caught:
+        pool.submit(fail, EmptyError).result(PATIENCE_S)
+    cause = caught.value.__cause__
+    assert isinstance(cause, RemoteTraceback)
+    assert cause.tb == cause.text  # as in concurrent.futures
 
 
 def test_exceptions_that_forbid_everything_end_their_jobs() -> None:

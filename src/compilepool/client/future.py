@@ -88,7 +88,7 @@ class CompileFuture(Future[T]):
         self._condition = Condition()
         self._state = PENDING
         self._result = None
-        self._exception = None
+        self._exception: BaseException | None = None
         self._waiters = []
         self._done_callbacks: list[Callable[[Future[T]], object]] = []
         self.record = JobRecord()
@@ -96,6 +96,17 @@ class CompileFuture(Future[T]):
         self._id = id
         # None once the job has ended: who keeps a future does not keep its pool.
         self._owner = owner
+
+    def result(self, timeout: float | None = None) -> T:
+        """Return what the job has returned; see `concurrent.futures.Future.result`.
+
+        Before Python 3.13.4, that drops an exception that is false, for example because it has a
+        `__len__` (gh-132063).
+        """
+        result = super().result(timeout)
+        if self._exception is not None:
+            raise self._exception
+        return result
 
     def cancel(self) -> bool:
         """Cancel the job: take it from the queue or, if it runs already, kill its worker.

@@ -173,6 +173,11 @@ class RemoteTraceback(Exception):
         self.text = text
         self.log = log
 
+    @property
+    def tb(self) -> str:
+        """The text, under the name that it has in `concurrent.futures`."""
+        return self.text
+
     def __str__(self) -> str:
         return f'\n"""\n{self.text}"""'
 
