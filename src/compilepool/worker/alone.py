@@ -50,7 +50,7 @@ def _run(config: PoolConfig, call: Payload, startup_payload: Payload | None) -> 
         startup = Startup(*load_payload(startup_payload))
     if startup.initializer is not None:
         startup.initializer(*startup.initargs)
-    outcome, payload = run_job(call, startup.serializer)
+    outcome, payload = run_job(call, startup.serializer, [])
     with Unpacked(payload) as unpacked:
         if outcome is Outcome.RETURNED:
             print("compilepool: the job has returned, and not crashed")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 
+from compilepool.client.session import outcomes
 from compilepool.client.session.calls import Call, UnfinishedCalls
 from compilepool.client.session.poison import PoisonedKeys
 from compilepool.client.session.sending import SupervisorLink
 from compilepool.client.session.threads import Background
 from compilepool.errors import CompilePoolError, SupervisorDied
 from compilepool.light_typing import TYPE_CHECKING, TypeAlias
-from compilepool.wire.failure import Cause, Failure
+from compilepool.wire.failure import KILLED_FROM_OUTSIDE, Cause, Failure
 from compilepool.wire.messages import Kind, Message
 from compilepool.wire.payloads import Payload
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from compilepool.client.session.crash_keeper import CrashKeeper
     from compilepool.client.session.setup import PoolSetup
 
+_log = logging.getLogger(__name__)
 
 FailedCall: TypeAlias = tuple[Call, CompilePoolError]
 """A call that is not in the table any more, and the error that its future gets."""
@@ -68,20 +72,34 @@ class FailedCalls:
         assert self._keeper is not None
         self._keeper.keep(call, failure)
 
+    def died_idle(self, failure: Failure) -> None:
+        """A worker has died after its last job had ended. Tell of it, in the background."""
+        self._background.run(functools.partial(self._tell_of, failure))
+
+    def _tell_of(self, failure: Failure) -> None:
+        job, keep = failure.last_job, None
+        if self._keeper is not None and failure.exitcode not in KILLED_FROM_OUTSIDE:
+            keep = functools.partial(self._keeper.keep_ended, job)
+        error = outcomes.of_failure(failure, job, keep=keep)
+        from compilepool.client.reports.errors import headline_of
+
+        folder = getattr(error, "folder", "")
+        seen = f"; its report is in {folder}" if folder else ""
+        _log.warning("%s%s", headline_of(error), seen)
+
     def end(self, call: Call, failure: Failure, error: CompilePoolError) -> None:
         """End a call that is not in the table any more. Any thread.
 
         If that poisons its key, the waiting calls with the same key end as well.
         """
         waiting: list[tuple[int, Call]] = []
-        if failure.cause is Cause.CRASH:
-            is_own_doing = not failure.is_from_outside
-            if is_own_doing and self.poisoned.has_crashed(call.terms.key, error):
-                with self._calls.lock:
-                    waiting = self._calls.pop_waiting(call.terms.key)
-                    with contextlib.suppress(OSError):  # then they run, and nobody hears of it
-                        for id, _ in waiting:
-                            self._link.send(Message(Kind.CANCEL, id))
+        is_own_doing = failure.cause is Cause.CRASH and not failure.is_innocent
+        if is_own_doing and self.poisoned.has_crashed(call.terms.key, error):
+            with self._calls.lock:
+                waiting = self._calls.pop_waiting(call.terms.key)
+                with contextlib.suppress(OSError):  # then they run, and nobody hears of it
+                    for id, _ in waiting:
+                        self._link.send(Message(Kind.CANCEL, id))
         # They end first: a callback of the call's own future may wait for them.
         for _, other in waiting:
             reason = self.poisoned.error(other.terms.key, other.name)
