@@ -259,9 +259,9 @@ def test_so_is_what_jobs_have_left_as_far_as_there_is_room(
         assert status.threads == tuple(threads[:MAX_LEFT])
         assert status.processes == tuple(processes[: MAX_LEFT - len(status.threads)])
         assert not status.is_tearing_down
-        page.set_ended(time.monotonic() - 3 * LONG_TEARDOWN_S)
+        page.ended[0] = time.monotonic() - 3 * LONG_TEARDOWN_S
         assert read_status(fd).is_tearing_down
-        page.set_ended(0.0)
+        page.ended[0] = 0.0
         assert not read_status(fd).ended
     finally:
         os.close(fd)

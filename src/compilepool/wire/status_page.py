@@ -89,10 +89,15 @@ class StatusPage:
 
     Args:
         fd: the descriptor that `make_status` returned. It may be closed afterwards.
+
+    Attributes:
+        ended: one element: the time at which the RESULT was sent; 0 once all of the job is torn
+            down.
     """
 
     def __init__(self, fd: int) -> None:
         self._page = mmap.mmap(fd, _SIZE)
+        self.ended = memoryview(self._page)[_ENDED_AT : _ENDED_AT + _ENDED.size].cast("d")
         self._job = 0
 
     def begin(self, job: int, before: UsedBefore = NOTHING_USED) -> float:
@@ -105,10 +110,6 @@ class StatusPage:
         self._job = job
         _STATUS.pack_into(self._page, 0, job, now, *before, now, 0, b"")
         return now
-
-    def set_ended(self, at: float) -> None:
-        """Record the time at which the RESULT was sent; 0 once all of the job is torn down."""
-        _ENDED.pack_into(self._page, _ENDED_AT, at)
 
     def set_left(self, threads: Sequence[int], processes: Sequence[int]) -> None:
         """Record the threads and the children that jobs have left, before the next job begins."""

@@ -12,13 +12,10 @@ from collections.abc import Iterable
 
 from compilepool.linux import proc
 from compilepool.wire.status_page import StatusPage
-from compilepool.worker.meter import SHORT_S
 
 
 class Leftovers:
     """Keeps the list of leftovers on a status page up to date.
-
-    After a short job that has started no Python thread, that takes no system call.
 
     What is there when this object is made is no job's.
 
@@ -34,14 +31,13 @@ class Leftovers:
         self._own = {*threads, *_children(threads)}
         self._noted: tuple[list[int], list[int]] = [], []
 
-    def note(self, seconds: float) -> None:
-        """Look for leftovers, after a job.
+    @property
+    def may_have_changed(self) -> bool:
+        """Whether the number of Python threads has changed since the last look."""
+        return len(self._python_threads) != self._known_threads
 
-        Args:
-            seconds: how long it took.
-        """
-        if seconds < SHORT_S and len(self._python_threads) == self._known_threads:
-            return
+    def note(self) -> None:
+        """Look for leftovers, after a job that has taken long, or if they may have changed."""
         self._known_threads = len(self._python_threads)
         threads = proc.threads()
         noted = sorted({*threads} - self._own), sorted({*_children(threads)} - self._own)

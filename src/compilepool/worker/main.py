@@ -114,6 +114,7 @@ class _Jobs:
     ) -> None:
         self._channel = channel
         self._status = status
+        self._ended = status.ended
         self._output = output
         self._serializer = serializer
         self._max_memory = max_memory
@@ -146,14 +147,18 @@ class _Jobs:
         flag = outcome | HAS_OUTPUT if output.has_unread() else outcome
         self._channel.send(result_message(message.id, flag, payload, usage))
         sent = time.monotonic()
-        self._status.set_ended(sent)
-        _tear_down(self._remains)
+        self._ended[0] = sent
+        try:
+            self._remains.clear()  # destructors may do anything, even end this process
+        except BaseException:  # noqa: BLE001 - by a signal's handler, which the job has installed
+            self._remains.clear()
         output.flush_python()
-        self._status.set_ended(0.0)
+        self._ended[0] = 0.0
         took = time.monotonic() - sent
         if took > _SHORTEST_FORK_S and os.getpid() != self._pid:
             os._exit(0)  # a child that a destructor forked
-        self._leftovers.note(ended - started + took)
+        if ended - started + took > SHORT_S or self._leftovers.may_have_changed:
+            self._leftovers.note()
         if took > SHORT_S:
             self._has_torn_down(took)
         elif self._max_memory:
@@ -197,15 +202,6 @@ class _Jobs:
         close_all(message.fds)
         self._surroundings.reopen_fds()
         return message._replace(fds=fds)
-
-
-def _tear_down(remains: list[Any]) -> None:
-    """Drop what a job has left. Its destructors may do anything, even end this process."""
-    while remains:
-        try:
-            remains.pop()
-        except BaseException:  # noqa: BLE001 - by a signal's handler, which the job has installed
-            continue
 
 
 def _initialize(channel: Channel, startup_fd: int | None) -> Startup | None:
