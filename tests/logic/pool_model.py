@@ -23,11 +23,19 @@ from compilepool.supervisor.rules.actions import (
     TakeBack,
 )
 from compilepool.supervisor.rules.scheduler import Scheduler
-from compilepool.supervisor.rules.staffing import MAX_START_FAILURES, StaffingPolicy
+from compilepool.supervisor.rules.staffing import (
+    MAX_START_FAILURES,
+    MAX_TEARDOWN_S,
+    StaffingPolicy,
+)
 from tests.logic.schedulers import NOW
 
 READY = -1
-"""What a worker says when it has started; all else that it says are the jobs that it ended."""
+"""What a worker says when it has started."""
+
+TORN_DOWN = -2
+"""What it says when it has torn down what a job has left, if that took long or it is outgrown. All
+else that it says are the jobs that it ended."""
 
 
 class Process:
@@ -41,6 +49,7 @@ class Process:
         self.is_parked = False  # with the thread that runs jobs; else it goes on meanwhile
         self.socket: deque[int] = deque()
         self.running: int | None = None
+        self.is_tearing_down = False  # for long; it reads nothing meanwhile
         self.is_killed_from_outside = False
         self.is_ending = False  # it exits in order when it is ready
         self.generation = generation  # of the fork server that it comes from
@@ -52,6 +61,7 @@ class Process:
         self.known_since = 0.0
         self.is_known_crashing = False
         self.is_known_outgrown = False
+        self.is_known_to_tear_down = False
         self.is_replaceable = False
 
 
@@ -79,6 +89,7 @@ class PoolModel(RuleBasedStateMachine):
         self.was_told_to_quiesce = False
         self.quiet_since: float | None = None
         self.are_outgrown = False
+        self.are_slow_to_tear_down = False
         self.now = NOW
         self.processes: dict[int, Process] = {}
         self.stillborn: set[int] = set()
@@ -109,6 +120,7 @@ class PoolModel(RuleBasedStateMachine):
     def carry_out(self, actions: Sequence[Action[str]]) -> bool:
         """Returns whether the scheduler was told something meanwhile."""
         stillborn: list[int] = []
+        has_answered = False
         for action in actions:
             if isinstance(action, StartWorker):
                 assert not self.is_broken
@@ -124,12 +136,7 @@ class PoolModel(RuleBasedStateMachine):
                 self.send(action.worker, action.run)
             elif isinstance(action, TakeBack):
                 assert action.worker not in self.stillborn
-                socket = self.processes[action.worker].socket
-                unread = list(socket)
-                socket.clear()
-                self.processes[action.worker].given -= len(unread)
-                self.scheduler.taken_back(action.worker, unread, self.now)
-                self.note_idle_or_begun(action.worker)
+                self.take_back(action.worker)
             elif isinstance(action, KillWorker):
                 process = self.processes[action.worker]
                 assert not process.is_doomed
@@ -143,7 +150,13 @@ class PoolModel(RuleBasedStateMachine):
                 self.let_go(action)
             elif isinstance(action, ReportStarted):
                 assert action.run not in self.ends
-                self.reported.add((self.scheduler.worker_of(action.run), action.run))
+                worker = self.scheduler.worker_of(action.run)
+                assert worker is not None
+                if self.processes[worker].is_tearing_down:
+                    self.scheduler.not_begun(worker)
+                    has_answered = True
+                else:
+                    self.reported.add((worker, action.run))
             elif isinstance(action, ForgetRun):
                 assert action.run in self.cancelled
                 self.end(action.run, "cancelled")
@@ -151,7 +164,23 @@ class PoolModel(RuleBasedStateMachine):
                 assert action.run not in self.cancelled
                 self.end(action.run, action.reason)
         self.refuse(stillborn)
-        return bool(stillborn) or any(isinstance(action, TakeBack) for action in actions)
+        return (
+            bool(stillborn)
+            or has_answered
+            or any(isinstance(action, TakeBack) for action in actions)
+        )
+
+    def take_back(self, worker: int) -> None:
+        process = self.processes[worker]
+        unread = list(process.socket)
+        process.socket.clear()
+        process.given -= len(unread)
+        is_tearing_down = process.is_tearing_down
+        self.scheduler.taken_back(worker, unread, self.now, is_tearing_down=is_tearing_down)
+        self.note_idle_or_begun(worker)
+        is_staying = not (process.is_known_crashing or process.is_replaceable)
+        if not self.scheduler.runs_of(worker) and is_staying:
+            process.is_known_to_tear_down |= is_tearing_down
 
     def refuse(self, stillborn: Sequence[int]) -> None:
         """These could not be started."""
@@ -176,7 +205,7 @@ class PoolModel(RuleBasedStateMachine):
             assert not self.scheduler.runs_of(action.worker)
             if not process.is_replaceable and not self.was_told_to_quiesce:
                 had_all = process.given == self.policy.max_runs_per_worker
-                is_done = had_all or process.is_known_outgrown
+                is_done = had_all or process.is_known_outgrown or self.tears_down_too_long(process)
                 assert is_done or self.is_idle_too_long(process), "dismissed too early"
             process.is_ending = process.is_replaceable = True
         elif isinstance(action, EndForkServer):
@@ -196,6 +225,10 @@ class PoolModel(RuleBasedStateMachine):
         since += [] if self.quiet_since is None else [self.quiet_since]
         return timeout_s is not None and self.now - min(since, default=self.now) >= timeout_s
 
+    def tears_down_too_long(self, process: Process) -> bool:
+        lasts_s = self.now - process.known_since
+        return process.is_known_to_tear_down and lasts_s >= MAX_TEARDOWN_S
+
     def send(self, worker: int, job: int) -> None:
         assert not self.is_broken
         assert job not in self.ends
@@ -214,6 +247,7 @@ class PoolModel(RuleBasedStateMachine):
         process = self.processes[worker]
         assert not process.is_known_crashing
         assert not process.is_ending
+        assert not process.is_known_to_tear_down
         assert process.generation == self.generation
         if worker not in self.stillborn:
             process.socket.append(job)
@@ -245,9 +279,12 @@ class PoolModel(RuleBasedStateMachine):
                 self.quiet_since = self.now
             process.is_replaceable |= process.is_known_crashing
             self.scheduler.worker_ready(worker, self.now)
-        else:
+        elif word == TORN_DOWN:
             process.is_known_outgrown |= self.are_outgrown
-            self.scheduler.run_finished(worker, word, self.now, is_outgrown=self.are_outgrown)
+            process.is_known_to_tear_down = False
+            self.scheduler.torn_down(worker, self.now, is_outgrown=self.are_outgrown)
+        else:
+            self.scheduler.run_finished(worker, word, self.now)
             self.end(word, "result")
         if settle:
             self.perform()
@@ -271,7 +308,7 @@ class PoolModel(RuleBasedStateMachine):
         del self.processes[worker]
         cause = "crash" if process.is_known_ready else "start"
         is_from_outside = process.is_killed_from_outside and not process.is_doomed
-        self.scheduler.worker_lost(worker, unread, cause, self.now, is_from_outside=is_from_outside)
+        self.scheduler.worker_lost(worker, unread, cause, self.now, is_innocent=is_from_outside)
         actions = self.next_actions()
         for job in set(jobs) - set(unread) - self.cancelled:
             if is_from_outside and self.retries[job]:
@@ -301,7 +338,7 @@ class PoolModel(RuleBasedStateMachine):
         sent: set[int] = set()
         for process in self.processes.values():
             sent.update(process.socket)
-            sent.update(word for word in process.said if word != READY)
+            sent.update(word for word in process.said if word > 0)
             if process.running is not None:
                 sent.add(process.running)
         return sent
@@ -348,6 +385,7 @@ class PoolModel(RuleBasedStateMachine):
             and not process.is_doomed
             and not process.is_known_crashing
             and not process.is_ending
+            and not process.is_known_to_tear_down
             and not self.scheduler.runs_of(worker)
         ]
 

@@ -69,9 +69,9 @@ class Settling(Scheduler[str]):
         reason: str,
         now: float,
         *,
-        is_from_outside: bool = False,
+        is_innocent: bool = False,
     ) -> list[Action[str]]:
-        super().worker_lost(worker, unread, reason, now, is_from_outside=is_from_outside)
+        super().worker_lost(worker, unread, reason, now, is_innocent=is_innocent)
         return self.tick(now)
 
     def fork_server_lost(
@@ -99,11 +99,23 @@ class Settling(Scheduler[str]):
         is_outgrown: bool = False,
         took_s: float = 0.0,
     ) -> list[Action[str]]:
-        super().run_finished(worker, run, now, is_outgrown=is_outgrown, took_s=took_s)
+        super().run_finished(worker, run, now, took_s=took_s)
+        if is_outgrown:
+            super().torn_down(worker, now, is_outgrown=True)
         return self.tick(now)
 
-    def taken_back(self, worker: int, runs: Sequence[int], now: float) -> list[Action[str]]:
-        super().taken_back(worker, runs, now)
+    def taken_back(
+        self, worker: int, runs: Sequence[int], now: float, *, is_tearing_down: bool = False
+    ) -> list[Action[str]]:
+        super().taken_back(worker, runs, now, is_tearing_down=is_tearing_down)
+        return self.tick(now)
+
+    def not_begun(self, worker: int, now: float) -> list[Action[str]]:
+        super().not_begun(worker)
+        return self.tick(now)
+
+    def torn_down(self, worker: int, now: float, *, is_outgrown: bool = False) -> list[Action[str]]:
+        super().torn_down(worker, now, is_outgrown=is_outgrown)
         return self.tick(now)
 
     def over_limit(self, worker: int, run: int) -> list[Action[str]]:

@@ -16,7 +16,7 @@ from compilepool.supervisor.rules.staffing import (
     MAX_START_FAILURES,
     StaffingPolicy,
 )
-from tests.logic.pool_model import READY, PoolModel
+from tests.logic.pool_model import READY, TORN_DOWN, PoolModel
 
 
 class Pool(PoolModel):
@@ -152,6 +152,10 @@ class Pool(PoolModel):
     def grow(self, are_outgrown: bool) -> None:
         self.are_outgrown = are_outgrown
 
+    @rule(are_slow=st.booleans())
+    def tear_down_slowly(self, are_slow: bool) -> None:
+        self.are_slow_to_tear_down = are_slow
+
     # What workers do
 
     @precondition(lambda self: self.alive())
@@ -170,6 +174,12 @@ class Pool(PoolModel):
             elif process.running is not None:
                 process.said.append(process.running)
                 process.running = None
+                process.is_tearing_down = self.are_slow_to_tear_down
+                if self.are_outgrown and not process.is_tearing_down:
+                    process.said.append(TORN_DOWN)
+            elif process.is_tearing_down:
+                process.is_tearing_down = False
+                process.said.append(TORN_DOWN)
             elif process.socket:
                 self.begin(process, process.socket.popleft())
             elif process.is_ending:
@@ -340,7 +350,7 @@ class Pool(PoolModel):
 
     # Time
 
-    @rule(milliseconds=st.sampled_from([0.1, 1.0, 10.0]))
+    @rule(milliseconds=st.sampled_from([0.1, 1.0, 10.0, 1000.0]))
     def pass_time(self, milliseconds: float) -> None:
         self.now += milliseconds / 1000
 
@@ -372,7 +382,7 @@ class Pool(PoolModel):
         for worker, process in self.processes.items():
             jobs = self.scheduler.runs_of(worker)
             assert len(jobs) <= 1 + MAX_AHEAD
-            ended = [word for word in process.said if word != READY]
+            ended = [word for word in process.said if word > 0]
             running = [] if process.running is None else [process.running]
             assert jobs == [*ended, *running, *process.socket]
             assert all(self.scheduler.worker_of(job) == worker for job in jobs)

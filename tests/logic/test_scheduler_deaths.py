@@ -148,9 +148,9 @@ def test_a_job_whose_worker_is_killed_from_outside_runs_again_as_often_as_it_may
     scheduler.submit(1, NOW, may_go_ahead=False, retries=1)
     scheduler.submit(2, NOW, may_go_ahead=False)
     again = [StartWorker(2), SendRun(2, 1)]
-    assert scheduler.worker_lost(1, [], "SIGKILL", NOW, is_from_outside=True) == again
+    assert scheduler.worker_lost(1, [], "SIGKILL", NOW, is_innocent=True) == again
     scheduler.worker_ready(2, NOW)
-    actions = scheduler.worker_lost(2, [], "SIGKILL", NOW, is_from_outside=True)
+    actions = scheduler.worker_lost(2, [], "SIGKILL", NOW, is_innocent=True)
     assert actions == [FailRun(1, "SIGKILL"), StartWorker(3), SendRun(3, 2)]
 
 

@@ -82,7 +82,7 @@ def test_a_cancelled_job_does_not_run_again() -> None:
     scheduler = with_ready_workers(1)
     scheduler.submit(1, NOW, may_go_ahead=False, retries=3)
     scheduler.cancel(1, NOW)
-    actions = scheduler.worker_lost(1, [], "SIGKILL", NOW, is_from_outside=True)
+    actions = scheduler.worker_lost(1, [], "SIGKILL", NOW, is_innocent=True)
     assert actions == [ForgetRun(1)]
 
 

@@ -6,13 +6,14 @@ import json
 import math
 import os
 import struct
+import time
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from compilepool.wire.failure import Cause, Failure
+from compilepool.wire.failure import Cause, Failure, LeftBehind
 from compilepool.wire.job_snapshot import JobSnapshot
 from compilepool.wire.messages import (
     MAX_BODY,
@@ -26,7 +27,13 @@ from compilepool.wire.messages import (
 )
 from compilepool.wire.payloads import INLINE_LIMIT, Payload, Unpacked, of_message, pack
 from compilepool.wire.pool_config import PoolConfig
-from compilepool.wire.status_page import StatusPage, make_status, read_status
+from compilepool.wire.status_page import (
+    LONG_TEARDOWN_S,
+    MAX_LEFT,
+    StatusPage,
+    make_status,
+    read_status,
+)
 from compilepool.wire.submission import (
     DEFAULT_TERMS,
     JobTerms,
@@ -118,7 +125,10 @@ def test_a_configuration_larger_than_any_is_refused_before_it_is_read() -> None:
         st.integers(0, 1 << 50),
         st.booleans(),
         limit=st.floats(0, 1e6),
-        usage=st.just(Usage(1.0, 2.0, 0.5, 1 << 40, 77, 2, 1 << 41, '[["parse", 1.5]]')),
+        jobs_before=st.integers(0, 1 << 50),
+        last_job=st.text(max_size=20),
+        left_behind=st.sampled_from(LeftBehind),
+        usage=st.just(Usage(1.0, 2.0, 0.5, 1 << 40, 77, 2, '[["parse", 1.5]]')),
     )
 )
 @settings(max_examples=50)
@@ -275,7 +285,28 @@ def test_the_status_that_a_worker_writes_is_read(job: int, phase: str) -> None:
         os.close(fd)
 
 
-@given(st.binary(max_size=300))
+@given(st.lists(st.integers(1, 1 << 22)), st.lists(st.integers(1, 1 << 22)))
+def test_so_is_what_jobs_have_left_as_far_as_there_is_room(
+    threads: list[int], processes: list[int]
+) -> None:
+    fd = make_status()
+    try:
+        page = StatusPage(fd)
+        page.set_left(threads, processes)
+        page.begin(1)
+        status = read_status(fd)
+        assert status.threads == tuple(threads[:MAX_LEFT])
+        assert status.processes == tuple(processes[: MAX_LEFT - len(status.threads)])
+        assert not status.is_tearing_down
+        page.ended[0] = time.monotonic() - 3 * LONG_TEARDOWN_S
+        assert read_status(fd).is_tearing_down
+        page.ended[0] = 0.0
+        assert not read_status(fd).ended
+    finally:
+        os.close(fd)
+
+
+@given(st.binary(max_size=600))
 def test_garbage_in_the_status_is_read_as_something(garbage: bytes) -> None:
     fd = make_status()
     try:

@@ -152,7 +152,7 @@ def test_a_preload_fails_by_its_own_doing_only(exitcode: int, is_preload: bool) 
 
 @pytest.mark.parametrize("cause", Cause)
 def test_who_waits_for_a_worker_is_told_of_its_start(cause: Cause) -> None:
-    is_of_job = cause in (Cause.CRASH, Cause.FORK_SERVER)
+    is_of_job = cause in (Cause.CRASH, Cause.TEARDOWN, Cause.IDLE, Cause.FORK_SERVER)
     expected = Failure(Cause.START if is_of_job else cause, 1, "heavy")
     assert deaths.without_worker(Failure(cause, 1, "heavy")) == expected
 

@@ -196,8 +196,8 @@ class CompilePool(JobExecutor):
             expected_memory: the memory that the job will probably take, in bytes or as text. The
                 job starts when that much is available. None: what the last jobs of the same key
                 took, or of the same name if it has no key.
-            retries: how often the job runs again after its worker was killed from outside, or by
-                the kernel because memory ran out. Its own exceptions and crashes do not count.
+            retries: how often the job runs again after its worker was killed from outside, for
+                lack of memory, or by what an earlier job left; not after a crash of its own.
             priority: jobs with a higher priority start first.
             key: jobs with the same key count as the same job. After they have crashed their worker
                 three times in a row, they fail at once, until `forget` is called.

@@ -24,6 +24,8 @@ class _OverLimit(CompilePoolError):
         log: the end of the job's output.
         missing: a sentence for each fact that could not be found out, with the reason and what
             would allow it.
+        jobs_before: the number of jobs that had ended in the worker.
+        last_job: the name of the last of them; "" if there was none.
     """
 
     def __init__(
@@ -37,8 +39,12 @@ class _OverLimit(CompilePoolError):
         native_traceback: str = "",
         log: str = "",
         missing: tuple[str, ...] = (),
+        jobs_before: int = 0,
+        last_job: str = "",
     ) -> None:
         super().__init__(message)
+        self.jobs_before = jobs_before
+        self.last_job = last_job
         self.job = job
         self.limit = limit
         self.phase = phase
@@ -68,6 +74,8 @@ class JobTimeout(_OverLimit, TimeoutError):
             parent_pid, command, age_s, state and cpu_s.
         missing: a sentence for each fact that could not be found out, with the reason and what
             would allow it.
+        jobs_before: the number of jobs that had ended in the worker.
+        last_job: the name of the last of them; "" if there was none.
     """
 
     def __init__(self, message: str, *, children: tuple[Any, ...] = (), **known: Any) -> None:
@@ -91,6 +99,8 @@ class MemoryLimitExceeded(_OverLimit, MemoryError):
         log: the end of the job's output.
         missing: a sentence for each fact that could not be found out, with the reason and what
             would allow it.
+        jobs_before: the number of jobs that had ended in the worker.
+        last_job: the name of the last of them; "" if there was none.
     """
 
     def __init__(

@@ -43,6 +43,8 @@ class WorkerCrashed(CompilePoolError, BrokenProcessPool):
         folder: the path of the crash folder, for `compilepool replay`; "" if none was kept.
         missing: a sentence for each fact that could not be found out, with the reason and what
             would allow it.
+        jobs_before: the number of jobs that had ended in the worker.
+        last_job: the name of the last of them; "" if there was none.
     """
 
     __module__ = "compilepool.errors"  # the public module, for tracebacks and pickles
@@ -60,6 +62,8 @@ class WorkerCrashed(CompilePoolError, BrokenProcessPool):
         phase: str = "",
         folder: str = "",
         missing: tuple[str, ...] = (),
+        jobs_before: int = 0,
+        last_job: str = "",
     ) -> None:
         super().__init__(message)
         self.job = job
@@ -71,6 +75,8 @@ class WorkerCrashed(CompilePoolError, BrokenProcessPool):
         self.phase = phase
         self.folder = folder
         self.missing = missing
+        self.jobs_before = jobs_before
+        self.last_job = last_job
 
     def __reduce__(self) -> tuple[object, ...]:
         return rebuild, (type(self), self.args[0], self.__dict__)

@@ -48,7 +48,7 @@ class JobDumps:
 
         if asker in self._pending:
             return
-        if worker is None or not crew.has_begun(worker, run):
+        if worker is None or not crew.workers.has_begun(worker, run):
             tell(JobSnapshot("queued"))
         else:
             self._pending.add(asker)
@@ -89,7 +89,7 @@ class Tally:
         return PoolView(
             tuple(
                 _worker_view(client, scheduler.activity_of(link.number), link, runs)
-                for link in crew.workers
+                for link in crew.workers.values()
             ),
             scheduler.queued,
             scheduler.max_queued,

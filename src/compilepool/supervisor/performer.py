@@ -82,8 +82,10 @@ class Performer:
 
     def _take_back(self, action: actions.TakeBack) -> None:
         self._has_answered = True
-        unread = self._crew.take_back(action.worker)
-        self._scheduler.taken_back(action.worker, unread, time.monotonic())
+        worker = action.worker
+        is_tearing_down = self._crew.workers.is_tearing_down(worker)
+        unread, now = self._crew.take_back(worker), time.monotonic()
+        self._scheduler.taken_back(worker, unread, now, is_tearing_down=is_tearing_down)
 
     def _end_worker(self, action: actions.EndWorker) -> None:
         self._crew.end_worker(action.worker)
@@ -98,10 +100,14 @@ class Performer:
         self._crew.fork_servers.replace()
 
     def _report_started(self, action: actions.ReportStarted) -> None:
-        run = self._runs[action.run]
-        run.tell(Kind.STARTED)
         worker = self._scheduler.worker_of(action.run)
         assert worker is not None
+        if self._crew.workers.is_tearing_down(worker):
+            self._has_answered = True
+            self._scheduler.not_begun(worker)
+            return
+        run = self._runs[action.run]
+        run.tell(Kind.STARTED)
         self._crew.note_long_run(worker, action.run, run)
 
     def _forget_run(self, action: actions.ForgetRun) -> None:

@@ -26,6 +26,7 @@ from compilepool.supervisor.watch import free_memory
 from compilepool.supervisor.watch.deaths import not_started, terminated
 from compilepool.supervisor.watch.free_memory import MemoryRoom
 from compilepool.wire.channel import refuse
+from compilepool.wire.failure import KILLED_FROM_OUTSIDE, Cause
 from compilepool.wire.messages import HAS_OUTPUT, Kind, Level, Message, ProtocolError, Readiness
 from compilepool.wire.payloads import Payload, check_payload, lacks_descriptor
 from compilepool.wire.pool_config import PoolConfig
@@ -63,6 +64,7 @@ class Pool:
         self._tally = Tally()
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.RunEnded: self._run_ended,
+            events.TornDown: self._torn_down,
             events.RunOutput: self._run_output,
             events.WorkerReady: self._worker_ready,
             events.WorkerCrashing: self._worker_crashing,
@@ -232,7 +234,7 @@ class Pool:
             check_payload(result)
         id = result.id
         run = self._runs.end(id)
-        peak_bytes = max(usage.peak_bytes, self._crew.memory_seen(worker, id))
+        peak_bytes = max(usage.peak_bytes, self._crew.workers.memory_seen(worker, id))
         self._memory.note(run, peak_bytes)
         if run.attempt != usage.attempts or peak_bytes != usage.peak_bytes:
             # The worker did not know these values.
@@ -242,12 +244,15 @@ class Pool:
             worker,
             id,
             time.monotonic(),
-            is_outgrown=usage.worker_bytes > 0,
             took_s=usage.ended - usage.started,
         )
         outcome = result.flag & ~HAS_OUTPUT
         run.tell(Kind.RESULT, outcome, result.form, result.body, result.fds)
         self._may_need_memory = True
+
+    def _torn_down(self, event: events.TornDown) -> None:
+        worker, is_outgrown = event
+        self._scheduler.torn_down(worker, time.monotonic(), is_outgrown=is_outgrown)
 
     def _run_output(self, event: events.RunOutput) -> None:
         run = self._runs.get(event.run)
@@ -264,18 +269,23 @@ class Pool:
 
     def _worker_lost(self, event: events.WorkerLost) -> None:
         worker, last_started, why = event
-        if why.is_from_outside and worker in (self._terminated or ()):
+        if why.exitcode in KILLED_FROM_OUTSIDE and worker in (self._terminated or ()):
             why = terminated(why)
-        self._tally.workers_lost += not self._scheduler.was_dismissed(worker)
+        was_dismissed = self._scheduler.was_dismissed(worker)
+        self._tally.workers_lost += not was_dismissed
         run = self._runs.get(last_started)
         if run is not None:
             self._memory.note(run, why.usage.peak_bytes)
+        if why.is_after_job and not self._scheduler.was_condemned(worker):
+            is_orderly = was_dismissed and (why.cause is Cause.IDLE or why.exitcode == 0)
+            for client in () if is_orderly else self._clients:
+                client.send(why.payload().message(Kind.DIED_IDLE))
         self._scheduler.worker_lost(
             worker,
             self._unread(worker, last_started),
             why,
             time.monotonic(),
-            is_from_outside=why.is_from_outside,
+            is_innocent=why.is_innocent,
         )
 
     def _fork_server_lost(self, event: events.ForkServerLost) -> None:
@@ -310,7 +320,7 @@ class Pool:
         """Cancel the runs that wait, or wait again, and end the workers that have just started."""
         for client in self._clients:
             self.cancel_queued(client)
-        for link in self._crew.workers:
+        for link in self._crew.workers.values():
             if link.has_started and link.number not in terminated:
                 terminated.add(link.number)
                 link.terminate()
@@ -329,7 +339,7 @@ class Pool:
             return False
         firsts = self._scheduler.first_runs().items()
         expecting = {worker: run for worker, run in firsts if self._expected_memory(run)}
-        self._scheduler.memory_seen(free, self._crew.memory_of(expecting))
+        self._scheduler.memory_seen(free, self._crew.workers.memory_of(expecting))
         return True
 
     def _expected_memory(self, id: RunId) -> int:

@@ -49,7 +49,6 @@ class Supervisor:
 
     def run(self) -> None:
         """Serve until no client is left, then end all processes of the pool."""
-        is_orderly = False
         while self._clients:
             pool = self._pool
             if pool is None:
@@ -61,26 +60,21 @@ class Supervisor:
                 self._pool.go_on()
             self._flush()
             for client in [each for each in self._clients if each.shutdown is not None]:
-                is_orderly = self._let_go(client)
+                self._let_go(client)
         if self._pool is None:
             pidfds.sweep()  # the fork server that was started ahead
             return
-        if is_orderly:
-            self._pool.dismiss()
         self._pool.end()
 
-    def _let_go(self, client: Client) -> bool:
-        """Remove a client that wants to leave, if it may leave yet.
-
-        Returns:
-            Whether it has left after all its jobs had ended.
-        """
-        is_orderly = client.shutdown is Shutdown.DRAIN
-        if is_orderly:
+    def _let_go(self, client: Client) -> None:
+        """Remove a client that wants to leave, if it may leave yet."""
+        if client.shutdown is Shutdown.DRAIN:
             if not self._is_drained(client):
-                return False
+                return
             if self._pool is not None:
                 self._pool.tell_view(client, 0)  # the final statistics
+                if len(self._clients) == 1:
+                    self._pool.dismiss()  # the client hears how the last workers end
             client.link.flush_finally()
         self._clients.remove(client)
         client.link.forget()
@@ -88,7 +82,6 @@ class Supervisor:
             if self._pool is not None:
                 self._pool.leave(client)
             client.link.close()  # the last client's link stays open until this process exits
-        return is_orderly
 
     def _is_drained(self, client: Client) -> bool:
         if self._pool is None:

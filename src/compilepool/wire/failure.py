@@ -24,11 +24,21 @@ class Cause(StrEnum):
     """What went wrong."""
 
     CRASH = "crash"  # the worker died while it ran the job
+    TEARDOWN = "teardown"  # the worker died while it tore down what a job had left, which had ended
+    IDLE = "idle"  # the worker died without a job, after it had run some
     TIMEOUT = "timeout"  # the job ran longer than its timeout
     MEMORY = "memory"  # the job took more memory than its limit
     START = "start"  # several workers in a row died while they started
     FORK_SERVER = "fork server"  # the fork server died under the job for the second time
     PRELOAD = "preload"  # a preload module raised or crashed
+
+
+class LeftBehind(StrEnum):
+    """What earlier jobs have left that may have killed a worker."""
+
+    NOTHING = ""
+    THREAD = "thread"  # the thread that crashed was there before the job began
+    PROCESS = "process"  # a process was there before the job began, and may have sent the signal
 
 
 class ProcessMemory(NamedTuple):
@@ -70,6 +80,9 @@ class Failure(NamedTuple):
         limit: the limit that the job exceeded, in seconds or bytes.
         processes: for MEMORY, the worker and its descendants, the largest first.
         usage: the time and memory that the job used.
+        jobs_before: the number of jobs that had ended in the worker.
+        last_job: the name of the last of them; empty if there was none.
+        left_behind: what earlier jobs have left that may have killed the worker.
     """
 
     cause: Cause
@@ -84,11 +97,20 @@ class Failure(NamedTuple):
     limit: float = 0
     processes: tuple[ProcessMemory, ...] = ()
     usage: Usage = NO_USAGE
+    jobs_before: int = 0
+    last_job: str = ""
+    left_behind: LeftBehind = LeftBehind.NOTHING
 
     @property
-    def is_from_outside(self) -> bool:
-        """Whether somebody other than the job and the pool has probably killed the worker."""
-        return self.cause is Cause.CRASH and self.exitcode in KILLED_FROM_OUTSIDE and not self.text
+    def is_innocent(self) -> bool:
+        """Whether the worker was probably killed from outside, or by what another job has left."""
+        is_from_outside = self.exitcode in KILLED_FROM_OUTSIDE and not self.text
+        return self.cause is Cause.CRASH and (is_from_outside or bool(self.left_behind))
+
+    @property
+    def is_after_job(self) -> bool:
+        """Whether the worker died after its last job had ended."""
+        return self.cause in (Cause.TEARDOWN, Cause.IDLE)
 
     @property
     def is_crash(self) -> bool:
@@ -126,11 +148,14 @@ class Failure(NamedTuple):
         fields["cause"] = Cause(fields["cause"])
         fields["processes"] = tuple(ProcessMemory(*each) for each in fields["processes"])
         fields["usage"] = Usage.of_values(fields["usage"])
+        fields["left_behind"] = LeftBehind(fields["left_behind"])
         failure = cls(**fields)
         check(
-            all_are(str, failure.module, failure.text, failure.native, failure.phase)
+            all_are(
+                str, failure.module, failure.text, failure.native, failure.phase, failure.last_job
+            )
             and isinstance(failure.exitcode, int | None)
-            and isinstance(failure.peak_bytes, int)
+            and all_are(int, failure.peak_bytes, failure.jobs_before)
             and isinstance(failure.is_out_of_memory, bool | None)
             and all_are(int | float, failure.phase_s, failure.limit)
             and all(each.is_valid() for each in failure.processes)

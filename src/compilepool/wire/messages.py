@@ -67,6 +67,7 @@ class Kind(IntEnum):
     WARMTH = 28  # id: the id of the last WARM_UP; flag: Readiness
     NO_WORKERS = 29  # id: the id of the last WARM_UP; body: payload of a Failure
     VIEWED = 30  # id: the id of the VIEW; body: payload of a PoolView
+    DIED_IDLE = 31  # body: payload of the Failure of a worker that has died without a job
 
     # supervisor -> fork server
     SERVE = 40  # body: payload of a PoolConfig; the first message
@@ -86,6 +87,10 @@ class Kind(IntEnum):
     # worker -> supervisor -> client
     # flag: Outcome; body: payload; id, to the client only: the id of the last WARM_UP
     INITIALIZER_FAILED = 61
+
+    # worker -> supervisor, after a RESULT: it took long to tear down what the run has left, or the
+    # worker has more private memory than it may keep
+    TORN_DOWN = 62  # id: the bytes of that memory, else 0
 
 
 class Readiness(IntEnum):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from compilepool.wire.payloads import Payload
 
 # The last field is the length of the phases that follow, in bytes.
-_USAGE = struct.Struct("<dddQIIQH")
+_USAGE = struct.Struct("<dddQIIH")
 _USAGE_SIZE = _USAGE.size
 _MAX_PHASES = 64
 _LATEST_S = 1e12  # seconds; a time after it is not one of `time.monotonic()`
@@ -33,8 +33,6 @@ class Usage(NamedTuple):
         peak_bytes: the most memory that the job was seen to take, in bytes.
         pid: the PID of its worker; 0 if it had none.
         attempts: how often the job was begun.
-        worker_bytes: the worker's private memory when the job ended, in bytes, if that is more than
-            a worker may keep; else 0.
         phases: the phases that the job reported, as `phases_text` encodes them. It is parsed only
             on demand.
     """
@@ -45,7 +43,6 @@ class Usage(NamedTuple):
     peak_bytes: int = 0
     pid: int = 0
     attempts: int = 1
-    worker_bytes: int = 0
     phases: str = ""
 
     @classmethod

@@ -61,7 +61,7 @@ def _run(
         startup.initializer(*startup.initargs)
     if seed is not None:
         start_anew(seed)
-    outcome, payload = run_job(call, startup.serializer)
+    outcome, payload = run_job(call, startup.serializer, [])
     with Unpacked(payload) as unpacked:
         if outcome is Outcome.RETURNED:
             print("compilepool: the job has returned, and not crashed")

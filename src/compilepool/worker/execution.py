@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from compilepool.light_typing import Any
 from compilepool.text import describe
@@ -40,29 +40,47 @@ _TEXT_LIMIT = 1 << 20  # characters
 
 
 def run_job(
-    call: Payload, serializer: Serializer | None, spares: Spares | None = None
+    call: Payload,
+    serializer: Serializer | None,
+    remains: list[Any],
+    spares: Spares | None = None,
+    restore: Callable[[], None] | None = None,
 ) -> tuple[Outcome, Payload]:
     """Run the call in a payload, which is closed. Never raises, whatever the job does.
 
     Args:
         call: the payload with the function and its arguments.
         serializer: the user's serializer, or None.
+        remains: gets the call, and its result or exception. They are torn down when the caller
+            clears it, which may run any code, and crash: so the caller sends the result before.
         spares: memfds that the result may be written to.
+        restore: called when the function has returned or raised, see `Surroundings.restore`.
 
     Returns:
         How the call ended, and the payload for its RESULT.
     """
     try:
-        function, args, kwargs = load_payload(call, serializer)
+        function, args, kwargs = loaded = load_payload(call, serializer)
+        remains.append(loaded)
     except BaseException as error:  # noqa: BLE001 - runs the user's code
+        remains.append(error)
+        if restore is not None:
+            restore()
         return _unserializable("the call", error, type_name(error), error)
     try:
-        result = function(*args, **kwargs)
+        try:
+            result = function(*args, **kwargs)
+        finally:
+            if restore is not None:
+                restore()
     except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt, too
+        remains.append(error)
         return raised(error)
+    remains.append(result)
     try:
         return Outcome.RETURNED, dump_payload(result, serializer, spares)
     except BaseException as error:  # noqa: BLE001 - runs the user's code
+        remains.append(error)
         return _unserializable("the result", result, type_name(result), error)
 
 

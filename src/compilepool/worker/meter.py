@@ -14,7 +14,9 @@ from compilepool.linux import proc
 from compilepool.wire.status_page import UsedBefore
 
 _STATM_SIZE = 256  # bytes; more than /proc/PID/statm has
-_SHORT_S = 0.0005  # in this time, a job can change its memory only negligibly
+SHORT_S = 0.0005
+"""In this time, a job can change its memory only negligibly, and hardly start a process."""
+
 _RECENT_S = 0.005  # in this time, processes that jobs have left running can change little
 _LOOK_EVERY = 20  # jobs; after as many, private memory is read even if it can hardly have grown
 _NEGLIGIBLE = 1 << 20  # bytes
@@ -77,12 +79,17 @@ class Meter:
         peak_before = self._peak
         self._read_counters()
         # In less time, a job can neither allocate nor free an amount that matters.
-        self._may_have_changed = seconds > _SHORT_S or self._peak != peak_before
+        self._may_have_changed = seconds > SHORT_S or self._peak != peak_before
         peak = self._peak - self._resident
         if self._children_peak > max(largest_before, self._highest_peak):
             peak = max(peak, self._children_peak)
         cpu_s = self._own_cpu_s - own_before + self._children_cpu_s - children_before
         return max(0.0, cpu_s), max(0, peak)
+
+    def skip(self) -> None:
+        """Leave out what was used since the end of the last job."""
+        self._read_counters()
+        self._may_have_changed = True
 
     def own_memory(self, above: int) -> int:
         """The private memory of this process in bytes, if it is more than `above` bytes; else 0.

@@ -51,7 +51,7 @@ class OutputCapture:
     def __init__(self, pipes: tuple[int, int] | None) -> None:
         self._pipes = pipes
         self._turn = 1
-        self._originals = [os.dup(stream) for stream in _STREAMS] if pipes else []
+        self._originals = [os.dup(stream) for stream in _STREAMS]
 
     def begin(self) -> None:
         """Direct the output to the pipe of the next job, which is about to run."""
@@ -62,6 +62,21 @@ class OutputCapture:
                 self._wait_until_read()
             for stream in _STREAMS:
                 os.dup2(pipe, stream)
+
+    @property
+    def is_captured(self) -> bool:
+        """Whether the pipes are used, so that `begin` opens what the job before has closed."""
+        return self._pipes is not None
+
+    def reopen(self, fd: int) -> None:
+        """Open a standard descriptor again, which the current job has closed."""
+        if fd not in _STREAMS:
+            null = os.open(os.devnull, os.O_RDONLY)  # it gets the lowest number that is free
+            os.set_inheritable(null, True)
+        elif self._pipes:
+            os.dup2(self._pipes[self._turn], fd)
+        else:
+            os.dup2(self._originals[fd - _STREAMS[0]], fd)
 
     def has_unread(self) -> bool:
         """Whether the supervisor has still to read output of the current job."""
@@ -75,18 +90,28 @@ class OutputCapture:
         while _has_unread(self._pipes[self._turn]) and time.monotonic() < deadline:
             time.sleep(_LOOK_AGAIN_S)
 
-    def flush(self) -> None:
-        """Write out the buffers of stdout and stderr, Python's and C's, if that works."""
+    def flush(self) -> bool:
+        """Write out the buffers of stdout and stderr, Python's and C's, if that works.
+
+        Returns:
+            False if it has not worked, because a job has closed or replaced a stream.
+        """
+        process.libc().fflush(_stdout())
+        return self.flush_python()
+
+    def flush_python(self) -> bool:
+        """Write out Python's buffers alone; see `flush`."""
+        has_worked = True
         for stream in (sys.stdout, sys.stderr):
-            try:  # noqa: SIM105 - runs for each job; `suppress` takes longer than the flush
+            try:
                 stream.flush()
             except BaseException:  # noqa: BLE001 - a job may have replaced the stream
-                pass
-        process.libc().fflush(_stdout())
+                has_worked = stream is None and has_worked
+        return has_worked
 
     def restore(self) -> None:
         """Direct the output to where it went before the first job."""
-        for stream, original in zip(_STREAMS, self._originals, strict=False):
+        for stream, original in zip(_STREAMS, self._originals, strict=True):
             with contextlib.suppress(OSError):
                 os.dup2(original, stream)
 

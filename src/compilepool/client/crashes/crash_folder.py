@@ -57,7 +57,7 @@ class CrashedJob:
 
     Attributes:
         name: the job's name.
-        call: the payload of the job's call.
+        call: the payload of the job's call; None if the job had ended, so that its call was gone.
         startup: the payload with which the worker started; None if there was none.
         config: the pool's configuration.
         env: the environment of the pool's processes.
@@ -66,7 +66,7 @@ class CrashedJob:
     """
 
     name: str
-    call: Payload
+    call: Payload | None
     startup: Payload | None
     config: PoolConfig
     env: Mapping[str, str]
@@ -189,7 +189,7 @@ def _publish(root_fd: int, hidden: str, job: str, now: datetime.datetime) -> str
 def _fill(root_fd: int, hidden: str, job: CrashedJob, now: datetime.datetime) -> None:
     folder_fd = os.open(hidden, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root_fd)
     try:
-        left_out = {}
+        left_out = {} if job.call else {CALL: "because the job had ended before the crash"}
         for file, payload in ((CALL, job.call), (STARTUP, job.startup)):
             if payload is not None and (reason := _write_payload(folder_fd, file, payload)):
                 left_out[file] = reason

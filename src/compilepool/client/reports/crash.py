@@ -8,6 +8,7 @@ import signal
 from compilepool.client.reports.layout import Part, cut, labelled, screen, sentence, wrap
 from compilepool.client.reports.limit import limit_text
 from compilepool.client.reports.parts import (
+    before_lines,
     frames_of_job,
     in_traceback,
     missing_part,
@@ -19,13 +20,22 @@ from compilepool.client.reports.parts import (
 )
 from compilepool.client.reports.place import Place, crash_place
 from compilepool.text import died, signal_name, size_text
-from compilepool.wire.failure import Cause, Failure
+from compilepool.wire.failure import Cause, Failure, LeftBehind
 from compilepool.wire.native_report import NativeReport, ThreadStack
 from compilepool.wire.python_stack import crashed_thread, is_crash
 
 _REASON_COLUMNS = 200
 _TRACEBACK_LINES = 12
 _ACCESSES = {"read": "reading", "write": "writing", "execute": "executing"}
+_LEFT = {
+    LeftBehind.NOTHING: "",
+    LeftBehind.THREAD: "in a thread that an earlier job may have left",
+    LeftBehind.PROCESS: "perhaps by a process that an earlier job has left",
+}
+_WHILE = {
+    Cause.TEARDOWN: "while its arguments and its result were torn down,",
+    Cause.IDLE: "later, without a job,",
+}
 _HAS_ADDRESS = (-signal.SIGSEGV, -signal.SIGBUS)
 
 
@@ -48,13 +58,18 @@ def failure_text(
     if failure.cause in (Cause.TIMEOUT, Cause.MEMORY):
         return limit_text(failure, job, log)
     report = NativeReport.of_lines(failure.native.encode())
-    end: list[str] = []
-    if folder:
+    end = [] if failure.is_after_job else before_lines(failure)
+    if folder and failure.is_after_job:
+        end += labelled("report", [folder])
+    elif folder:
         end += labelled("replay", [f"compilepool replay {shlex.quote(folder)}"])
     elif unkept:
-        end += labelled("replay", wrap(f"not possible: {unkept}"))
+        label = "report" if failure.is_after_job else "replay"
+        end += labelled(label, wrap(f"not possible: {unkept}"))
     if failure.is_crash:
         end += labelled("pool", ["only this job is lost, and the pool works on"])
+    elif failure.is_after_job:
+        end += labelled("pool", ["no result is lost, and the pool works on"])
     parts = [
         phase_part(failure),
         native_part(report, _crashed_thread(report)),
@@ -71,11 +86,25 @@ def _of_crash(failure: Failure, report: NativeReport, job: str) -> list[str]:
     if failure.exitcode == 0 and not _reason(failure):
         more.append("before the job had returned: something in it has called exit")
     pieces = [f"the worker that ran job {job} {first}", *more]
+    if words := _LEFT[failure.left_behind]:
+        pieces[-1] += ","
+        pieces.append(words)
+    return sentence(pieces, _where(failure, report, pieces))
+
+
+def _of_ended(failure: Failure, report: NativeReport, job: str) -> list[str]:
+    first, *more = _ending(failure, report)
+    pieces = [f"job {job} has ended, but {_WHILE[failure.cause]}", f"its worker {first}", *more]
+    return sentence(pieces, _where(failure, report, pieces))
+
+
+def _where(failure: Failure, report: NativeReport, pieces: list[str]) -> list[str]:
+    """Versions of the piece that says where a process has crashed; a comma goes before it."""
     place = crash_place(failure, report) if _has_crashed(failure, report) else Place()
     where = [f"in {words}" for words in (str(place), place.function) if words]
     if where:
         pieces[-1] += ","
-    return sentence(pieces, where)
+    return where
 
 
 def _of_start(failure: Failure, report: NativeReport, job: str) -> list[str]:
@@ -119,6 +148,8 @@ def _of_preload(failure: Failure, _report: NativeReport, job: str) -> list[str]:
 
 _HEADLINES = {
     Cause.CRASH: _of_crash,
+    Cause.TEARDOWN: _of_ended,
+    Cause.IDLE: _of_ended,
     Cause.START: _of_start,
     Cause.FORK_SERVER: _of_fork_server,
     Cause.PRELOAD: _of_preload,

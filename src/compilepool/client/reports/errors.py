@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 from compilepool.client.reports.crash import failure_text
+from compilepool.client.reports.layout import INDENT
 from compilepool.client.reports.place import crash_place
 from compilepool.errors import (
     CompilePoolError,
@@ -75,6 +77,8 @@ def _error(
         "native_traceback": native,
         "log": log,
         "missing": missing,
+        "jobs_before": failure.jobs_before,
+        "last_job": failure.last_job,
     }
     if failure.cause is Cause.TIMEOUT:
         return JobTimeout(
@@ -104,6 +108,13 @@ def _error(
         folder=folder,
         **known,
     )
+
+
+def headline_of(error: CompilePoolError) -> str:
+    """The first sentence of an error's message, in one line."""
+    first, *more = str(error).split("\n")
+    rest = itertools.takewhile(lambda line: line.startswith(INDENT), more)
+    return " ".join([first, *(line.strip() for line in rest)])
 
 
 def place_of(failure: Failure) -> str:

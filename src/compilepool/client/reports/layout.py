@@ -14,7 +14,9 @@ COLUMNS = 120
 LINES = 24
 """The longest message."""
 
-_INDENT = "    "
+INDENT = "    "
+"""Before each line of the first sentence but its first one."""
+
 _LABEL_COLUMNS = 11
 PART_COLUMNS = COLUMNS - _LABEL_COLUMNS
 """The longest line of a part, without its label."""
@@ -111,9 +113,9 @@ def cut_left(line: str, columns: int) -> str:
 
 def _append(lines: list[str], piece: str) -> None:
     joined = f"{lines[-1]} {piece}" if lines[-1] else piece
-    if len(joined) > COLUMNS and lines[-1] and len(piece) <= COLUMNS - len(_INDENT):
-        lines.append(_INDENT + piece)
+    if len(joined) > COLUMNS and lines[-1] and len(piece) <= COLUMNS - len(INDENT):
+        lines.append(INDENT + piece)
         return
     lines[-1:] = textwrap.wrap(
-        joined, COLUMNS, subsequent_indent=_INDENT, break_on_hyphens=False
+        joined, COLUMNS, subsequent_indent=INDENT, break_on_hyphens=False
     ) or [""]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from compilepool.client.reports.layout import Part, labelled, screen, sentence
 from compilepool.client.reports.parts import (
+    before_lines,
     children_part,
     frames_of_job,
     missing_part,
@@ -43,7 +44,8 @@ def limit_text(failure: Failure, job: str, log: str) -> str:
         output_part(log),
         missing_part(report),
     ]
-    end = labelled("pool", ["only this job is lost, and the pool works on"])
+    end = before_lines(failure)
+    end += labelled("pool", ["only this job is lost, and the pool works on"])
     if failure.cause is Cause.MEMORY:
         return screen(_of_memory(failure, quoted(job)), parts, end)
     return screen(_of_timeout(failure, str(job_place(failure, report)), quoted(job)), parts, end)

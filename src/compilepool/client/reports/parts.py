@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from compilepool.client.reports.layout import PART_COLUMNS, Part, cut, cut_left, wrap
+from compilepool.client.reports.layout import PART_COLUMNS, Part, cut, cut_left, labelled, wrap
 from compilepool.linux.spawn import PACKAGE_ROOT
-from compilepool.wire.failure import Failure
+from compilepool.wire.failure import Failure, LeftBehind
 from compilepool.wire.native_report import Frame, NativeReport, ThreadStack, telling_frames
-from compilepool.wire.python_stack import PythonFrame, PythonThread, threads_of
+from compilepool.wire.python_stack import PythonFrame, PythonThread, crashed_thread, threads_of
 
 TOP_FRAMES = 6
 """How many native frames a message has room for."""
 
+_COLLECTING = PythonFrame("Garbage-collecting")  # CPython's `Python/traceback.c`
 _PYTHON_FRAMES = 4
 _CHILDREN = 4
 _LOG_LINES = 4
@@ -41,6 +42,26 @@ def phase_part(failure: Failure) -> Part:
     """The phase that the job was in."""
     words = f"{failure.phase}, for {failure.phase_s:.3g} s"
     return Part("phase", [words] if failure.phase else [], 1)
+
+
+def before_lines(failure: Failure) -> list[str]:
+    """The lines about what the worker had run before; none if it had run nothing."""
+    if failure.jobs_before < 1:
+        return []
+    last = quoted(failure.last_job)
+    number = failure.jobs_before
+    jobs = f"one job, {last}" if number == 1 else f"{number} jobs, the last of them {last}"
+    lines = [f"the worker had run {jobs}"]
+    if failure.left_behind is LeftBehind.THREAD:
+        lines.append(
+            "the thread that crashed is older than this job: an earlier job may have left it"
+        )
+    if failure.left_behind is LeftBehind.PROCESS:
+        lines.append("a process was there that is older than this job: it may have sent the signal")
+    thread = crashed_thread(failure.text)
+    if thread is not None and thread.frames[:1] == [_COLLECTING]:
+        lines.append("it crashed while it collected garbage, which an earlier job may have left")
+    return labelled("before", [cut(line, PART_COLUMNS) for line in lines])
 
 
 def native_part(report: NativeReport, shown: ThreadStack | None) -> Part:

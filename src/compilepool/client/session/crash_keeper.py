@@ -71,6 +71,22 @@ class CrashKeeper:
                 call.payload = Payload(Form.MEMFD)
         self._background.run(functools.partial(self._keep_and_end, call, failure))
 
+    def keep_ended(self, job: str, facts: dict[str, Any], text: str) -> str:
+        """Make the crash folder of a job that had ended when its worker crashed.
+
+        Args:
+            job: the job's name.
+            facts: the facts of the crash.
+            text: the report for people.
+
+        Returns:
+            The path of the folder. It holds no call.
+        """
+        from compilepool.client.crashes.crash_folder import CrashedJob, keep
+
+        setup = self._setup
+        return str(keep(CrashedJob(job, None, None, setup.config, setup.env, facts, text)))
+
     def close(self) -> None:
         """There will be no more crashes. The folders that were asked for are still made."""
         with self._lock:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Sequence
 
+from compilepool.client.session import outcomes
 from compilepool.client.session.calls import Call, UnfinishedCalls
 from compilepool.client.session.poison import PoisonedKeys
 from compilepool.client.session.sending import SupervisorLink
 from compilepool.client.session.threads import Background
 from compilepool.errors import CompilePoolError, SupervisorDied
 from compilepool.light_typing import TYPE_CHECKING, TypeAlias
-from compilepool.wire.failure import Failure
+from compilepool.observe.quiet_logger import QuietLogger
+from compilepool.wire.failure import KILLED_FROM_OUTSIDE, Failure
 from compilepool.wire.messages import Kind, Message
 from compilepool.wire.payloads import Payload
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from compilepool.client.session.crash_keeper import CrashKeeper
     from compilepool.client.session.setup import PoolSetup
 
+_log = QuietLogger(__name__)
 
 FailedCall: TypeAlias = tuple[Call, CompilePoolError]
 """A call that is not in the table any more, and the error that its future gets."""
@@ -77,6 +81,21 @@ class FailedCalls:
         assert self._keeper is not None
         self._keeper.keep(call, failure)
 
+    def died_idle(self, failure: Failure) -> None:
+        """A worker has died after its last job had ended. Tell of it, in the background."""
+        self._background.run(functools.partial(self._tell_of, failure))
+
+    def _tell_of(self, failure: Failure) -> None:
+        job, keep = failure.last_job, None
+        if self._keeper is not None and failure.exitcode not in KILLED_FROM_OUTSIDE:
+            keep = functools.partial(self._keeper.keep_ended, job)
+        error = outcomes.of_failure(failure, job, keep=keep)
+        from compilepool.client.reports.errors import headline_of
+
+        folder = getattr(error, "folder", "")
+        seen = f"; its report is in {folder}" if folder else ""
+        _log.warning("%s%s", headline_of(error), seen)
+
     def end(self, call: Call, failure: Failure, error: CompilePoolError) -> None:
         """End a call that is not in the table any more. Any thread.
 
@@ -84,7 +103,7 @@ class FailedCalls:
         """
         poisoned: list[FailedCall] = []
         try:
-            if failure.is_crash and not failure.is_from_outside:
+            if failure.is_crash and not failure.is_innocent:
                 poisoned = self._take_poisoned(call.terms.key, error)
         finally:
             # They end first: a callback of the call's own future may wait for them.

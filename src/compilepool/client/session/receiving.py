@@ -145,6 +145,9 @@ class Receiver:
                 self._views.told(message.id, PoolView.of_payload(of_message(message)))
         elif kind is Kind.NO_WORKERS:
             self._no_workers(message)
+        elif kind is Kind.DIED_IDLE:
+            if not lacks_descriptor(message):
+                self._failed.died_idle(Failure.of_message(message))
         elif kind is Kind.INITIALIZER_FAILED:
             self._initializer_failed(message)
         elif message.fds:

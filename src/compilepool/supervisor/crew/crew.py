@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 
 from compilepool.linux import pidfds
 from compilepool.supervisor.crew import events
 from compilepool.supervisor.crew.fork_servers import ForkServers
+from compilepool.supervisor.crew.links import WorkerLinks
 from compilepool.supervisor.crew.logs import CrewLog, LogDir
 from compilepool.supervisor.crew.sent_runs import SentRuns
 from compilepool.supervisor.crew.start_requests import StartRequests
@@ -26,7 +27,6 @@ from compilepool.supervisor.watch.crashes import CrashWatch
 from compilepool.supervisor.watch.endings import Endings
 from compilepool.supervisor.watch.evidence import Verdict
 from compilepool.supervisor.watch.limits import LimitWatch
-from compilepool.supervisor.watch.run_memory import resident_growth
 from compilepool.wire.channel import close_all, handle_each, refuse
 from compilepool.wire.failure import Failure
 from compilepool.wire.job_snapshot import JobSnapshot
@@ -37,6 +37,7 @@ from compilepool.wire.python_stack import tells_of_crash
 
 _PACKETS_PER_WAKE = 32
 _WORKERS_EXIT_S = 1.0
+_TEARDOWN_S = 10.0
 _ORDERLY_EXIT_S = 2.0
 
 
@@ -65,7 +66,7 @@ class Crew:
         self._loop = loop
         self._tell = tell
         self._config = config
-        self._workers: dict[WorkerId, WorkerLink] = {}
+        self.workers = WorkerLinks()
         self._exits: dict[int, ScheduledCall] = {}
         """For each worker that was told to exit: the call that kills it if it takes too long."""
         self.sent_runs = SentRuns()
@@ -86,18 +87,13 @@ class Crew:
             self._crash_watch.inspector_pids,
         )
 
-    @property
-    def workers(self) -> Iterable[WorkerLink]:
-        """All workers."""
-        return self._workers.values()
-
     # What the rules want
 
     def start_worker(self, number: WorkerId) -> None:
         """Start a worker. If that raises OSError, the worker does not exist."""
         server = self.fork_servers.current or self.fork_servers.start()
         link = self._new_link(number)
-        self._workers[number] = link
+        self.workers[number] = link
         server.workers.add(number)
         try:
             server.send(self._requests.message(link))
@@ -106,63 +102,45 @@ class Crew:
             raise
 
     def end_worker(self, number: WorkerId) -> None:
-        """Let the worker exit, and kill it if that takes too long. `WorkerLost` follows."""
-        link = self._workers.get(number)
+        """Let the worker exit, and kill it if that takes too long. `WorkerLost` follows.
+
+        What its last run has left may take longer to tear down than an exit.
+        """
+        link = self.workers.get(number)
         if link is not None:  # otherwise the worker could not be started
             link.end_input()
-            due = time.monotonic() + _WORKERS_EXIT_S
-            self._exits[number] = self._loop.call_at(due, link.kill)
+            patience_s = _TEARDOWN_S if link.status.ended else _WORKERS_EXIT_S
+            due = time.monotonic() + patience_s
+            self._exits[number] = self._loop.call_at(due, lambda: self._end_late(link))
 
     def send_run(self, worker: WorkerId, id: RunId, run: Run) -> None:
         """Put a run into the worker's socket."""
-        self.sent_runs.send(self._workers[worker], id, run)
+        self.sent_runs.send(self.workers[worker], id, run)
 
     def take_back(self, worker: WorkerId) -> list[RunId]:
         """Take the unread runs from the worker's socket. Returns them in the order sent."""
         # If the worker could not be started, it has no socket. The rules learn of that next.
-        taken = self._workers[worker].take_back() if worker in self._workers else []
+        taken = self.workers[worker].take_back() if worker in self.workers else []
         self.sent_runs.forget_runs(taken)
         return taken
 
     def kill_worker(self, worker: WorkerId) -> None:
         """End the worker and its current run. `WorkerLost` follows within a bound."""
-        self._endings.end(self._workers[worker])
+        self._endings.end(self.workers[worker])
 
     def note_verdict(self, worker: WorkerId, verdict: Verdict) -> None:
         """Note why the worker, which is about to be killed, must die."""
-        self._deaths.evidence(self._workers[worker]).verdict = verdict
+        self._deaths.evidence(self.workers[worker]).verdict = verdict
 
     def note_long_run(self, worker: WorkerId, id: RunId, run: Run) -> None:
         """A run turns out to be long. `OverLimit` follows if it exceeds a limit."""
         self._deaths.note_long_run()
         if run.terms.is_watched:
-            self._limit_watch.watch(self._workers[worker], id, run.terms)
-
-    def memory_of(self, runs: Mapping[WorkerId, RunId]) -> dict[RunId, int]:
-        """An upper bound of the bytes that each run takes, for runs that have begun.
-
-        Args:
-            runs: the first run of each worker.
-        """
-        known = runs.keys() & self._workers.keys()  # without workers that could not be started
-        links = [(self._workers[worker], runs[worker]) for worker in known]
-        return {
-            run: resident_growth(link.pid, link.status.before)
-            for link, run in links
-            if link.has_started and link.status.job == run
-        }
-
-    def memory_seen(self, worker: WorkerId, run: RunId) -> int:
-        """The most bytes that a run was seen to take; 0 if it was never measured."""
-        return self._workers[worker].memory_seen(run)
-
-    def has_begun(self, worker: WorkerId, run: RunId) -> bool:
-        """Whether the worker has begun the run."""
-        return worker in self._workers and self._workers[worker].status.job == run
+            self._limit_watch.watch(self.workers[worker], id, run.terms)
 
     def take_snapshot(self, worker: WorkerId, on_done: Callable[[JobSnapshot], None]) -> None:
         """Find out what the worker's current run is doing. `on_done` is called once."""
-        self._crash_watch.take_snapshot(self._workers[worker], on_done)
+        self._crash_watch.take_snapshot(self.workers[worker], on_done)
 
     def dismiss(self) -> None:
         """Wait a bounded time for workers, which were told to exit, and then for fork servers."""
@@ -181,10 +159,15 @@ class Crew:
         if survivors := pidfds.sweep():  # the client no longer reads logs
             print(f"compilepool: cannot kill processes {survivors}", file=sys.stderr)
 
+    def _end_late(self, link: WorkerLink) -> None:
+        if link.status.ended:
+            link.trouble = f"that took longer than {_TEARDOWN_S:g} s"
+        link.kill()
+
     def _some_listen(self) -> bool:
         """Whether there are workers, and a fork server that has done its preload."""
         servers = self.fork_servers.all
-        return bool(self._workers) and any(server.is_ready for server in servers)
+        return bool(self.workers) and any(server.is_ready for server in servers)
 
     # The workers
 
@@ -201,7 +184,7 @@ class Crew:
         return link
 
     def _forget(self, link: WorkerLink) -> None:
-        del self._workers[link.number]
+        del self.workers[link.number]
         self.sent_runs.forget_runs(link.runs)
         self._loop.forget(link.channel.fileno())
         self._loop.forget(link.crash_socket.fileno())
@@ -231,7 +214,7 @@ class Crew:
                     break
                 handle_each(messages, handle)
                 if not link.runs:
-                    break  # without a run, the worker sends nothing more
+                    break  # without a run, the worker hardly sends anything more
         except ProtocolError as error:
             self._loop.forget(link.channel.fileno())
             link.trouble = f"it was killed because it sent nonsense: {error}"
@@ -243,6 +226,8 @@ class Crew:
             self._ended(link, message)
         elif kind is Kind.LOGGED and not message.fds:
             self._log.relay(message)
+        elif kind is Kind.TORN_DOWN and link.is_ready and not message.fds:
+            self._tell(events.TornDown(link.number, message.id > 0))
         elif link.is_ready:
             refuse(message, "from a worker that has started")  # it would affect all workers
         elif kind is Kind.INITIALIZER_FAILED and self.fork_servers.of(link.number).is_leaving:
@@ -273,7 +258,8 @@ class Crew:
         if not link.is_ready or link.runs[:1] != [result.id]:
             refuse(result, f"of {result.id}, which worker {link.number} does not run")
         self._limit_watch.forget(link.number)
-        self._end_output(link, has_output=bool(result.flag & HAS_OUTPUT))
+        run = self._end_output(link, has_output=bool(result.flag & HAS_OUTPUT))
+        link.note_served(run.name)
         self._tell(events.RunEnded(link.number, result))
 
     def _crashed(self, worker: WorkerId) -> None:
@@ -302,7 +288,7 @@ class Crew:
             self._tell(events.PreloadFailed(why))
 
     def _worker_exited(self, message: Message) -> None:
-        link = self._workers.get(message.id)
+        link = self.workers.get(message.id)
         body = read_json(message.body)
         exitcode = body.get("exitcode")
         if link is None or not isinstance(exitcode, int | None):
@@ -339,8 +325,8 @@ class Crew:
 
     def _handle_fork_server(self, server: ForkServerLink, message: Message) -> None:
         kind = message.kind
-        if kind is Kind.WORKER_STARTED and len(message.fds) == 1 and message.id in self._workers:
-            self._worker_started(self._workers[message.id], message)
+        if kind is Kind.WORKER_STARTED and len(message.fds) == 1 and message.id in self.workers:
+            self._worker_started(self.workers[message.id], message)
         elif message.fds:
             refuse(message, "with descriptors")
         elif kind is Kind.WORKER_EXITED:
@@ -381,14 +367,14 @@ class Crew:
         tell = self._log.debug if server.is_leaving else self._log.warn
         tell(f"the fork server (pid {server.pid}) has ended, exit code {exitcode}")
         for number in sorted(server.workers):
-            link = self._workers[number]
+            link = self.workers[number]
             self._hear_last_words(link)
             if link.runs[:1] == [link.status.job]:
                 self._end_attempt(link)
         why = deaths.of_fork_server(exitcode, server.importing, text)
         if not (server.is_ready or server.is_leaving):
             self._preload_died(deaths.of_preload(why, server.importing))
-        links = [self._workers[number] for number in sorted(server.workers)]
+        links = [self.workers[number] for number in sorted(server.workers)]
         last_started = {link.number: link.status.job for link in links}
         for link in links:
             self._forget(link)

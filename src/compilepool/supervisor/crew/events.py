@@ -28,6 +28,17 @@ class RunEnded(NamedTuple):
     result: Message
 
 
+class TornDown(NamedTuple):
+    """The worker has torn down what its last run has left.
+
+    Attributes:
+        is_outgrown: whether it has more private memory than it may keep.
+    """
+
+    worker: WorkerId
+    is_outgrown: bool
+
+
 class RunOutput(NamedTuple):
     """A run has ended, with this end of its output. The event that ends the run follows."""
 
@@ -120,6 +131,7 @@ class Logged(NamedTuple):
 CrewEvent: TypeAlias = (
     WorkerReady
     | RunEnded
+    | TornDown
     | RunOutput
     | OverLimit
     | WorkerCrashing

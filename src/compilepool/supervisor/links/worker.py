@@ -64,6 +64,10 @@ class WorkerLink:
         self.importing = ""
         """The module that the worker is preloading, if it was spawned; else empty."""
         self._memory_seen = (0, 0)
+        self.served = 0
+        """The number of runs that have ended in it."""
+        self.last_served = ""
+        """The name of the job of the last of them; empty if there was none."""
 
     @property
     def fds(self) -> WorkerFds:
@@ -105,6 +109,11 @@ class WorkerLink:
     def terminate(self) -> None:
         """Send SIGTERM to the worker, which has started and may handle the signal."""
         send_signal(self.pidfd, signal.SIGTERM)
+
+    def note_served(self, job: str) -> None:
+        """Note that a run has ended, for a job of this name."""
+        self.served += 1
+        self.last_served = job
 
     def note_memory(self, total: int) -> None:
         """Note how many bytes the current run takes now."""

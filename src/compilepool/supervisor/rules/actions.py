@@ -53,7 +53,10 @@ class ReplaceForkServer(NamedTuple):
 
 
 class ReportStarted(NamedTuple):
-    """Tell the run's waiters that it has begun. It turns out to be long."""
+    """Tell the run's waiters that it has begun. It turns out to be long.
+
+    Call `Scheduler.not_begun` instead if the worker has not begun it.
+    """
 
     run: RunId
 

@@ -28,7 +28,7 @@ class ScheduledRun:
     Attributes:
         may_go_ahead: whether the run may wait in a busy worker's socket.
         priority: the priority; runs with a higher one start first.
-        retries: how often the run may still run again after its worker was killed from outside.
+        retries: how often the run may still run again after its worker died through no fault of it.
         reruns: how often the run was lost with its fork server and then ran again.
         is_cancelled: whether nobody wants the run any more.
         worker: the worker that has the run; None while it waits.
@@ -140,7 +140,7 @@ class ScheduledRuns(Generic[Reason]):
             self._reports.append(FailRun(id, reason))
 
     def retry_or_fail(self, id: RunId, reason: Reason) -> None:
-        """Put a run, whose worker was killed from outside, first in the queue again.
+        """Put a run, whose worker died through no fault of it, first in the queue again.
 
         If it is cancelled or has no retries left, it ends without a result.
         """

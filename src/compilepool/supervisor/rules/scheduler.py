@@ -14,9 +14,8 @@ the run ahead of it turns out to be long.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from compilepool.light_typing import Generic
 from compilepool.supervisor.rules.actions import (
     Action,
     KillWorker,
@@ -29,43 +28,15 @@ from compilepool.supervisor.rules.actions import (
     WorkerId,
     is_void_without,
 )
-from compilepool.supervisor.rules.dispatch import MAX_AHEAD, SHORT_RUN_S, Dispatch
-from compilepool.supervisor.rules.queue import ScheduledRun, ScheduledRuns
-from compilepool.supervisor.rules.staffing import Staffing, StaffingPolicy
-from compilepool.supervisor.rules.states import CONDEMNED, DISMISSED
-from compilepool.supervisor.rules.workers import Worker, Workers
-from compilepool.wire.messages import Readiness
+from compilepool.supervisor.rules.dispatch import SHORT_RUN_S
+from compilepool.supervisor.rules.queue import ScheduledRun
+from compilepool.supervisor.rules.scheduler_state import SchedulerState
+from compilepool.supervisor.rules.states import CONDEMNED, READY
+from compilepool.supervisor.rules.workers import Worker
 
 
-class Scheduler(Generic[Reason]):
-    """The queue and the workers of one pool.
-
-    Args:
-        max_workers: the number of workers that may have runs at once.
-        expected_memory: returns the bytes of memory that a run will probably take.
-        staffing: the user's settings for the number of workers.
-
-    Attributes:
-        max_queued: the largest number of runs that have waited at once.
-    """
-
-    def __init__(
-        self,
-        max_workers: int,
-        expected_memory: Callable[[RunId], int] = lambda _run: 0,
-        staffing: StaffingPolicy = StaffingPolicy(),  # noqa: B008 - it is immutable
-    ) -> None:
-        self._due: list[Action[Reason]] = []
-        """What events have decided and `next_actions` has not returned yet."""
-        self._runs: ScheduledRuns[Reason] = ScheduledRuns(expected_memory, self._due)
-        self._workers = Workers(max_workers)
-        self._staffing = Staffing(self._workers, max_workers, staffing)
-        self._dispatch = Dispatch(self._runs, self._workers, self._staffing)
-        self._broken: Reason | None = None
-        """Why no worker can be started; None if workers can."""
-        self._unanswered: set[WorkerId] = set()
-        """The workers from which runs are being taken back."""
-        self.max_queued = 0
+class Scheduler(SchedulerState[Reason]):
+    """The queue and the workers of one pool. For the arguments see `SchedulerState`."""
 
     # Actions
 
@@ -114,7 +85,7 @@ class Scheduler(Generic[Reason]):
             run: the run's id.
             may_go_ahead: whether the run is small enough to wait in a busy worker's socket.
             priority: the priority; runs with a higher one start first.
-            retries: how often the run may run again after its worker was killed from outside.
+            retries: how often the run may run again after its worker died through no fault of it.
         """
         self._runs.add(run, ScheduledRun(may_go_ahead, priority, retries))
         if self._broken is None:
@@ -182,7 +153,7 @@ class Scheduler(Generic[Reason]):
         reason: Reason,
         now: float,
         *,
-        is_from_outside: bool = False,
+        is_innocent: bool = False,
     ) -> None:
         """The worker is dead. `run_finished` was called for each run that it had finished.
 
@@ -191,13 +162,13 @@ class Scheduler(Generic[Reason]):
             unread: the runs that the worker had not begun. They run elsewhere.
             reason: why the worker is dead. The run that it had begun fails for this reason.
             now: the time.
-            is_from_outside: whether neither the run nor the pool has killed the worker. Then the
-                run runs again if it has retries left.
+            is_innocent: whether neither the run nor the pool has killed the worker, as far as that
+                is known. Then the run runs again if it has retries left.
         """
         lost = self._remove(worker)
         self._runs.put_back(lost, unread)
         for id in lost.runs:
-            if is_from_outside:
+            if is_innocent:
                 self._runs.retry_or_fail(id, reason)
             else:
                 self._runs.fail(id, reason)
@@ -246,7 +217,6 @@ class Scheduler(Generic[Reason]):
         run: RunId,
         now: float,
         *,
-        is_outgrown: bool = False,
         took_s: float = 0.0,
     ) -> None:
         """The run has ended. The caller passes on its result.
@@ -255,7 +225,6 @@ class Scheduler(Generic[Reason]):
             worker: the worker that ran it.
             run: the run's id.
             now: the time.
-            is_outgrown: whether the worker takes too much memory, and must be replaced.
             took_s: the seconds that the run took, as measured by the worker.
 
         Raises:
@@ -270,11 +239,45 @@ class Scheduler(Generic[Reason]):
         self._runs.end(run)
         self._staffing.run_ended(record)
         self._workers.restart_clock(worker, now)
+
+    def not_begun(self, worker: WorkerId) -> None:
+        """`ReportStarted` has come too early: the worker still tears down what its last run left.
+
+        So its runs run elsewhere, if there is a worker for them.
+        """
+        self._take_back([worker])
+
+    def torn_down(self, worker: WorkerId, now: float, *, is_outgrown: bool = False) -> None:
+        """The worker has torn down what its last run has left, and is ready for the next.
+
+        The workers tell only if that took long, or if they are outgrown.
+
+        Args:
+            worker: the worker's id.
+            now: the time.
+            is_outgrown: whether the worker takes too much memory, and must be replaced.
+        """
+        self._workers.has_torn_down(worker, now)
         if is_outgrown:
             self._due += self._staffing.outgrown(worker)
 
-    def taken_back(self, worker: WorkerId, runs: Sequence[RunId], now: float) -> None:
-        """`TakeBack` was carried out: these runs were unread, in the order sent."""
+    def taken_back(
+        self,
+        worker: WorkerId,
+        runs: Sequence[RunId],
+        now: float,
+        *,
+        is_tearing_down: bool = False,
+    ) -> None:
+        """`TakeBack` was carried out.
+
+        Args:
+            worker: the worker's id.
+            runs: the runs that were unread, in the order sent.
+            now: the time.
+            is_tearing_down: whether the worker has not read them because it tears down what its
+                last run has left. It gets no runs until `torn_down` is called.
+        """
         record = self._workers[worker]
         self._unanswered.discard(worker)
         record.may_hold_unread = False
@@ -283,6 +286,8 @@ class Scheduler(Generic[Reason]):
             self._workers.gave_back(worker)
         if not record.runs:
             self._workers.restart_clock(worker, now)
+            if is_tearing_down and record.state is READY:
+                self._workers.tears_down(worker, now)
         elif self._runs[record.runs[-1]].is_cancelled:
             # The worker has begun the last run that it has read. It has finished the runs before.
             self._condemn(worker, record)
@@ -306,69 +311,6 @@ class Scheduler(Generic[Reason]):
     def memory_seen(self, free: int, used: Mapping[RunId, int]) -> None:
         """Note a measurement of memory, see `Claims.memory_seen`."""
         self._runs.memory_seen(free, used)
-
-    # Questions
-
-    @property
-    def unfinished(self) -> int:
-        """The number of runs that have not ended."""
-        return len(self._runs)
-
-    @property
-    def queued(self) -> int:
-        """The number of unfinished runs that have not begun."""
-        return max(0, len(self._runs) - self._workers.running)
-
-    @property
-    def readiness(self) -> Readiness:
-        """Whether all, some or none of the wanted workers are ready. At least one is wanted."""
-        return self._staffing.readiness
-
-    @property
-    def runs_are_short(self) -> bool:
-        """Whether no run waits, and the last run was as short as its transport."""
-        return self._dispatch.ahead == MAX_AHEAD and not self._runs.some_wait
-
-    @property
-    def recycled(self) -> int:
-        """The number of workers that were replaced after their last run or for their memory."""
-        return self._staffing.recycled
-
-    @property
-    def is_asleep(self) -> bool:
-        """Whether the pool is asleep and its last worker is gone."""
-        return self._staffing.is_asleep and not self._workers
-
-    @property
-    def is_short_of_memory(self) -> bool:
-        """Whether a run waits for nothing but memory, see `memory_seen`."""
-        return self._workers.can_take_run and self._runs.first_lacks_memory
-
-    def activity_of(self, worker: WorkerId) -> str:
-        """What the worker is doing, in the words of `PoolStats.workers`."""
-        return self._workers[worker].activity
-
-    def was_dismissed(self, worker: WorkerId) -> bool:
-        """Whether the worker was told to exit."""
-        return self._workers[worker].state is DISMISSED
-
-    def runs_of(self, worker: WorkerId) -> list[RunId]:
-        """The runs that the worker has, in the order sent."""
-        return list(self._workers[worker].runs)
-
-    def waits(self, run: RunId) -> bool:
-        """Whether the run has neither a worker nor ended."""
-        record = self._runs.get(run)
-        return record is not None and record.worker is None
-
-    def worker_of(self, run: RunId) -> WorkerId | None:
-        """The worker that has the run; None if it waits or has ended."""
-        record = self._runs.get(run)
-        return None if record is None else record.worker
-
-    def first_runs(self) -> dict[WorkerId, RunId]:
-        """The first run of each worker that has one."""
-        return self._workers.first_runs()
 
     # Parts of events
 

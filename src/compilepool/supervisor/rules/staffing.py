@@ -21,6 +21,9 @@ MAX_IDLE_DEATHS = 5
 """For each of `max_workers`: the number of idle workers that may die in a row, each soon after its
 start and before it has ended a run. Then idle workers are not replaced until there is a run."""
 
+MAX_TEARDOWN_S = 1.0
+"""A worker that tears down for longer, while runs were waiting for it, is replaced."""
+
 _LONG_IDLE_S = 10.0  # a worker that was idle for longer did not die soon
 
 
@@ -192,6 +195,17 @@ class Staffing:
     # Actions
 
     def wakes_at(self) -> float | None:
+        """The time at which `adjust` must be called again; None if an event must come first."""
+        due = [each for each in (self._idle_due(), self._teardown_due()) if each is not None]
+        return min(due, default=None)
+
+    def _teardown_due(self) -> float | None:
+        """The time at which a worker has torn down for too long; None if none tears down."""
+        for id in self._workers.tearing_down:
+            return self._workers[id].since + MAX_TEARDOWN_S
+        return None
+
+    def _idle_due(self) -> float | None:
         """The time of the next idle timeout; None if an event must come first."""
         if self._policy.idle_timeout_s is None or self.is_asleep:
             return None
@@ -216,13 +230,16 @@ class Staffing:
         elif self._quiet_since is None:
             self._quiet_since = now
         workers = self._workers
+        while (due := self._teardown_due()) is not None and due <= now:
+            workers.replace(next(iter(workers.tearing_down)))
         actions = self._dismiss_overdue(now)
         actions += [self._dismiss(id) for id in list(workers.spent)]
         if not self.is_asleep:
             while workers.staying < self.floor and workers.has_room:
                 actions.append(StartWorker(workers.add()))
         elif not runs.some_wait:
-            actions += [self._dismiss(id) for id in sorted({*workers.expected, *workers.idle})]
+            unused = {*workers.expected, *workers.idle, *workers.tearing_down}
+            actions += [self._dismiss(id) for id in sorted(unused)]
             is_empty = not runs and not workers
             if is_empty and self._has_fork_server and not self._keeps_fork_server:
                 self._has_fork_server = False
@@ -232,7 +249,7 @@ class Staffing:
     def _dismiss_overdue(self, now: float) -> list[Action[Any]]:
         """Dismiss workers that were idle for too long. Without any run, the pool falls asleep."""
         actions: list[Action[Any]] = []
-        while (due := self.wakes_at()) is not None and due <= now:
+        while (due := self._idle_due()) is not None and due <= now:
             self._warm = 0
             if due == self._sleeps_at:
                 self.sleep(keeps_fork_server=False)

@@ -54,6 +54,11 @@ STARTING = State(
     keeps_place=True,
 )
 READY = State("READY", "It runs what it gets.", gets_runs=True, keeps_place=True)
+TEARING_DOWN = State(
+    "TEARING_DOWN",
+    "It still tears down what its last run has left, and gets no other run until it has.",
+    keeps_place=True,
+)
 STARTING_LAST_RUN = State(
     "STARTING_LAST_RUN",
     "Its process starts, with the only run that it may have.",
@@ -80,6 +85,7 @@ CONDEMNED = State("CONDEMNED", "It is killed, because its run must end.", is_lea
 STATES = (
     STARTING,
     READY,
+    TEARING_DOWN,
     STARTING_LAST_RUN,
     LAST_RUN,
     STARTING_EXPIRING,
@@ -97,6 +103,8 @@ class Event(Enum):
     SAID_READY = "it says that it is ready"
     GOT_LAST_RUN = "it gets the last run that it may have"
     GAVE_BACK_RUN = "a run is taken back unread"
+    TEARS_DOWN = "it turns out to tear down for long"
+    HAS_TORN_DOWN = "it has torn down"
     REPLACED = "a successor takes over"
     DISMISSED = "it is told to exit"
     CRASHED = "it crashes"
@@ -127,9 +135,12 @@ TRANSITIONS: dict[Event, dict[State, State]] = {
         CRASHED: CRASHED,
         CONDEMNED: CONDEMNED,
     },
+    Event.TEARS_DOWN: {READY: TEARING_DOWN},
+    Event.HAS_TORN_DOWN: {TEARING_DOWN: READY},
     Event.REPLACED: {
         STARTING: STARTING_EXPIRING,
         READY: EXPIRING,
+        TEARING_DOWN: EXPIRING,
         STARTING_LAST_RUN: STARTING_EXPIRING,
         LAST_RUN: EXPIRING,
         STARTING_EXPIRING: STARTING_EXPIRING,
@@ -142,6 +153,7 @@ TRANSITIONS: dict[Event, dict[State, State]] = {
     Event.DISMISSED: {
         STARTING: DISMISSED,
         READY: DISMISSED,
+        TEARING_DOWN: DISMISSED,
         STARTING_LAST_RUN: DISMISSED,
         LAST_RUN: DISMISSED,
         STARTING_EXPIRING: DISMISSED,
@@ -150,6 +162,7 @@ TRANSITIONS: dict[Event, dict[State, State]] = {
     Event.CRASHED: {
         STARTING: CRASHED_STARTING,
         READY: CRASHED,
+        TEARING_DOWN: CRASHED,
         STARTING_LAST_RUN: CRASHED_STARTING,
         LAST_RUN: CRASHED,
         STARTING_EXPIRING: CRASHED_STARTING,

@@ -10,6 +10,7 @@ from compilepool.supervisor.rules.states import (
     CRASHED_STARTING,
     READY,
     STARTING,
+    TEARING_DOWN,
     Event,
     State,
     after,
@@ -75,6 +76,7 @@ class Workers:
         idle: the ready workers without a run. The one that became idle last gets the next run,
             because its caches are warm.
         busy: the started workers with runs.
+        tearing_down: the workers that are TEARING_DOWN, the one first that has been so for longest.
         spent: the workers that have no run and get none any more. They are to be dismissed.
         leaving: the workers that are about to end.
         unreported: the busy workers whose first run may still turn out to be short, in the order in
@@ -96,6 +98,7 @@ class Workers:
         self.loaded: Group = {}
         self.idle: Group = {}
         self.busy: Group = {}
+        self.tearing_down: Group = {}
         self.spent: Group = {}
         self.leaving: Group = {}
         self.unreported: Group = {}
@@ -139,7 +142,7 @@ class Workers:
 
     @property
     def ready(self) -> int:
-        """The number of workers that are READY."""
+        """The number of workers that are READY, or will be once they have torn down."""
         return self._ready
 
     @property
@@ -207,6 +210,17 @@ class Workers:
         """Runs were taken back from the worker, so its last run may still be to come."""
         self._change(id, Event.GAVE_BACK_RUN)
 
+    def tears_down(self, id: WorkerId, now: float) -> None:
+        """The worker, which has no run, turns out to tear down for long what its last run left."""
+        self._workers[id].since = now
+        self._change(id, Event.TEARS_DOWN)
+
+    def has_torn_down(self, id: WorkerId, now: float) -> None:
+        """The worker has torn down what its last run left. Returns at once if it was not long."""
+        if self._workers[id].state is TEARING_DOWN:
+            self._workers[id].since = now
+            self._change(id, Event.HAS_TORN_DOWN)
+
     def replace(self, id: WorkerId) -> None:
         """The worker gets no more runs, and goes when it has none left."""
         self._successors.pop(id, None)
@@ -267,7 +281,7 @@ class Workers:
             self._regroup(id, worker)
 
     def _count(self, state: State, change: int) -> None:
-        self._ready += change * (state is READY)
+        self._ready += change * (state is READY or state is TEARING_DOWN)
         self._placeless += change * (not state.keeps_place)
 
     def _regroup(self, id: WorkerId, worker: Worker) -> None:
@@ -280,6 +294,8 @@ class Workers:
         state = worker.state
         if state.is_leaving:
             return self.leaving
+        if state is TEARING_DOWN:
+            return self.tearing_down
         if worker.runs:
             return self.busy if state.has_started else self.loaded
         if not state.gets_runs:

@@ -17,15 +17,20 @@ from compilepool.supervisor.links.worker import WorkerLink
 from compilepool.supervisor.watch.evidence import Crash, Evidence, Verdict
 from compilepool.supervisor.watch.free_memory import OomWatch
 from compilepool.supervisor.watch.inspections import missing
-from compilepool.wire.failure import KILLED_FROM_OUTSIDE, TERMINATED, Cause, Failure
+from compilepool.wire.failure import KILLED_FROM_OUTSIDE, TERMINATED, Cause, Failure, LeftBehind
 from compilepool.wire.job_snapshot import JobSnapshot
+from compilepool.wire.native_report import NativeReport
 from compilepool.wire.pool_config import PoolConfig
+from compilepool.wire.python_stack import PythonFrame, crashed_thread
+from compilepool.wire.status_page import Status
 from compilepool.wire.usage import NO_USAGE, Usage, phases_text
 
 _CRASHED = tuple(
     -number
     for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 )
+
+_WORKER_LOOP = "compilepool/worker/main.py"
 
 
 class Deaths:
@@ -67,7 +72,7 @@ class Deaths:
         evidence = self.evidence(link)
         usage = _usage(link, told, attempts)
         if evidence.verdict is not None:
-            return _over_limit(evidence.verdict, usage)
+            return _over_limit(evidence.verdict, usage, link)
         crash = evidence.crash or Crash(link.crash_socket.signal)
         if crash.signal is not None:
             exitcode = -crash.signal  # the pool's SIGKILL came only after the crash
@@ -77,16 +82,22 @@ class Deaths:
         status = link.status
         since = (crash.seen_at or time.monotonic()) - status.phase_since
         was_killed = exitcode == -signal.SIGKILL
+        has_oom = self._oom_watch.has_struck() if was_killed else None
         return Failure(
-            Cause.CRASH if link.is_ready else Cause.START,
+            _cause(link, status),
             exitcode,
             text=text,
             native=crash.native or self._why_no_stacks(exitcode, text),
             phase=status.phase,
             phase_s=since if status.job else 0.0,
             peak_bytes=_integer(told.get("peak_bytes")),
-            is_out_of_memory=self._oom_watch.has_struck() if was_killed else None,
+            is_out_of_memory=has_oom,
             usage=usage,
+            jobs_before=link.served,
+            last_job=link.last_served,
+            left_behind=LeftBehind.NOTHING
+            if has_oom
+            else _left_behind(status, exitcode, crash.native, text),
         )
 
     def _why_no_stacks(self, exitcode: int | None, text: str) -> str:
@@ -106,7 +117,7 @@ def not_started(error: OSError) -> Failure:
 
 def terminated(why: Failure) -> Failure:
     """Why a run fails whose worker has got SIGTERM because the user terminates the pool."""
-    return why._replace(text=TERMINATED)
+    return why._replace(text=TERMINATED, left_behind=LeftBehind.NOTHING)
 
 
 def of_fork_server(exitcode: int | None, importing: str, text: str) -> Failure:
@@ -151,11 +162,38 @@ def without_worker(why: Failure) -> Failure:
     Args:
         why: why the last worker, or its fork server, died.
     """
-    concerns_run = why.cause in (Cause.CRASH, Cause.FORK_SERVER)
+    concerns_run = why.cause in (Cause.CRASH, Cause.TEARDOWN, Cause.IDLE, Cause.FORK_SERVER)
     return why._replace(cause=Cause.START) if concerns_run else why
 
 
-def _over_limit(verdict: Verdict, usage: Usage) -> Failure:
+def _cause(link: WorkerLink, status: Status) -> Cause:
+    if not link.is_ready:
+        return Cause.START
+    if not status.job or status.job in link.runs:
+        return Cause.CRASH
+    return Cause.TEARDOWN if status.ended else Cause.IDLE
+
+
+def _left_behind(status: Status, exitcode: int | None, native: str, text: str) -> LeftBehind:
+    """What earlier jobs have left in the worker that may have killed it."""
+    site = NativeReport.of_lines(native.encode()).crash
+    if site is not None:
+        return LeftBehind.THREAD if site.tid in status.threads else LeftBehind.NOTHING
+    thread = crashed_thread(text)
+    if thread is not None:  # without native stacks, its id is unknown
+        is_of_job = not thread.is_current or any(_is_of_worker(each) for each in thread.frames)
+        is_left = bool(status.threads) and not is_of_job
+        return LeftBehind.THREAD if is_left else LeftBehind.NOTHING
+    is_sent = exitcode is not None and exitcode < 0 and exitcode not in _CRASHED
+    return LeftBehind.PROCESS if is_sent and status.processes else LeftBehind.NOTHING
+
+
+def _is_of_worker(frame: PythonFrame) -> bool:
+    """Whether a frame is of the loop that runs the jobs, so that its thread is the main one."""
+    return frame.file.endswith(_WORKER_LOOP)
+
+
+def _over_limit(verdict: Verdict, usage: Usage, link: WorkerLink) -> Failure:
     snapshot = verdict.snapshot or JobSnapshot("running")
     return Failure(
         verdict.cause,
@@ -167,6 +205,8 @@ def _over_limit(verdict: Verdict, usage: Usage) -> Failure:
         limit=verdict.limit,
         processes=verdict.processes,
         usage=usage,
+        jobs_before=link.served,
+        last_job=link.last_served,
     )
 
 
