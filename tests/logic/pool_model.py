@@ -152,7 +152,9 @@ class PoolModel(RuleBasedStateMachine):
                 assert action.run not in self.ends
                 worker = self.scheduler.worker_of(action.run)
                 assert worker is not None
-                if self.processes[worker].is_tearing_down:
+                is_unread = action.run in self.processes[worker].socket
+                assert not (action.is_read and is_unread)
+                if is_unread:
                     self.scheduler.not_begun(worker)
                     has_answered = True
                 else:

@@ -119,7 +119,7 @@ def test_a_job_ahead_is_taken_back_when_the_one_before_it_turns_out_to_be_long()
     assert scheduler.wakes_at() == NOW + SHORT_RUN_S
     assert scheduler.tick(SOON) == []
     assert scheduler.tick(LATE) == [TakeBack(1)]
-    assert scheduler.taken_back(1, [2], LATE) == [ReportStarted(1)]
+    assert scheduler.taken_back(1, [2], LATE) == [ReportStarted(1, is_read=True)]
     assert scheduler.wakes_at() is None
     assert scheduler.run_finished(1, 1, LATE + 1) == [SendRun(1, 2)]
 
@@ -133,7 +133,7 @@ def test_a_job_taken_back_runs_at_once_where_a_worker_is_idle() -> None:
     assert scheduler.submit(14, NOW, may_go_ahead=True) == [SendRun(2, 14)]
     assert scheduler.run_finished(1, 13, SOON) == []  # 14 may be short as well, and stays
     assert scheduler.tick(LATE) == [TakeBack(2)]
-    assert scheduler.taken_back(2, [14], LATE) == [ReportStarted(11), SendRun(1, 14)]
+    assert scheduler.taken_back(2, [14], LATE) == [ReportStarted(11, is_read=True), SendRun(1, 14)]
 
 
 def test_a_job_that_its_worker_had_not_even_begun_is_sent_again() -> None:

@@ -35,7 +35,7 @@ def test_cancelling_a_running_job_kills_its_worker_which_is_replaced_at_once() -
 def test_a_job_over_its_limit_ends_alone_and_its_worker_is_replaced_at_once() -> None:
     scheduler = with_a_job_ahead()
     scheduler.tick(LATE)
-    assert scheduler.taken_back(1, [2], LATE) == [ReportStarted(1)]
+    assert scheduler.taken_back(1, [2], LATE) == [ReportStarted(1, is_read=True)]
     assert scheduler.over_limit(1, 1) == [KillWorker(1), TakeBack(1)]
     assert scheduler.taken_back(1, [], LATE) == [StartWorker(2), SendRun(2, 2)]
     assert scheduler.over_limit(1, 1) == []

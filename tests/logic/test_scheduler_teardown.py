@@ -53,9 +53,18 @@ def test_but_not_for_ever() -> None:
 
 def test_a_run_that_was_begun_just_then_stays_where_it_is() -> None:
     scheduler = tearing_down()
-    assert scheduler.taken_back(1, [], LATER, is_tearing_down=True) == []
+    assert scheduler.taken_back(1, [], LATER, is_tearing_down=True) == [
+        ReportStarted(1, is_read=True)
+    ]
     assert scheduler.runs_of(1) == [1]
     assert scheduler.torn_down(1, LATER) == []
+
+
+def test_a_run_that_is_late_for_another_reason_is_sent_again() -> None:
+    """The worker may be about to say that it tears down, or to read the run."""
+    scheduler = tearing_down()
+    assert scheduler.taken_back(1, [1], LATER, is_tearing_down=False) == [SendRun(1, 1)]
+    assert scheduler.tick(AT_LAST) == [ReportStarted(1)]
 
 
 def test_runs_that_were_sent_ahead_wait_again_too() -> None:

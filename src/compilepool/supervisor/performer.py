@@ -102,7 +102,7 @@ class Performer:
     def _report_started(self, action: actions.ReportStarted) -> None:
         worker = self._scheduler.worker_of(action.run)
         assert worker is not None
-        if self._crew.workers.is_tearing_down(worker):
+        if not (action.is_read or self._crew.workers.has_begun(worker, action.run)):
             self._has_answered = True
             self._scheduler.not_begun(worker)
             return

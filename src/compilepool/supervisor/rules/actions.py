@@ -55,10 +55,14 @@ class ReplaceForkServer(NamedTuple):
 class ReportStarted(NamedTuple):
     """Tell the run's waiters that it has begun. It turns out to be long.
 
-    Call `Scheduler.not_begun` instead if the worker has not begun it.
+    Attributes:
+        run: the run.
+        is_read: whether its worker is known to have read it. Else, if the worker has not begun it,
+            call `Scheduler.not_begun` instead.
     """
 
     run: RunId
+    is_read: bool = False
 
 
 class ForgetRun(NamedTuple):

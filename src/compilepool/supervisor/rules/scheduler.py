@@ -241,10 +241,11 @@ class Scheduler(SchedulerState[Reason]):
         self._workers.restart_clock(worker, now)
 
     def not_begun(self, worker: WorkerId) -> None:
-        """`ReportStarted` has come too early: the worker still tears down what its last run left.
+        """`ReportStarted` has come too early. The worker may still tear down what another run left.
 
-        So its runs run elsewhere, if there is a worker for them.
+        If so, its runs run elsewhere, if there is a worker for them.
         """
+        self._workers[worker].is_report_due = True
         self._take_back([worker])
 
     def torn_down(self, worker: WorkerId, now: float, *, is_outgrown: bool = False) -> None:
@@ -293,7 +294,7 @@ class Scheduler(SchedulerState[Reason]):
             self._condemn(worker, record)
         elif record.is_report_due:
             record.is_report_due = False
-            self._due.append(ReportStarted(record.runs[0]))
+            self._due.append(ReportStarted(record.runs[0], is_read=True))
 
     def over_limit(self, worker: WorkerId, run: RunId) -> bool:
         """The run has exceeded a limit. Kill its worker; `worker_lost` then says why.
