@@ -61,6 +61,7 @@ def run_script(flag: str, script: str) -> Any:
         ("from test.test_concurrent_futures.", "from test_concurrent_futures."),
     ):
         script = script.replace(theirs, ours)
+    script = "import multiprocessing\n" + script  # one of them forgets it
     path = os.pathsep.join(map(str, (ROOT, FETCHED)))
     return script_helper.assert_python_ok(flag, script, PYTHONPATH=path)
 
