@@ -16,15 +16,27 @@ give_up() {
     exit 0
 }
 
-# Debian 13 has Python 3.13. Its lists are kept apart from those of this machine.
+# What apt knows of mirrors once its lists are there.
+find_mirror() {
+    apt-get indextargets --format '$(SITE)' 'Identifier: Packages' 'Origin: Debian' 'Component: main' | head -n 1
+}
+
+# Debian 13 has Python 3.13. It comes from this machine's mirror; its lists are kept apart from this
+# machine's.
 fetch_cpython() {
     command -v apt-get >/dev/null && command -v dpkg >/dev/null || give_up "this is no Debian"
     keys=/usr/share/keyrings/debian-archive-keyring.gpg
     [ -e "$keys" ] || give_up "this is no Debian"
+    mirror=$(find_mirror)
+    if [ -z "$mirror" ]; then
+        apt-get update >/dev/null 2>&1 || give_up "apt-get update failed"
+        mirror=$(find_mirror)
+        [ -n "$mirror" ] || give_up "apt has no mirror of Debian"
+    fi
     mkdir -p "$work/sources" "$work/lists/partial" "$work/cache/archives/partial" "$work/debs"
     cat >"$work/sources/trixie.sources" <<SOURCES
 Types: deb
-URIs: http://deb.debian.org/debian
+URIs: $mirror
 Suites: trixie
 Components: main
 Signed-By: $keys

@@ -57,7 +57,7 @@ def run(name: str) -> dict[str, int] | None:
         environment = {
             **os.environ,
             RESULTS: str(results),
-            "PYTHONPATH": os.pathsep.join(map(str, (folder, ROOT))),
+            "PYTHONPATH": os.pathsep.join(map(str, (folder, ROOT, ROOT / "src"))),
             "COMPILEPOOL_CRASH_DIR": str(Path(temporary) / "crashes"),
         }
         plugin = ["-p", "tools.executor_tests.marks", "--executor-suite", name]
