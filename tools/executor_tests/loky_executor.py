@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool as StandardBroken
 from typing import Any, ClassVar
 
@@ -28,7 +29,7 @@ from tools.executor_tests.workers import (
 
 BrokenProcessPool = (StandardBroken, SerializationError)
 TerminatedWorkerError = WorkerCrashed
-ShutdownExecutorError = PoolClosed
+ShutdownExecutorError = (PoolClosed, CancelledError)
 LokyRecursionError = NestedPoolError
 _RemoteTraceback = RemoteTraceback
 MAX_DEPTH = 1
