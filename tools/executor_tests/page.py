@@ -39,7 +39,7 @@ COLUMNS = {
 
 TITLES = {
     "differs": "Differs on purpose",
-    "fault": "Faults of ours, to be mended",
+    "fault": "Faults of ours, not fixed yet",
     "internal": "Not run",
 }
 

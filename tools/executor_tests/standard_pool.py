@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from compilepool import CompilePool
+from compilepool.client.internals import supervisor_of
 from tools.executor_tests.workers import (
     CallQueue,
     ManagerThread,
@@ -41,7 +43,13 @@ class StandardPool(CompilePool):
 
     @property
     def _processes(self) -> dict[int, Worker]:
-        return workers_of(self)
+        # Theirs start in `submit`. Ours start soon after it.
+        deadline = time.monotonic() + 20
+        while not (found := workers_of(self)) and supervisor_of(self) is not None:
+            if time.monotonic() > deadline:
+                raise TimeoutError("no worker starts")
+            time.sleep(0.005)
+        return found
 
     @property
     def _executor_manager_thread(self) -> ManagerThread:
