@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
 from multiprocessing import resource_tracker
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from test.support import script_helper
 
 from tools.executor_tests.data import listed_names
 from tools.executor_tests.standard_pool import StandardPool
@@ -39,11 +39,15 @@ def module_of_cpython(name: str) -> Any:
 
 def prepare() -> None:
     """Make the fetched package importable, or skip this module."""
-    if not (FETCHED / "test_concurrent_futures" / "util.py").exists():
+    reason = ""
+    if importlib.util.find_spec("test.support") is None:
+        reason = "this Python was installed without test.support"
+    elif not (FETCHED / "test_concurrent_futures" / "util.py").exists():
         reason = f"CPython's tests are not in {FETCHED}"
+    if reason:
         if os.environ.get("COMPILEPOOL_CPYTHON_TESTS") == "required":
             pytest.fail(reason, pytrace=False)
-        # There is no other way to have them where neither a package nor its index is.
+        # There is no other way to have them on such a machine.
         pytest.skip(reason, allow_module_level=True)
     # Last, and under its own name: the rest of `test` stays the installed one.
     sys.path.append(str(FETCHED))
@@ -63,7 +67,8 @@ def run_script(flag: str, script: str) -> Any:
         script = script.replace(theirs, ours)
     script = "import multiprocessing\n" + script  # one of them forgets it
     path = os.pathsep.join(map(str, (ROOT, FETCHED)))
-    return script_helper.assert_python_ok(flag, script, PYTHONPATH=path)
+    helper = importlib.import_module("test.support.script_helper")
+    return helper.assert_python_ok(flag, script, PYTHONPATH=path)
 
 
 prepare()
