@@ -14,7 +14,7 @@ test-fast: $(VENV)/.dev
 
 # First what runs side by side, then what needs the machine for itself.
 test: $(VENV)/.programs lint
-	tools/fetch_cpython_tests.sh $(BIN)/python
+	tools/fetch_executor_tests.sh cpython $(BIN)/python
 	$(BIN)/python -m pytest tests/logic tests/processes -m "not alone" -n auto --dist worksteal
 	$(BIN)/python -m pytest tests/processes -m alone
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.executor_tests.page import PAGE, read_counts, render
+
 ROOT = Path(__file__).parent.parent.parent
 SOURCE = ROOT / "src/compilepool"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
@@ -68,3 +70,8 @@ def test_each_file_that_is_named_exists(page: Path) -> None:
         return  # it names files that have gone
     for name in re.findall(r"`([\w/]+/[\w/]+\.(?:py|md|json|toml))`", page.read_text()):
         assert any((place / name).exists() for place in PLACES), name
+
+
+def test_the_page_of_other_executors_tests_says_what_is_listed() -> None:
+    text = PAGE.read_text()
+    assert render(read_counts(text)) == text

@@ -1,76 +1,105 @@
-"""CPython's own tests of executors, as they are, against `CompilePool`.
+"""CPython 3.13's own tests of `ProcessPoolExecutor`, against `CompilePool`.
 
-Where the interpreter was installed without them, `tools/fetch_cpython_tests.sh` gets them.
+`tools/fetch_executor_tests.sh` gets them. What differs is listed in
+`tools/executor_tests/differences.toml`, with the reason, and must fail.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
-import unittest
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from compilepool import CompilePool
+from tools.executor_tests.data import listed_names
+from tools.executor_tests.standard_pool import StandardPool
 
-FETCHED = Path(__file__).parents[2] / ".cache" / "cpython-tests"
+ROOT = Path(__file__).parents[2]
+FETCHED = ROOT / ".cache" / "executor-tests" / "cpython"
 
-LEFT_OUT = {
-    "test_interpreter_shutdown": "wants interpreter exit to wait for jobs; ours ends them at once",
-    "test_submit_after_interpreter_shutdown": "imports its executor from concurrent.futures",
-    "test_hang_gh83386": "wants interpreter exit to wait for jobs; ours ends them at once",
+TESTS = {
+    "test_process_pool": ["ProcessPoolExecutorTest"],
+    "test_deadlock": ["ExecutorDeadlockTest"],
+    "test_shutdown": ["ProcessPoolShutdownTest"],
+    "test_init": ["InitializerMixin", "FailingInitializerMixin"],
+    "test_wait": ["WaitTests"],
+    "test_as_completed": ["AsCompletedTests"],
 }
 
 
-def load_tests_of_cpython() -> Any:
-    """The installed `test.test_concurrent_futures`, or the fetched one."""
-    if sys.version_info >= (3, 12):
-        # From 3.12 on they are a package, which nobody has tried this with.
-        pytest.skip("only CPython 3.11's tests are known here", allow_module_level=True)
-    try:
-        return importlib.import_module("test.test_concurrent_futures")
-    except ImportError:
-        pass
-    if not (FETCHED / "test_concurrent_futures.py").exists():
-        reason = f"no test.test_concurrent_futures, and nothing in {FETCHED}"
+def module_of_cpython(name: str) -> Any:
+    """A module of the fetched package."""
+    return importlib.import_module(f"test_concurrent_futures.{name}")
+
+
+def prepare() -> None:
+    """Make the fetched package importable, or skip this module."""
+    reason = ""
+    if importlib.util.find_spec("test.support") is None:
+        reason = "this Python was installed without test.support"
+    elif not (FETCHED / "test_concurrent_futures" / "util.py").exists():
+        reason = f"CPython's tests are not in {FETCHED}"
+    if reason:
         if os.environ.get("COMPILEPOOL_CPYTHON_TESTS") == "required":
             pytest.fail(reason, pytrace=False)
-        # There is no other way to have them where neither installed nor packaged.
+        # There is no other way to have them on such a machine.
         pytest.skip(reason, allow_module_level=True)
     # Last, and under its own name: the rest of `test` stays the installed one.
     sys.path.append(str(FETCHED))
-    return importlib.import_module("test_concurrent_futures")
+    # Contexts of multiprocessing start it when they need it, and it stays: so no test starts it.
+    resource_tracker.ensure_running()
 
 
-cpython = load_tests_of_cpython()
+def run_script(flag: str, script: str) -> Any:
+    """Run a script of the tests with our executor in place of theirs."""
+    for theirs, ours in (
+        (
+            "concurrent.futures import StandardPool",
+            "tools.executor_tests.standard_pool import StandardPool",
+        ),
+        ("from test.test_concurrent_futures.", "from test_concurrent_futures."),
+    ):
+        script = script.replace(theirs, ours)
+    script = "import multiprocessing\n" + script  # one of them forgets it
+    path = os.pathsep.join(map(str, (ROOT, FETCHED)))
+    helper = importlib.import_module("test.support.script_helper")
+    return helper.assert_python_ok(flag, script, PYTHONPATH=path)
 
 
-class Fork(cpython.ExecutorMixin):  # type: ignore[misc,name-defined] # loaded at run time
-    executor_type = CompilePool
+prepare()
+util = module_of_cpython("util")
+module_of_cpython("test_shutdown").assert_python_ok = run_script
 
 
-class Spawn(cpython.ExecutorMixin):  # type: ignore[misc,name-defined] # loaded at run time
-    executor_type = CompilePool
-    executor_kwargs: ClassVar = {"start_method": "spawn"}
+class Fork(util.ExecutorMixin):  # type: ignore[misc,name-defined] # loaded at run time
+    executor_type = StandardPool
+    ctx: ClassVar[str] = "fork"
+
+    def create_event(self) -> Any:
+        return self.manager.Event()
 
 
-TESTS = {
-    Fork: ("ExecutorTest", "WaitTests", "AsCompletedTests", "ExecutorShutdownTest"),
-    # The others wait for timeouts rather than for workers.
-    Spawn: ("ExecutorTest", "ExecutorShutdownTest"),
+class Spawn(Fork):
+    ctx = "spawn"
+
+
+for _module, _names in TESTS.items():
+    for _name in _names:
+        _tests = getattr(module_of_cpython(_module), _name)
+        util.create_executor_tests(globals(), _tests, executor_mixins=(Fork, Spawn))
+
+
+_there = {
+    text
+    for each in list(globals().values())
+    if isinstance(each, type)
+    for name in dir(each)
+    for text in (name, f"{each.__name__}::{name}")
 }
-
-for _mixin, _names in TESTS.items():
-    for _tests in _names:
-        _bases = (_mixin, getattr(cpython, _tests), cpython.BaseTestCase)
-        _name = f"{_mixin.__name__}{_tests}"
-        globals()[_name] = type(_name, _bases, dict.fromkeys(LEFT_OUT))
-
-
-def test_what_is_left_out_is_there_to_leave_out() -> None:
-    for name in LEFT_OUT:
-        assert hasattr(cpython.ExecutorShutdownTest, name)
-    assert issubclass(globals()["ForkExecutorTest"], unittest.TestCase)
+if _missing := listed_names("cpython") - _there:
+    raise pytest.UsageError(f"tests are listed that are not there: {sorted(_missing)}")
