@@ -177,7 +177,11 @@ def _multiprocessing(point: Point, method: str) -> None:
             kit.fault(f"a process of multiprocessing exited with {process.exitcode}")
 
     use.__name__ = f"uses_multiprocessing_{method}_when_{point}"
-    habit(point, group="temporary" if method == "forkserver" else "")(use)
+    habit(
+        point,
+        says=("Exception ignored in: <Finalize.*",),
+        group="temporary" if method == "forkserver" else "",
+    )(use)
 
 
 for _method in ("fork", "spawn", "forkserver"):

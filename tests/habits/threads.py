@@ -154,6 +154,7 @@ def forks_in_callbacks(kit: Kit, future: Future[Any]) -> None:
 def shuts_down_in_callbacks(kit: Kit, future: Future[Any]) -> None:
     """Once several jobs have ended."""
     if sum(each.done() for each in list(kit.futures.values())) > 5:
+        kit.cancel_endless()
         for pool in list(kit.pools):
             pool.shutdown(wait=len(kit.pools) == 1)  # two callbacks would wait for each other
 
