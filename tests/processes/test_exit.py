@@ -71,13 +71,17 @@ def test_ctrl_c_in_a_terminal_shows_one_traceback_and_leaves_nothing(
 
 def test_a_pool_that_is_torn_down_waits_for_no_thread_that_is_gone() -> None:
     code = """
-import atexit, threading
+import atexit, sys, threading, types
 from compilepool import CompilePool
 pool = CompilePool(1)
+holder = sys.modules["holder"] = types.ModuleType("holder")  # torn down before weakref is
+holder.pool = pool
+session = pool._session
+del pool
 atexit._clear()  # some programs do, and then weakref's own guard is gone
 has_lock = threading.Event()
 def work():
-    with pool._session._calls.lock:  # as the pool's reader has it at times
+    with session._calls.lock:  # as the pool's reader has it at times
         has_lock.set()
         threading.Event().wait()
 threading.Thread(target=work, daemon=True).start()
