@@ -22,11 +22,11 @@ def stay() -> None:
 
 
 def use_a_pool() -> None:
-    from compilepool import CompilePool
+    from compilepool import CompilePool, SerializationError
 
     if not sys.executable:
         return  # a habit has taken it
-    with CompilePool(1) as pool:
+    with contextlib.suppress(SerializationError), CompilePool(1) as pool:  # or the pickles
         assert pool.submit(abs, -1).result(30) == 1
 
 
@@ -168,6 +168,8 @@ def _multiprocessing(point: Point, method: str) -> None:
     context: Any = multiprocessing.get_context(method)
 
     def use(kit: Kit) -> None:
+        if not sys.executable or "__main__" not in sys.modules:
+            return  # a habit has taken what multiprocessing needs
         process = context.Process(target=use_a_pool)
         process.start()
         # Not `is_alive`: others may reap it.

@@ -92,7 +92,11 @@ class Kit:
         for name in self.plan.habits:
             if HABITS[name].point == point:
                 self.stage(f"{point}: {name}")
-                HABITS[name].do(self)
+                try:
+                    HABITS[name].do(self)
+                except Exception as error:
+                    if point == "end" or not self.is_allowed(error):
+                        raise
         self.stage(f"after {point}")
 
     def new_pool(self) -> CompilePool:

@@ -210,7 +210,7 @@ def shuts_down_at_exit(kit: Kit) -> None:
         atexit.register(pool.shutdown)
 
 
-@kit_habit("late")
+@kit_habit("late", is_deaf=True)
 def clears_exit_handlers(kit: Kit) -> None:
     atexit._clear()
     atexit.register(kit.look_back)
