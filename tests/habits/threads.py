@@ -246,7 +246,7 @@ def shuts_down_in_a_thread(kit: Kit) -> None:
     kit.at_last.append(thread.join)
 
 
-@kit_habit("busy", allows=("PoolClosed",))
+@kit_habit("busy", allows=("PoolClosed", "WorkersKilled", "CancelledError"))
 def kills_workers_in_a_thread(kit: Kit) -> None:
     thread = threading.Thread(target=kit.pools[0].kill_workers)
     thread.start()
