@@ -106,12 +106,16 @@ def has_few_descriptors(kit: Kit) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 64), min(most, 64)))
 
 
-@kit_habit("made", allows=("CompilePoolError", "SerializationError"), says=REPLACED)
+@kit_habit(
+    "made", allows=("CompilePoolError", "SerializationError", "SupervisorDied"), says=REPLACED
+)
 def has_no_descriptor_left_at_first(kit: Kit) -> None:
     _use_up_for_a_while(kit)
 
 
-@kit_habit("busy", allows=("CompilePoolError", "SerializationError"), says=REPLACED)
+@kit_habit(
+    "busy", allows=("CompilePoolError", "SerializationError", "SupervisorDied"), says=REPLACED
+)
 def has_no_descriptor_left(kit: Kit) -> None:
     _use_up_for_a_while(kit)
 

@@ -11,7 +11,7 @@ import threading
 from tests.habits.habit import kit_habit
 from tests.habits.kit import Kit
 
-TRACEBACK = r"Traceback \(most recent call last\):|  .*"
+TRACEBACK = r"Traceback \(most recent call last\):|  .*|During handling of the above.*|"
 
 
 @kit_habit("end", statuses=(0,))

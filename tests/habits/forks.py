@@ -142,17 +142,17 @@ def _start(kit: Kit, *, close_fds: bool) -> None:
     kit.own(child.pid)
 
 
-@kit_habit("started")
+@kit_habit("started", group="programs")
 def starts_a_program_that_stays(kit: Kit) -> None:
     _start(kit, close_fds=True)
 
 
-@kit_habit("busy")
+@kit_habit("busy", group="programs")
 def starts_a_program_with_all_descriptors(kit: Kit) -> None:
     _start(kit, close_fds=False)
 
 
-@kit_habit("busy", says=("sh: 0: getcwd.*",))
+@kit_habit("busy", group="programs", says=("sh: 0: getcwd.*",))
 def runs_programs(kit: Kit) -> None:
     for _ in range(5):
         subprocess.run(["true"], check=False, close_fds=False)
@@ -200,7 +200,7 @@ def uses_another_pool(kit: Kit) -> None:
             kit.fault("multiprocessing's pool is wrong")
 
 
-@kit_habit("busy")
+@kit_habit("busy", group="programs")
 def starts_a_user_of_pools(kit: Kit) -> None:
     code = "from compilepool import CompilePool as P; print(P(1).submit(abs, -1).result())"
     said = subprocess.run(

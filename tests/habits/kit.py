@@ -186,6 +186,7 @@ class Kit:
 
     def look_back_and_exit(self, status: int) -> None:
         """Report, and exit at once."""
+        self.cancel_endless()
         self.look_at_all(PATIENCE_S)
         self.stage("end")
         os._exit(status)

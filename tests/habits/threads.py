@@ -30,7 +30,7 @@ def submits_in_a_daemon_for_ever(kit: Kit) -> None:
             future = kit.submit("adds", "daemon")
             if future is None:
                 return
-            future.exception()
+            wait([future])
             sleep(0.002)
 
     threading.Thread(target=submit, daemon=True).start()
@@ -47,7 +47,7 @@ def submits_after_main(kit: Kit) -> None:
         for _ in range(3):
             future = kit.submit("adds", "after main")
             if future is not None:
-                future.exception(30)
+                wait([future], 30)
 
     threading.Thread(target=submit).start()
 
@@ -111,7 +111,7 @@ def leaves_a_map(kit: Kit) -> None:
             raise
 
 
-@habit("callback", says=("exception calling callback.*", "(Traceback| |RuntimeError: mine).*"))
+@habit("callback", says=("exception calling callback.*", "(Traceback| |RuntimeError: mine).*|"))
 def raises_in_callbacks(kit: Kit, future: Future[Any]) -> None:
     raise RuntimeError("mine")
 
@@ -164,10 +164,11 @@ def submits_at_exit(kit: Kit) -> None:
     def submit() -> None:
         future = kit.submit("adds", "at exit")
         if future is not None:
-            future.exception(30)
+            wait([future], 30)
 
-    atexit.register(submit)
     atexit.register(kit.submit, "is_endless", "at exit")
+    atexit.register(submit)
+    atexit.register(kit.cancel_endless)  # called first
 
 
 @kit_habit("early", allows=("PoolClosed",))
@@ -191,7 +192,7 @@ def makes_a_pool_at_exit(kit: Kit) -> None:
     atexit.register(use)
 
 
-@kit_habit("late", says=("Exception ignored in.*", "(Traceback| |RuntimeError: mine).*"))
+@kit_habit("late", says=("Exception ignored in.*", "(Traceback| |RuntimeError: mine).*|"))
 def raises_at_exit(kit: Kit) -> None:
     def fail() -> None:
         raise RuntimeError("mine")
@@ -208,6 +209,7 @@ def exits_at_exit(kit: Kit) -> None:
 def shuts_down_at_exit(kit: Kit) -> None:
     for pool in kit.pools:
         atexit.register(pool.shutdown)
+    atexit.register(kit.cancel_endless)  # called first
 
 
 @kit_habit("late", is_deaf=True)
