@@ -19,27 +19,31 @@ REPLACED = (
 )
 
 
+# What a job had in a descriptor is gone with it.
+LOST = ("gets_much/SupervisorDied",)
+
+
 @kit_habit("early")
 def closes_descriptors_first(kit: Kit) -> None:
     os.closerange(3, 256)
 
 
-@kit_habit("made", group="closes", says=REPLACED)
+@kit_habit("made", group="closes", allows=LOST, says=REPLACED)
 def closes_descriptors_of_an_idle_pool(kit: Kit) -> None:
     os.closerange(3, 256)
 
 
-@kit_habit("started", group="closes", says=REPLACED)
+@kit_habit("started", group="closes", allows=LOST, says=REPLACED)
 def closes_descriptors(kit: Kit) -> None:
     os.closerange(3, 256)
 
 
-@kit_habit("busy", group="closes", says=REPLACED)
+@kit_habit("busy", group="closes", allows=LOST, says=REPLACED)
 def closes_descriptors_while_jobs_run(kit: Kit) -> None:
     os.closerange(3, 256)
 
 
-@kit_habit("late", group="closes", says=REPLACED)
+@kit_habit("late", group="closes", allows=LOST, says=REPLACED)
 def closes_descriptors_last(kit: Kit) -> None:
     os.closerange(3, 256)
 
@@ -49,7 +53,7 @@ def closes_descriptors_after_the_pool(kit: Kit) -> None:
     os.closerange(3, 256)
 
 
-@kit_habit("busy", group="closes", says=REPLACED)
+@kit_habit("busy", group="closes", allows=LOST, says=REPLACED)
 def replaces_descriptors(kit: Kit) -> None:
     """Its own files get the numbers of ours; they must stay."""
     for fd in range(3, 64):
@@ -72,7 +76,7 @@ def replaces_descriptors(kit: Kit) -> None:
     kit.at_last.append(look)
 
 
-@kit_habit("started", group="closes", says=REPLACED)
+@kit_habit("started", group="closes", allows=LOST, says=REPLACED)
 def dups_over_descriptors(kit: Kit) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for fd in range(3, 40):
@@ -102,12 +106,16 @@ def has_few_descriptors(kit: Kit) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 64), min(most, 64)))
 
 
-@kit_habit("made", allows=("CompilePoolError", "SerializationError"), says=REPLACED)
+@kit_habit(
+    "made", allows=("CompilePoolError", "SerializationError", "SupervisorDied"), says=REPLACED
+)
 def has_no_descriptor_left_at_first(kit: Kit) -> None:
     _use_up_for_a_while(kit)
 
 
-@kit_habit("busy", allows=("CompilePoolError", "SerializationError"), says=REPLACED)
+@kit_habit(
+    "busy", allows=("CompilePoolError", "SerializationError", "SupervisorDied"), says=REPLACED
+)
 def has_no_descriptor_left(kit: Kit) -> None:
     _use_up_for_a_while(kit)
 

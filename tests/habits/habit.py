@@ -55,7 +55,8 @@ class Habit:
         point: when the program does it.
         do: does it: with the `Launch`, or with the `Kit`; at "way" with the body of the program,
             too; at "callback" with the future.
-        allows: names of errors that any job may end with because of it.
+        allows: names of errors that any job may end with because of it; "KIND/NAME": jobs of that
+            kind only.
         says: patterns of the lines that it puts on error output.
         statuses: exit statuses that it may cause, besides those of the others.
         is_deaf: whether the program ends without a chance to hear how its futures end.

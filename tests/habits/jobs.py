@@ -92,6 +92,9 @@ def read_null() -> None:
 
 
 def signal_itself(number: int) -> int:
+    if number != signal.SIGKILL:  # a job before may have ignored or blocked it
+        signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
     os.kill(os.getpid(), number)
     return 1
 

@@ -92,7 +92,11 @@ class Kit:
         for name in self.plan.habits:
             if HABITS[name].point == point:
                 self.stage(f"{point}: {name}")
-                HABITS[name].do(self)
+                try:
+                    HABITS[name].do(self)
+                except Exception as error:
+                    if point == "end" or not self.is_allowed(error):
+                        raise
         self.stage(f"after {point}")
 
     def new_pool(self) -> CompilePool:
@@ -182,6 +186,7 @@ class Kit:
 
     def look_back_and_exit(self, status: int) -> None:
         """Report, and exit at once."""
+        self.cancel_endless()
         self.look_at_all(PATIENCE_S)
         self.stage("end")
         os._exit(status)

@@ -103,13 +103,13 @@ def wraps_functions_of_os_later(kit: Kit) -> None:
         _wrap(os, name)
 
 
-@kit_habit("early")
+@kit_habit("early", group="programs")
 def forbids_programs(kit: Kit) -> None:
     subprocess.Popen = _refuse  # type: ignore[misc,assignment] # as tests of others do
     os.system = _refuse
 
 
-@kit_habit("early")
+@kit_habit("early", allows=("SerializationError",))  # they cannot be pickled any more
 def wraps_builtins(kit: Kit) -> None:
     for name in ("print", "open", "__import__", "isinstance", "len"):
         _wrap(builtins, name)
@@ -181,12 +181,12 @@ def has_an_odd_path(kit: Kit) -> None:
     sys.argv = []
 
 
-@kit_habit("early")
+@kit_habit("early", allows=("SerializationError",))  # of its functions
 def has_no_main(kit: Kit) -> None:
     sys.modules.pop("__main__")
 
 
-@kit_habit("started")
+@kit_habit("started", allows=("SerializationError",))  # of functions that use the old ones
 def reloads_modules(kit: Kit) -> None:
     for name in ("select", "signal", "pickle", "json", "random"):
         sys.modules.pop(name, None)
@@ -204,14 +204,14 @@ def has_almost_no_environment(kit: Kit) -> None:
     clears_environment(kit)
 
 
-@kit_habit("early", group="cwd")
+@kit_habit("early", group="temporary")  # which multiprocessing makes relative to it
 def has_lost_its_directory(kit: Kit) -> None:
     (kit.directory / "lost").mkdir()
     os.chdir(kit.directory / "lost")
     (kit.directory / "lost").rmdir()
 
 
-@kit_habit("started", group="cwd")
+@kit_habit("started", group="temporary")
 def loses_its_directory(kit: Kit) -> None:
     has_lost_its_directory(kit)
 
@@ -226,7 +226,9 @@ def has_no_streams(kit: Kit) -> None:
     sys.stdin = sys.stdout = sys.stderr = None
 
 
-@kit_habit("early", statuses=(120,), says=("object .*",))  # the status of an exit that cannot flush
+@kit_habit(
+    "early", statuses=(120,), says=("object .*", "lost sys.stderr")
+)  # the status of an exit that cannot flush
 def has_odd_streams(kit: Kit) -> None:
     class Stream:
         def write(self, text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import locale
 import multiprocessing
@@ -133,7 +134,12 @@ def has_an_event_loop(kit: Kit) -> None:
     """A loop of its own, set and never run."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    kit.at_last.append(loop.close)
+
+    def close() -> None:
+        with contextlib.suppress(OSError, ValueError):  # its descriptors are closed
+            loop.close()
+
+    kit.at_last.append(close)
 
 
 class Importer:

@@ -30,7 +30,7 @@ def submits_in_a_daemon_for_ever(kit: Kit) -> None:
             future = kit.submit("adds", "daemon")
             if future is None:
                 return
-            future.exception()
+            wait([future])
             sleep(0.002)
 
     threading.Thread(target=submit, daemon=True).start()
@@ -47,7 +47,7 @@ def submits_after_main(kit: Kit) -> None:
         for _ in range(3):
             future = kit.submit("adds", "after main")
             if future is not None:
-                future.exception(30)
+                wait([future], 30)
 
     threading.Thread(target=submit).start()
 
@@ -111,7 +111,7 @@ def leaves_a_map(kit: Kit) -> None:
             raise
 
 
-@habit("callback", says=("exception calling callback.*", "(Traceback| |RuntimeError: mine).*"))
+@habit("callback", says=("exception calling callback.*", "(Traceback| |RuntimeError: mine).*|"))
 def raises_in_callbacks(kit: Kit, future: Future[Any]) -> None:
     raise RuntimeError("mine")
 
@@ -154,6 +154,7 @@ def forks_in_callbacks(kit: Kit, future: Future[Any]) -> None:
 def shuts_down_in_callbacks(kit: Kit, future: Future[Any]) -> None:
     """Once several jobs have ended."""
     if sum(each.done() for each in list(kit.futures.values())) > 5:
+        kit.cancel_endless()
         for pool in list(kit.pools):
             pool.shutdown(wait=len(kit.pools) == 1)  # two callbacks would wait for each other
 
@@ -163,10 +164,11 @@ def submits_at_exit(kit: Kit) -> None:
     def submit() -> None:
         future = kit.submit("adds", "at exit")
         if future is not None:
-            future.exception(30)
+            wait([future], 30)
 
-    atexit.register(submit)
     atexit.register(kit.submit, "is_endless", "at exit")
+    atexit.register(submit)
+    atexit.register(kit.cancel_endless)  # called first
 
 
 @kit_habit("early", allows=("PoolClosed",))
@@ -190,7 +192,7 @@ def makes_a_pool_at_exit(kit: Kit) -> None:
     atexit.register(use)
 
 
-@kit_habit("late", says=("Exception ignored in.*", "(Traceback| |RuntimeError: mine).*"))
+@kit_habit("late", says=("Exception ignored in.*", "(Traceback| |RuntimeError: mine).*|"))
 def raises_at_exit(kit: Kit) -> None:
     def fail() -> None:
         raise RuntimeError("mine")
@@ -207,9 +209,10 @@ def exits_at_exit(kit: Kit) -> None:
 def shuts_down_at_exit(kit: Kit) -> None:
     for pool in kit.pools:
         atexit.register(pool.shutdown)
+    atexit.register(kit.cancel_endless)  # called first
 
 
-@kit_habit("late")
+@kit_habit("late", is_deaf=True)
 def clears_exit_handlers(kit: Kit) -> None:
     atexit._clear()
     atexit.register(kit.look_back)
@@ -245,7 +248,7 @@ def shuts_down_in_a_thread(kit: Kit) -> None:
     kit.at_last.append(thread.join)
 
 
-@kit_habit("busy", allows=("PoolClosed",))
+@kit_habit("busy", allows=("PoolClosed", "WorkersKilled", "CancelledError"))
 def kills_workers_in_a_thread(kit: Kit) -> None:
     thread = threading.Thread(target=kit.pools[0].kill_workers)
     thread.start()

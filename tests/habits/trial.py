@@ -194,7 +194,11 @@ class _Trial:
                 continue
             if state in ("submitting", "submitted") and may_lose:
                 continue
-            if state in ("error", "refused") and detail.partition(":")[0] in {*job.ends, *allowed}:
+            if state == "left" and is_deaf and job.is_endless:
+                continue
+            error = detail.partition(":")[0]
+            may_end_with = {*job.ends, *allowed}
+            if state in ("error", "refused") and {error, f"{name}/{error}"} & may_end_with:
                 continue
             self._faults.append(f"job {name}: {state} {detail}")
         if not is_deaf and self._stage() != "end":

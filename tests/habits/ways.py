@@ -10,6 +10,7 @@ from tests.habits.kit import Kit
 
 Body = Callable[[], None]
 ENDED = ("PoolClosed",)
+KILLED = ("PoolClosed", "WorkersKilled", "CancelledError")
 
 
 @habit("way")
@@ -53,7 +54,7 @@ def shut_down_and_cancel(kit: Kit, body: Body) -> None:
     pool.shutdown(cancel_futures=True)
 
 
-@habit("way", allows=ENDED)
+@habit("way", allows=KILLED)
 def kill_workers(kit: Kit, body: Body) -> None:
     pool = kit.new_pool()
     body()

@@ -1,4 +1,4 @@
-"""Programs that close all descriptors that they find, ours among them, and then open their own."""
+"""Programs that close all descriptors that they find, ours among them, or have none left."""
 
 from __future__ import annotations
 
@@ -103,3 +103,27 @@ with CompilePool(1) as first, CompilePool(1) as second:
 """
     )
     assert said == "[]\n"
+
+
+def test_a_failure_that_cannot_be_read_without_a_descriptor_costs_its_job_only() -> None:
+    said = run(
+        f"""
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+from compilepool import CompilePool, CompilePoolError
+with CompilePool(1) as pool:
+    running = pool.submit(os._exit, 1)
+    del sys.modules["json"]  # what its failure is read with has to be imported again
+    held = []
+    try:
+        while True:
+            held.append(os.open("/", os.O_RDONLY))
+    except OSError:
+        pass
+    print(isinstance(running.exception({PATIENCE_S}), CompilePoolError))
+    for fd in held:
+        os.close(fd)
+    print(pool.submit(abs, -1).result({PATIENCE_S}), pool.stats().restarts.supervisor)
+"""
+    )
+    assert said == "True\n1 0\n"

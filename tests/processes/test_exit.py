@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
+import sys
 
 import pytest
 
+from tests.proc import PATIENCE_S
 from tests.programs.running import Doomed, Program, family_of
 
 START_METHODS = ["fork", "spawn"]
@@ -64,3 +67,28 @@ def test_ctrl_c_in_a_terminal_shows_one_traceback_and_leaves_nothing(
             r"\^C(\r\n)?Traceback \(most recent call last\):\r\n(  .*\r\n)+KeyboardInterrupt\r\n",
             shown,
         ), shown
+
+
+def test_a_pool_that_is_torn_down_waits_for_no_thread_that_is_gone() -> None:
+    code = """
+import atexit, sys, threading, types
+from compilepool import CompilePool
+pool = CompilePool(1)
+holder = sys.modules["holder"] = types.ModuleType("holder")  # torn down before weakref is
+holder.pool = pool
+session = pool._session
+del pool
+atexit._clear()  # some programs do, and then weakref's own guard is gone
+has_lock = threading.Event()
+def work():
+    with session._calls.lock:  # as the pool's reader has it at times
+        has_lock.set()
+        threading.Event().wait()
+threading.Thread(target=work, daemon=True).start()
+has_lock.wait()
+"""
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
+    assert (result.returncode, result.stderr) == (0, "")

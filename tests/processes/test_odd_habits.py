@@ -7,7 +7,7 @@ import pytest
 from tests.habits.plan import make_plan
 from tests.habits.trial import run
 
-PROGRAMS = 40
+PROGRAMS = 30
 SEED = "16"
 
 

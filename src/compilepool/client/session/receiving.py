@@ -221,7 +221,11 @@ class Receiver:
             self._processes.warmth.failed(message.id, error)
 
     def _fail(self, message: Message) -> None:
-        failure = Failure.of_message(message)
+        try:
+            failure = Failure.of_message(message)
+        except (OSError, ImportError) as reason:  # no descriptor to import what reads it
+            self._end_unread(message.id, reason)
+            return
         gets_folder = self._failed.gets_folder(failure)
         call = self._taken = self._calls.pop(message.id, close=not gets_folder)
         if call is None:
@@ -232,6 +236,13 @@ class Receiver:
         else:
             error = outcomes.of_failure(failure, call.name, call.future.record.log)
             self._end(call, functools.partial(self._failed.end, call, failure), error)
+        self._taken = None
+
+    def _end_unread(self, id: int, reason: Exception) -> None:
+        call = self._taken = self._calls.pop(id)
+        if call is not None:
+            what = f"job {call.name!r} has failed, but why could not be read here"
+            self._end(call, call.end_with_error, CompilePoolError(f"{what}: {describe(reason)}"))
         self._taken = None
 
     def _resolve(self, call: Call, usage: Usage, outcome: int, payload: Payload | None) -> None:
