@@ -21,6 +21,8 @@ def fibonacci(n):
 @functools.lru_cache(maxsize=3, typed=True)
 def cached(n): return n
 
+smallest = functools.cache(functools.partial(min, 3))
+
 @functools.singledispatch
 def kind(_): return "object"
 
@@ -47,6 +49,7 @@ def job():
 with CompilePool(1, start_method=sys.argv[1]) as pool:
     for before_and_after_they_are_used in range(2):
         assert pool.submit(fibonacci, 90).result({PATIENCE_S}) == fibonacci(90)
+        assert pool.submit(smallest, 5).result({PATIENCE_S}) == 3
         assert pool.submit(outer(), 3).result({PATIENCE_S}) == 3
         there = pool.submit(job).result({PATIENCE_S})
         assert there == job(), there

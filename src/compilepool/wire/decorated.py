@@ -76,7 +76,7 @@ def _reduce_weak_dictionary(dictionary: Any) -> Reduced:
 
 def _name_of(function: Any) -> str:
     """The name by which another process can import `function`; empty if it cannot."""
-    name: str = function.__qualname__
+    name: str = getattr(function, "__qualname__", "")  # that of a `functools.partial` has none
     found = None if function.__module__ == "__main__" else sys.modules.get(function.__module__)
     for part in name.split("."):
         found = getattr(found, part, None)
