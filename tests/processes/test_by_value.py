@@ -11,7 +11,7 @@ import pytest
 from tests.proc import PATIENCE_S
 
 DECORATED = f"""\
-import functools, sys
+import functools, pickle, sys, weakref
 from compilepool import CompilePool
 
 @functools.cache
@@ -53,6 +53,14 @@ with CompilePool(1, start_method=sys.argv[1]) as pool:
         assert pool.submit(outer(), 3).result({PATIENCE_S}) == 3
         there = pool.submit(job).result({PATIENCE_S})
         assert there == job(), there
+    whole = weakref.WeakKeyDictionary({{Class: 1}})
+    assert dict(pool.submit(lambda: whole).result({PATIENCE_S})) == {{Class: 1}}
+    instance = Class()
+    partly = weakref.WeakKeyDictionary({{instance: 1}})
+    try:
+        pool.submit(len, partly)
+    except pickle.PicklingError:
+        print("refused")
     assert pool.submit(lambda: functools.cache).result({PATIENCE_S}) is functools.cache
 print("done")
 """
@@ -95,7 +103,7 @@ def run(folder: Path, script: str, *arguments: str) -> str:
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 def test_decorated_functions_of_a_script(tmp_path: Path, start_method: str) -> None:
-    assert run(tmp_path, DECORATED, start_method) == "done\n"
+    assert run(tmp_path, DECORATED, start_method) == "refused\ndone\n"
 
 
 @pytest.mark.parametrize("start_method", ["spawn", "forkserver"])
