@@ -11,7 +11,7 @@ import pytest
 from tests.proc import PATIENCE_S
 
 DECORATED = f"""\
-import functools, sys
+import functools, pickle, sys, weakref
 from compilepool import CompilePool
 
 @functools.cache
@@ -20,6 +20,8 @@ def fibonacci(n):
 
 @functools.lru_cache(maxsize=3, typed=True)
 def cached(n): return n
+
+smallest = functools.cache(functools.partial(min, 3))
 
 @functools.singledispatch
 def kind(_): return "object"
@@ -47,9 +49,18 @@ def job():
 with CompilePool(1, start_method=sys.argv[1]) as pool:
     for before_and_after_they_are_used in range(2):
         assert pool.submit(fibonacci, 90).result({PATIENCE_S}) == fibonacci(90)
+        assert pool.submit(smallest, 5).result({PATIENCE_S}) == 3
         assert pool.submit(outer(), 3).result({PATIENCE_S}) == 3
         there = pool.submit(job).result({PATIENCE_S})
         assert there == job(), there
+    whole = weakref.WeakKeyDictionary({{Class: 1}})
+    assert dict(pool.submit(lambda: whole).result({PATIENCE_S})) == {{Class: 1}}
+    instance = Class()
+    partly = weakref.WeakKeyDictionary({{instance: 1}})
+    try:
+        pool.submit(len, partly)
+    except pickle.PicklingError:
+        print("refused")
     assert pool.submit(lambda: functools.cache).result({PATIENCE_S}) is functools.cache
 print("done")
 """
@@ -92,7 +103,7 @@ def run(folder: Path, script: str, *arguments: str) -> str:
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 def test_decorated_functions_of_a_script(tmp_path: Path, start_method: str) -> None:
-    assert run(tmp_path, DECORATED, start_method) == "done\n"
+    assert run(tmp_path, DECORATED, start_method) == "refused\ndone\n"
 
 
 @pytest.mark.parametrize("start_method", ["spawn", "forkserver"])

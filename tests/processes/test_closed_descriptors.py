@@ -127,3 +127,33 @@ with CompilePool(1) as pool:
 """
     )
     assert said == "True\n1 0\n"
+
+
+def test_a_process_starts_while_threads_close_inheritable_descriptors() -> None:
+    said = run(
+        """
+import sys, threading
+from compilepool.linux.spawn import spawn
+is_over = threading.Event()
+def open_and_close():
+    while not is_over.is_set():
+        fds = [os.open(os.devnull, os.O_RDONLY) for _ in range(20)]
+        for fd in fds:
+            os.set_inheritable(fd, True)
+        for fd in fds:
+            os.close(fd)
+threads = [threading.Thread(target=open_and_close) for _ in range(3)]
+sys.setswitchinterval(1e-5)
+for thread in threads:
+    thread.start()
+read, write = os.pipe()
+codes = set()
+try:
+    for _ in range(400):
+        codes.add(os.waitpid(spawn(["/bin/true"], {}, [read, write]), 0)[1])
+finally:
+    is_over.set()
+print(codes)
+"""
+    )
+    assert said == "{0}\n"

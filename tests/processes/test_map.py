@@ -39,6 +39,27 @@ def test_the_results_come_in_order(
     assert list(pool.map(add, [], chunksize=chunksize, buffersize=buffersize)) == []
 
 
+class Integer:
+    """An integer of another library, such as numpy's."""
+
+    def __index__(self) -> int:
+        return 2
+
+    def __eq__(self, other: object) -> bool:
+        return other == 2
+
+    def __hash__(self) -> int:
+        return 2
+
+    def __lt__(self, other: int) -> bool:
+        return other > 2
+
+
+def test_a_chunksize_may_be_an_integer_of_another_library(pool: CompilePool) -> None:
+    chunksize: Any = Integer()
+    assert list(pool.map(double, range(5), chunksize=chunksize)) == [0, 2, 4, 6, 8]
+
+
 @pytest.mark.parametrize(
     ("wrong", "error"),
     [

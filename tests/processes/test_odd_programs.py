@@ -25,7 +25,7 @@ from compilepool import (
     WorkerCrashed,
 )
 from compilepool.errors import RemoteTraceback
-from tests.proc import PATIENCE_S, is_alive
+from tests.proc import PATIENCE_S, is_alive, wait_until
 
 
 def run(code: str, *redirections: str) -> subprocess.CompletedProcess[str]:
@@ -185,6 +185,19 @@ def test_an_exception_that_is_false_is_raised_with_its_traceback(pool: CompilePo
     cause = caught.value.__cause__
     assert isinstance(cause, RemoteTraceback)
     assert cause.tb == cause.text  # as in concurrent.futures
+
+
+def test_an_exception_keeps_no_reference_to_its_future(pool: CompilePool) -> None:
+    future = pool.submit(fail, ValueError)
+    reference = weakref.ref(future)
+    gc.disable()
+    try:
+        with pytest.raises(ValueError, match=r"^$"):
+            future.result(PATIENCE_S)
+        del future
+        assert wait_until(lambda: reference() is None)  # the reader may have it a little longer
+    finally:
+        gc.enable()
 
 
 def test_exceptions_that_forbid_everything_end_their_jobs() -> None:

@@ -175,6 +175,21 @@ def test_every_future_ends_whatever_function_fails_after_a_supervisor(
     assert_ended(futures)
 
 
+def test_who_is_lost_with_a_supervisor_ends_even_if_no_other_can_be_started(
+    faulty_pool: CompilePool, break_in_pool_threads: Callable[[str], threading.Event]
+) -> None:
+    twice = faulty_pool.submit(time.sleep, 60)
+    assert wait_until(twice.running)
+    (first,) = pool_processes("supervisor")
+    os.kill(first, signal.SIGKILL)
+    assert wait_until(lambda: pool_processes("supervisor") not in ([], [first]))
+    once = faulty_pool.submit(time.sleep, 60)
+    assert wait_until(once.running)
+    break_in_pool_threads("os.posix_spawn")
+    os.kill(pool_processes("supervisor")[0], signal.SIGKILL)
+    assert_ended([twice, once])
+
+
 PATCHED = """
 import select, sys
 del select.poll, select.epoll  # as eventlet does
@@ -207,6 +222,37 @@ with CompilePool(2) as pool:
     os.kill(pool_process("supervisor"), signal.SIGKILL)
     print([future.result(20) for future in futures])
 """
+
+
+SUBMITTING_HANDLER = """
+import logging, os, signal, threading, time
+has_begun, is_replaced = threading.Event(), threading.Event()
+class Submitting(logging.Handler):
+    def emit(self, record):
+        has_begun.set()
+        is_replaced.wait(0.5)
+        if record.name == "mine":
+            futures.append(pool.submit(abs, -1))
+futures = []
+logging.getLogger().addHandler(Submitting())
+from compilepool import CompilePool
+from tests.proc import pool_process
+with CompilePool(2) as pool:
+    sleeper = pool.submit(time.sleep, 0.3)
+    pool.submit(abs, -1).result(20)
+    thread = threading.Thread(target=logging.getLogger("mine").warning, args=("",))
+    thread.start()
+    has_begun.wait(20)
+    os.kill(pool_process("supervisor"), signal.SIGKILL)
+    sleeper.result(20)
+    thread.join(20)
+    print(futures[0].result(20))
+"""
+
+
+def test_the_pool_does_not_log_under_a_lock_that_a_logging_handler_may_want() -> None:
+    result = run_code(SUBMITTING_HANDLER)
+    assert (result.returncode, result.stdout) == (0, "1\n"), result.stderr
 
 
 def test_a_logging_handler_that_raises_ends_no_pool() -> None:

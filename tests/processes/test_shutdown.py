@@ -13,8 +13,8 @@ from typing import Literal
 
 import pytest
 
-from compilepool import CompileFuture, CompilePool, PoolClosed, WorkerCrashed
-from tests.proc import PATIENCE_S, children, pool_processes, wait_until
+from compilepool import CompileFuture, CompilePool, PoolClosed, SupervisorDied, WorkerCrashed
+from tests.proc import PATIENCE_S, children, pool_process, pool_processes, wait_until
 from tests.programs.fifos import Fifo, run_until
 
 START_METHODS = ["fork", "spawn"]
@@ -252,6 +252,28 @@ def test_a_job_that_handles_sigterm_has_its_result(fifo: Fifo) -> None:
         fifo.is_reached()
         pool.terminate_workers()
         assert future.result(PATIENCE_S) == "cleaned up"
+
+
+def ignore_sigterm(path: Path, marks: Path) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with marks.open("a") as file:
+        file.write("run\n")
+    run_until(path)
+
+
+def test_a_terminated_pool_runs_no_job_again(fifo: Fifo, tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+    with CompilePool(1) as pool:
+        future = pool.submit(ignore_sigterm, fifo.path, marks)
+        fifo.is_reached()
+        pool.terminate_workers()
+        os.kill(pool_process("supervisor"), signal.SIGKILL)
+        try:
+            with pytest.raises(SupervisorDied):
+                future.result(PATIENCE_S)
+        finally:
+            pool.kill_workers()
+    assert marks.read_text() == "run\n"
 
 
 def test_there_is_nothing_to_terminate_in_a_pool_that_has_not_started() -> None:

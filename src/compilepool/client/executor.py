@@ -122,7 +122,7 @@ class JobExecutor(Executor):
         """
         if not callable(fn):
             raise TypeError(f"map needs a callable, not {type(fn).__name__}")
-        if not isinstance(chunksize, int):
+        if not hasattr(chunksize, "__index__"):  # numpy's integers have it
             raise TypeError(f"chunksize must be an int, not {chunksize!r}")
         if chunksize < 1:
             raise ValueError(f"chunksize must be 1 or more, not {chunksize}")

@@ -103,10 +103,13 @@ class CompileFuture(Future[T]):
         Before Python 3.13.4, that drops an exception that is false, for example because it has a
         `__len__` (gh-132063).
         """
-        result = super().result(timeout)
-        if self._exception is not None:
-            raise self._exception
-        return result
+        try:
+            result = super().result(timeout)
+            if self._exception is not None:
+                raise self._exception
+            return result
+        finally:
+            del self  # else the exception, whose traceback has this frame, would keep its future
 
     def cancel(self) -> bool:
         """Cancel the job: take it from the queue or, if it runs already, kill its worker.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _signal  # `signal` wraps it in enums, which takes long
 import errno
+import itertools
 import os
 import sys
 
@@ -28,11 +29,19 @@ def is_pool_process() -> bool:
     A tool may have put words of its own into the command, and this package need not be the copy
     that the process was started with.
     """
-    command = zip(sys.orig_argv, sys.orig_argv[1:])  # noqa: B905 - `strict` would be an error here
+    return _IS_POOL_PROCESS
+
+
+def _runs_entry(command: list[str]) -> bool:
     entry = os.path.join("compilepool", _ENTRY)
     return any(
-        script.endswith(entry) and module.startswith("compilepool.") for script, module in command
+        script.endswith(entry) and module.startswith("compilepool.")
+        for script, module in itertools.pairwise(command)
     )
+
+
+_IS_POOL_PROCESS = _runs_entry(sys.orig_argv)
+"""Found once: each job asks, and a command may have thousands of words."""
 
 
 def process_command(flags: Sequence[str], module: str) -> list[str]:
@@ -86,24 +95,25 @@ def spawn(command: Sequence[str], env: Mapping[str, str], fds: Sequence[int]) ->
     """
     import fcntl  # not every platform has it, and this module can be imported on any
 
-    # Here, and not in the new process: a debugger or profiler there may open descriptors of its own
-    # before any line of ours runs.
-    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
-        (os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable_fds()
-    ]
-    # Jobs must not read what the user types at the terminal.
-    actions.append((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0))
-    for output in (1, 2):
-        if not _is_inheritable(output):
-            # Otherwise the first file that the new process opens would become its output.
-            actions.append((os.POSIX_SPAWN_OPEN, output, os.devnull, os.O_WRONLY, 0))
     sources: list[int] = []
     try:
-        for target, fd in enumerate(fds, FIRST_FD):
+        for fd in fds:
             # Duplicate the sources above all targets, so that no source is overwritten before its
             # turn.
-            source = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FD + len(fds))
-            sources.append(source)
+            sources.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FD + len(fds)))
+        # Here, and not in the new process: a debugger or profiler there may open descriptors of its
+        # own before any line of ours runs. After the sources are open: else one of them might get
+        # the number of a descriptor that another thread has just closed, and be closed for it.
+        actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
+            (os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable_fds()
+        ]
+        # Jobs must not read what the user types at the terminal.
+        actions.append((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0))
+        for output in (1, 2):
+            if not _is_inheritable(output):
+                # Otherwise the first file that the new process opens would become its output.
+                actions.append((os.POSIX_SPAWN_OPEN, output, os.devnull, os.O_WRONLY, 0))
+        for target, source in enumerate(sources, FIRST_FD):
             actions.append((os.POSIX_SPAWN_DUP2, source, target))
         return os.posix_spawn(
             command[0],

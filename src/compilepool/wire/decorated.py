@@ -71,12 +71,15 @@ def _cached_property(function: Callable[[Any], Any], name: str | None) -> Any:
 
 
 def _reduce_weak_dictionary(dictionary: Any) -> Reduced:
-    return weakref.WeakKeyDictionary, (dict(dictionary),)  # functions of `singledispatch` have one
+    """By type, as functions of `singledispatch` have it. Other keys would die on their way."""
+    content = dict(dictionary)
+    is_by_type = all(isinstance(key, type) for key in content)
+    return (weakref.WeakKeyDictionary, (content,)) if is_by_type else NotImplemented
 
 
 def _name_of(function: Any) -> str:
     """The name by which another process can import `function`; empty if it cannot."""
-    name: str = function.__qualname__
+    name: str = getattr(function, "__qualname__", "")  # that of a `functools.partial` has none
     found = None if function.__module__ == "__main__" else sys.modules.get(function.__module__)
     for part in name.split("."):
         found = getattr(found, part, None)

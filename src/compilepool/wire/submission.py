@@ -153,7 +153,12 @@ def env_as_json(env: Env) -> bytes:
 
 def settings_as_json(terms: JobTerms) -> bytes:
     """A job's settings as they are sent to its worker; empty if they are the default."""
-    if terms is DEFAULT_TERMS or terms.settings == DEFAULT_SETTINGS:
+    return b"" if terms is DEFAULT_TERMS else _settings_as_json(terms)
+
+
+@functools.lru_cache(_CACHED)
+def _settings_as_json(terms: JobTerms) -> bytes:
+    if terms.settings == DEFAULT_SETTINGS:
         return b""
     import json
 

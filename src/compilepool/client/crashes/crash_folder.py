@@ -202,7 +202,8 @@ def _fill(root_fd: int, hidden: str, job: CrashedJob, now: datetime.datetime) ->
         }
         _write(folder_fd, REPORT, json.dumps(report, indent=1).encode())
         _write(folder_fd, TEXT, job.text.encode(errors="backslashreplace"))
-        config = job.config._replace(authkey="")  # a secret
+        # A secret, and a number that another process has when the job is replayed.
+        config = job.config._replace(authkey="", client_pid=0)
         _write(folder_fd, CONFIG, config.payload(inline_limit=sys.maxsize).body)
         _write(folder_fd, ENVIRON, json.dumps(dict(job.env), indent=1).encode())
     finally:

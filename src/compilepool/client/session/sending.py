@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 
 from compilepool.client.session.calls import Call, UnfinishedCalls
 from compilepool.client.session.own_process import own_authkey
@@ -12,7 +13,7 @@ from compilepool.wire.channel import close_all
 from compilepool.wire.messages import Kind, Message, Shutdown
 from compilepool.wire.payloads import Payload
 from compilepool.wire.pool_config import PoolConfig
-from compilepool.wire.submission import submit_message
+from compilepool.wire.submission import JobTerms, submit_message
 
 PLENTY_FOR_WORKER = 16
 """How many unfinished jobs for each worker keep the supervisor busy; more of them may wait here."""
@@ -40,6 +41,7 @@ class SupervisorLink:
         """What all workers of this supervisor know."""
         self.supervisor: SupervisorProcess | None = None
         self.is_reader_busy = False
+        self.are_workers_terminated = False
 
     def send(self, message: Message, *, hold: bool = False) -> bool:
         """Send a message. The message's descriptors stay open here.
@@ -69,7 +71,7 @@ class SupervisorLink:
         authkey = own_authkey()
         if authkey != self._authkey:
             # Not in the call itself, whose terms may be kept in a file.
-            terms = terms._replace(authkey=authkey)
+            terms = _with_authkey(terms, authkey)
         message = submit_message(id, call.name, call.payload, terms)
         if not message.fds:
             is_small = len(message.body) <= SMALL
@@ -124,6 +126,7 @@ class SupervisorLink:
     def terminate_workers(self) -> None:
         """Have all workers get SIGTERM, and nothing begin any more. Any thread."""
         with self._calls.lock:
+            self.are_workers_terminated = True
             self.send(Message(Kind.SHUTDOWN, flag=Shutdown.TERMINATE))
 
     def drop(self, patience_s: float) -> None:
@@ -145,6 +148,11 @@ class SupervisorLink:
         """
         calls = self._calls
         return len(calls) > self._plenty and not calls.with_priority and not self.is_reader_busy
+
+
+@functools.lru_cache(1)  # most jobs have the same
+def _with_authkey(terms: JobTerms, authkey: str) -> JobTerms:
+    return terms._replace(authkey=authkey)
 
 
 def _has_lost_descriptors(supervisor: SupervisorProcess, error: OSError) -> Literal[False]:

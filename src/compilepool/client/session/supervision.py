@@ -230,14 +230,33 @@ class Supervision:
             supervisor.kill()
             _log.exception("cannot read from the supervisor, which is replaced")
         exitcode = supervisor.bury(_BURY_S)
-        failed, successor = self._succeed(supervisor, exitcode, trouble)
-        end_all(failed)
+        failed: list[FailedCall] = []
+        try:
+            successor, resent = self._succeed(supervisor, exitcode, trouble, failed)
+        finally:
+            end_all(failed)  # whatever else fails: they are not in the table any more
+        if successor is not None:  # not under the lock, which a handler of the user's may wait for
+            _log.warning("supervisor died; %d unfinished jobs are run again", resent)
         return successor
 
     def _succeed(
-        self, dead: SupervisorProcess, exitcode: int | None, trouble: str
-    ) -> tuple[list[FailedCall], SupervisorProcess | None]:
-        """After a supervisor's end: the calls that it takes along, and the next one if needed."""
+        self,
+        dead: SupervisorProcess,
+        exitcode: int | None,
+        trouble: str,
+        failed: list[FailedCall],
+    ) -> tuple[SupervisorProcess | None, int]:
+        """After a supervisor's end: start the next one, if there is work for it.
+
+        Args:
+            dead: the supervisor, which is dead.
+            exitcode: its exit code, as `bury` returned it.
+            trouble: why this process has killed it; "" if it has not.
+            failed: gets the calls that are lost, even if this raises.
+
+        Returns:
+            The next one, or None; and how many calls it has got.
+        """
         with self._calls.lock:
             self._is_changing = True
             try:
@@ -245,12 +264,13 @@ class Supervision:
                 self._link.supervisor = None
                 dead.close()
                 if self.is_terminated:
-                    failed = self._failed.take_terminated()
+                    failed += self._failed.take_terminated()
                 else:
-                    resubmit = self._options.resubmit
-                    failed = self._failed.take_lost(exitcode, trouble, resubmit=resubmit)
+                    resubmit = self._options.resubmit and not self._link.are_workers_terminated
+                    failed += self._failed.take_lost(exitcode, trouble, resubmit=resubmit)
                 failed += self._failed.take_closed()
-                if self._calls:
+                resent = len(self._calls)
+                if resent:
                     failed += self._resend()
             finally:
                 self._is_changing = False
@@ -260,10 +280,9 @@ class Supervision:
                 self._threads.reader = None
                 if self.is_closing:
                     self.drop_startup()
-            return failed, successor
+            return successor, resent
 
     def _resend(self) -> list[FailedCall]:
-        count = len(self._calls)
         try:
             self._connect()
             for id, call in self._calls.items():
@@ -277,7 +296,6 @@ class Supervision:
             self._link.drop(_BURY_S)
             why = f"its supervisor died, and no other could be started: {error}"
             return self._failed.take_all(why)
-        _log.warning("supervisor died; %d unfinished jobs are run again", count)
         return []
 
     def _give_up(self, error: BaseException) -> None:
