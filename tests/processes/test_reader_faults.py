@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from compilepool import CompilePool, CompilePoolError
-from tests.proc import PATIENCE_S, pool_processes, wait_until
+from tests.proc import PATIENCE_S, children, is_alive, pool_processes, wait_until
 from tests.programs.running import run_code
 
 SESSION = "compilepool.client.session"
@@ -119,11 +119,17 @@ def faulty_pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompilePool]:
         monkeypatch.undo()
         assert pool.submit(abs, -4).result(PATIENCE_S) == 4, "the pool goes on"
     gc.collect()
-    # A function that fails at once does not close what it was given.
+    # A function that fails at once does not close or reap what it was given.
+    for pid in zombies():
+        os.waitpid(pid, 0)
     for fd in set(os.listdir("/proc/self/fd")) - before:
         with contextlib.suppress(OSError):  # the listing's own
             if os.readlink(f"/proc/self/fd/{fd}").startswith("/memfd:compilepool"):
                 os.close(int(fd))
+
+
+def zombies() -> list[int]:
+    return [pid for pid in children(os.getpid()) if not is_alive(pid)]
 
 
 def crash() -> None:

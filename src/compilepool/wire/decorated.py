@@ -26,15 +26,22 @@ def reducers() -> dict[type, Callable[[Any], Reduced]]:
 
     If the object can be imported, that is its name.
     """
-    known: dict[type, Callable[[Any], Reduced]] = {
+    return _reducers_with(*(_kernel_type(module, name) for module, name in _KERNELS))
+
+
+@functools.cache
+def _reducers_with(*kernels: type | None) -> dict[type, Callable[[Any], Reduced]]:
+    return {
         functools._lru_cache_wrapper: _reduce_cached,
         functools.cached_property: _reduce_cached_property,
         weakref.WeakKeyDictionary: _reduce_weak_dictionary,
+        **{kernel: _reduce_kernel for kernel in kernels if kernel is not None},
     }
-    for module, name in _KERNELS:
-        if module in sys.modules:  # else this process has no kernel
-            known[getattr(sys.modules[module], name)] = _reduce_kernel
-    return known
+
+
+def _kernel_type(module: str, name: str) -> type | None:
+    """The type of a kernel; None if this process has none, because it has not loaded the module."""
+    return getattr(sys.modules.get(module), name, None)
 
 
 def _reduce_kernel(kernel: Any) -> Reduced:

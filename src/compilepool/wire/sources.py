@@ -55,6 +55,10 @@ class Source:
             linecache._register_code(code, self.text.replace("\0", ""), self.file)  # type: ignore[attr-defined] # private
 
 
+_existing: set[str] = set()
+"""Absolute names of files that are there. Looking takes a tenth of the time to pickle a lambda."""
+
+
 def find(code: CodeType, its_globals: dict[str, Any] | None) -> tuple[str, Source | None]:
     """How another process on this machine finds the source of `code`.
 
@@ -68,8 +72,15 @@ def find(code: CodeType, its_globals: dict[str, Any] | None) -> tuple[str, Sourc
     """
     file = code.co_filename
     try:
-        if not _is_put_there(file) and os.path.exists(file):
-            return (file if os.path.isabs(file) else os.path.abspath(file)), None
+        if not _is_put_there(file):
+            # Kept only while it is absolute: the program may change its directory.
+            if file in _existing:
+                return file, None
+            if os.path.exists(file):
+                if not os.path.isabs(file):
+                    return os.path.abspath(file), None
+                _existing.add(file)
+                return file, None
         lines = linecache.getlines(file, its_globals)
         is_of_name = bool(lines)
         if not lines and _BY_CODE and file.startswith("<"):
