@@ -172,7 +172,7 @@ def test_crashes_that_wait_hold_few_descriptors(gate: Gate) -> None:
 
 
 def test_a_forked_child_has_no_descriptors_of_crashes(gate: Gate) -> None:
-    with CompilePool(1, initializer=initialize, initargs=(b"x",)) as pool:
+    with CompilePool(1, initializer=initialize, initargs=(bytes(100_000),)) as pool:
         gate.close(pool)
         future = pool.submit(crash, bytes(100_000))
         assert wait_until(lambda: has_crashed(pool, future))

@@ -54,6 +54,7 @@ def watched() -> Iterator[Watched]:
 def begin(link: WorkerLink, job: int) -> None:
     page = StatusPage(link.fds.status)
     page.begin(job)
+    page.ended.release()
     page._page.close()
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from itertools import islice
 
+from compilepool.any_process.chunks import run_chunk
 from compilepool.client.future import CompileFuture
 from compilepool.light_typing import (
     TYPE_CHECKING,
@@ -133,13 +134,11 @@ class JobExecutor(Executor):
         deadline = None if timeout is None else time.monotonic() + timeout
         calls = zip(*iterables, strict=False)
         if chunksize == 1:
-            ahead = (self._submit(None, fn, args, {}) for args in calls)
-            return _results(ahead, deadline, buffersize)
-        from compilepool.any_process.chunks import run_chunk
-
-        name = name_of(fn)
+            # By `submit`, as in `concurrent.futures`: a subclass may have its own.
+            return _results((self.submit(fn, *args) for args in calls), deadline, buffersize)
+        run = functools.partial(run_chunk, fn)
         chunks = iter(lambda: tuple(islice(calls, chunksize)), ())
-        jobs = (self._submit(name, run_chunk, (fn, chunk), {}) for chunk in chunks)
+        jobs = (self.submit(run, chunk) for chunk in chunks)
         return _flat(_results(jobs, deadline, buffersize))
 
 
@@ -194,7 +193,7 @@ class ConfiguredPool(JobExecutor):
 def name_of(fn: Callable[..., object]) -> str:
     """The name of a job that calls `fn`."""
     while isinstance(fn, functools.partial):
-        fn = fn.func
+        fn = fn.args[0] if fn.func is run_chunk else fn.func
     return getattr(fn, "__qualname__", None) or repr(fn)
 
 
