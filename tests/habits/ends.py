@@ -11,7 +11,10 @@ import threading
 from tests.habits.habit import kit_habit
 from tests.habits.kit import Kit, stop_timers
 
-TRACEBACK = r"Traceback \(most recent call last\):|  .*|During handling of the above.*|a callback of a future raised|"
+TRACEBACK = (
+    r"Traceback \(most recent call last\):|  .*|During handling of the above.*|"
+    "a callback of a future raised|"
+)
 
 
 @kit_habit("end", statuses=(0,))
