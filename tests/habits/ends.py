@@ -9,9 +9,12 @@ import sys
 import threading
 
 from tests.habits.habit import kit_habit
-from tests.habits.kit import Kit
+from tests.habits.kit import Kit, stop_timers
 
-TRACEBACK = r"Traceback \(most recent call last\):|  .*|During handling of the above.*|"
+TRACEBACK = (
+    r"Traceback \(most recent call last\):|  .*|During handling of the above.*|"
+    "a callback of a future raised|"
+)
 
 
 @kit_habit("end", statuses=(0,))
@@ -107,11 +110,13 @@ def aborts(kit: Kit) -> None:
 
 @kit_habit("end", statuses=(0,), is_deaf=True)
 def becomes_another_program(kit: Kit) -> None:
+    stop_timers()
     os.execv("/bin/true", ["true"])
 
 
 @kit_habit("end", statuses=(0,), is_deaf=True)
 def becomes_itself_again(kit: Kit) -> None:
+    stop_timers()
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     code = (
         "from compilepool import CompilePool as P; p = P(1); assert p.submit(abs, -1).result() == 1"

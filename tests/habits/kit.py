@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -144,7 +145,8 @@ class Kit:
         except CancelledError as cancelled:
             self._tell(slot, job, "error", cancelled)
         except TimeoutError:
-            self.report.write(Entry("job", job.name, "left", self._stage_name()), slot)
+            state = "left" if patience_s else "pending"
+            self.report.write(Entry("job", job.name, state, f"{patience_s} s"), slot)
         else:
             if error is not None:
                 self._tell(slot, job, "error", error)
@@ -224,8 +226,11 @@ class Kit:
             text = f"no words: {type(error).__name__}"
         self.report.write(Entry("job", job.name, state, f"{type(what).__name__}: {text}"), slot)
 
-    def _stage_name(self) -> str:
-        return threading.current_thread().name
+
+def stop_timers() -> None:
+    """Stop what would signal the next program, or this one when it has no handlers any more."""
+    for timer in (signal.ITIMER_REAL, signal.ITIMER_PROF):
+        signal.setitimer(timer, 0)
 
 
 def _has_ended(pid: int) -> bool:

@@ -52,14 +52,14 @@ def stops_the_clock_later(kit: Kit) -> None:
     time.time = lambda: 1_000_000_000.0
 
 
-@kit_habit("early", kind=5)
+@kit_habit("early", kind=5, group="poll")
 def has_no_poll(kit: Kit) -> None:
     """As eventlet and gevent have it."""
     del select.poll
     del select.epoll
 
 
-@kit_habit("started", kind=5)
+@kit_habit("started", kind=5, group="poll")
 def has_no_poll_any_more(kit: Kit) -> None:
     del select.poll
     del select.epoll
@@ -141,7 +141,7 @@ def wraps_signal_functions(kit: Kit) -> None:
         _wrap(signal, name)
 
 
-@kit_habit("early", says=("--- Logging error ---.*", ".*"))
+@kit_habit("early", group="log", says=("--- Logging error ---.*", ".*"))
 def has_a_bad_log_handler(kit: Kit) -> None:
     class Bad(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

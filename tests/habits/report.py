@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import itertools
 import mmap
 import os
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import NamedTuple
 
 _SLOT = 320
 _SLOTS_EACH = 2000
-_REGIONS = 8
+_REGIONS = 32
 _SIZE = _SLOT * _SLOTS_EACH * _REGIONS
 
 
@@ -51,7 +50,7 @@ class Report:
         os.close(fd)
         self._move = ctypes.memmove
         self._slots = iter(range(_SLOTS_EACH))
-        self._regions = itertools.count(1)
+        self._regions = iter(range(1, _REGIONS))
 
     def write(self, entry: Entry, slot: int | None = None) -> int:
         """Write an entry, into a slot of its own or over another one; returns the slot."""

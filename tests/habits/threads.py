@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import signal
 import threading
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
@@ -13,7 +12,7 @@ from time import sleep  # before a habit replaces it
 from typing import Any
 
 from tests.habits.habit import habit, kit_habit
-from tests.habits.kit import Kit
+from tests.habits.kit import Kit, stop_timers
 
 
 @kit_habit("busy")
@@ -111,7 +110,11 @@ def leaves_a_map(kit: Kit) -> None:
             raise
 
 
-@habit("callback", says=("exception calling callback.*", "(Traceback| |RuntimeError: mine).*|"))
+@habit(
+    "callback",
+    group="log",
+    says=("exception calling callback.*", "(Traceback| |RuntimeError: mine).*|"),
+)
 def raises_in_callbacks(kit: Kit, future: Future[Any]) -> None:
     raise RuntimeError("mine")
 
@@ -216,8 +219,7 @@ def shuts_down_at_exit(kit: Kit) -> None:
 def clears_exit_handlers(kit: Kit) -> None:
     atexit._clear()
     atexit.register(kit.look_back)
-    for timer in (signal.ITIMER_REAL, signal.ITIMER_PROF):
-        atexit.register(signal.setitimer, timer, 0)  # before the handlers go
+    atexit.register(stop_timers)
 
 
 class Finalized:

@@ -194,7 +194,7 @@ class _Trial:
                 continue
             if state in ("submitting", "submitted") and may_lose:
                 continue
-            if state == "left" and is_deaf and job.is_endless:
+            if state == "pending" and is_deaf:
                 continue
             error = detail.partition(":")[0]
             may_end_with = {*job.ends, *allowed}

@@ -92,3 +92,22 @@ has_lock.wait()
         command, capture_output=True, text=True, check=False, timeout=PATIENCE_S
     )
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_all_futures_have_ended_when_the_program_exits_though_callbacks_are_slow() -> None:
+    code = """
+import atexit, signal, time
+futures = []
+atexit.register(lambda: print([future.done() for future in futures]))
+from compilepool import CompilePool
+pools = [CompilePool(1), CompilePool(1)]
+# While the end of the first one is waited for, the second one's supervisor is gone.
+for pool, delay in zip(pools, (0.15, 0.4)):
+    futures += [pool.submit(signal.pause) for _ in range(2)]
+    futures[-2].add_done_callback(lambda _, delay=delay: time.sleep(delay))
+"""
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
+    assert (result.stdout, result.stderr) == ("[True, True, True, True]\n", "")

@@ -102,6 +102,7 @@ class Supervision:
                 target=self._read, args=(supervisor,), name="compilepool", daemon=True
             )
             self._threads.reader.start()
+            self._threads.latest_reader = self._threads.reader
         except BaseException as error:
             self._threads.reader = None
             self._link.drop(_BURY_S)
@@ -149,6 +150,7 @@ class Supervision:
     def abandon(self) -> None:
         """After a fork, in the child: let go of the supervisor, which is not this process's."""
         supervisor, self._link.supervisor, self._threads.reader = self._link.supervisor, None, None
+        self._threads.latest_reader = None
         if supervisor is not None:
             supervisor.close()
         self.is_closing = True
@@ -203,9 +205,11 @@ class Supervision:
             supervisor.request_end()
         if not wait or self._threads.is_here():
             return False
-        reader = self._threads.reader
+        reader = self._threads.latest_reader
         if supervisor is not None and reader is not None:
             end_within_bound(supervisor, reader, self._calls.lock, _TERMINATE_S)
+        elif reader is not None:
+            reader.join(_TERMINATE_S)  # its supervisor is gone, and it may still end futures
         self._threads.background.wait(_TERMINATE_S)
         return reader is None or not reader.is_alive()
 

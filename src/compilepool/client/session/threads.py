@@ -62,11 +62,14 @@ class PoolThreads:
 
     Attributes:
         reader: reads from the supervisor; None if there is none.
+        latest_reader: the same, or the one before. It may still end the futures of a supervisor
+            that is gone.
         background: writes crash folders.
     """
 
     def __init__(self) -> None:
         self.reader: threading.Thread | None = None
+        self.latest_reader: threading.Thread | None = None
         self.background = Background()
 
     def is_here(self) -> bool:
@@ -75,4 +78,4 @@ class PoolThreads:
 
     def is_reader(self) -> bool:
         """Whether the thread that reads from the supervisor calls this."""
-        return self.reader is threading.current_thread()
+        return threading.current_thread() in (self.reader, self.latest_reader)
