@@ -65,7 +65,8 @@ def use_authkey(authkey: str) -> None:
     if authkey != _identity.authkey:
         _identity.authkey = authkey
         if _is_loaded():
-            _tell()
+            process: Any = sys.modules["multiprocessing.process"]
+            process.current_process().authkey = bytes.fromhex(authkey)
 
 
 def _is_loaded() -> bool:

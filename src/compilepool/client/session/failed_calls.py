@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from compilepool.client.session import outcomes
 from compilepool.client.session.calls import Call, UnfinishedCalls
@@ -121,7 +121,8 @@ class FailedCalls:
         # None: the key was forgotten just now.
         return [(call, self.poisoned.error(key, call.name) or error) for _, call in waiting]
 
-    # After a supervisor's end, under the lock. The calls leave the table now, and end later.
+    # After a supervisor's end, under the lock. The calls leave the table one by one. So a list that is
+    # extended by them has all that have left, even if this fails at the next one.
 
     def cancel_waiting(self) -> None:
         """The workers are about to be killed: cancel the calls that are not known to run.
@@ -132,19 +133,20 @@ class FailedCalls:
         for _, call in self._calls.pop_waiting():
             call.end_cancelled()
 
-    def take_terminated(self) -> list[FailedCall]:
+    def take_terminated(self) -> Iterator[FailedCall]:
         """Take all calls, with their errors: their pool was terminated."""
-        failed: list[FailedCall] = []
         for id, call in self._calls.items():
             from compilepool.client.reports import errors
 
             # Made before the call is taken: nobody would end a call that only this has.
             reason = errors.killed if self._are_killed else errors.ended_with_pool
-            failed.append((call, reason(call.name)))
+            error = reason(call.name)
             self._calls.pop(id)
-        return failed
+            yield call, error
 
-    def take_lost(self, exitcode: int | None, trouble: str, *, resubmit: bool) -> list[FailedCall]:
+    def take_lost(
+        self, exitcode: int | None, trouble: str, *, resubmit: bool
+    ) -> Iterator[FailedCall]:
         """Take the calls that no other supervisor gets, with their errors.
 
         Args:
@@ -152,7 +154,6 @@ class FailedCalls:
             trouble: why this process has killed it; "" if it has not.
             resubmit: whether a call is sent to a second supervisor.
         """
-        failed: list[FailedCall] = []
         for id, call in self._calls.items():
             if call.sends > resubmit:
                 from compilepool.client.reports import errors
@@ -160,31 +161,26 @@ class FailedCalls:
                 error = errors.supervisor_died(
                     call.name, exitcode, trouble, was_resubmitted=resubmit
                 )
-                failed.append((call, error))
                 self._calls.pop(id)
-        return failed
+                yield call, error
 
-    def take_closed(self) -> list[FailedCall]:
+    def take_closed(self) -> Iterator[FailedCall]:
         """Take the calls whose payload cannot be sent: the program has closed its descriptor."""
-        failed: list[FailedCall] = []
         for id, call in self._calls.items():
             if call.payload.is_lost:
                 why = "the program has closed the descriptor that had its arguments"
-                failed.append((call, SupervisorDied(f"job {call.name!r} is lost: {why}")))
                 self._calls.pop(id)
-        return failed
+                yield call, SupervisorDied(f"job {call.name!r} is lost: {why}")
 
-    def take_all(self, why: str) -> list[FailedCall]:
+    def take_all(self, why: str) -> Iterator[FailedCall]:
         """Take all calls, with their errors: no supervisor can be had for them.
 
         Args:
             why: why they are lost, for the errors.
         """
-        failed: list[FailedCall] = []
         for id, call in self._calls.items():
-            failed.append((call, SupervisorDied(f"job {call.name!r} is lost: {why}")))
             self._calls.pop(id)
-        return failed
+            yield call, SupervisorDied(f"job {call.name!r} is lost: {why}")
 
     def close(self) -> None:
         """No supervisor will tell of another failure. Folders that are being made are finished."""

@@ -106,7 +106,8 @@ class Supervision:
         except BaseException as error:
             self._threads.reader = None
             self._link.drop(_BURY_S)
-            failed = self._failed.take_all(f"no supervisor could be started: {describe(error)}")
+            why = f"no supervisor could be started: {describe(error)}"
+            failed = list(self._failed.take_all(why))
             self._threads.background.run(functools.partial(end_all, failed))
             if isinstance(error, OSError | RuntimeError):  # RuntimeError: no more threads
                 what = f"the pool's processes could not be started: {error}"
@@ -299,7 +300,7 @@ class Supervision:
         except OSError as error:
             self._link.drop(_BURY_S)
             why = f"its supervisor died, and no other could be started: {error}"
-            return self._failed.take_all(why)
+            return list(self._failed.take_all(why))
         return []
 
     def _give_up(self, error: BaseException) -> None:
@@ -311,7 +312,8 @@ class Supervision:
             supervisor, self._link.supervisor = self._link.supervisor, None
             self._threads.reader = None
             self._is_changing = False
-            failed = self._failed.take_all(f"its pool's reader failed: {describe(error)}")
+            why = f"its pool's reader failed: {describe(error)}"
+            failed = list(self._failed.take_all(why))
         end_all(failed)
         _log.exception("the pool's reader failed")
         with contextlib.suppress(Exception), self._calls.lock:
