@@ -121,7 +121,7 @@ class FailedCalls:
         # None: the key was forgotten just now.
         return [(call, self.poisoned.error(key, call.name) or error) for _, call in waiting]
 
-    # After a supervisor's end, under the lock. The calls leave the table one by one. So a list that is
+    # After a supervisor's end, under the lock. The calls leave the table one by one. A list that is
     # extended by them has all that have left, even if this fails at the next one.
 
     def cancel_waiting(self) -> None:
