@@ -68,13 +68,13 @@ def run_job(
             restore()
         return _unserializable("the call", error, type_name(error), error)
     try:
-        try:
-            result = function(*args, **kwargs)
-        finally:
-            if restore is not None:
-                restore()
+        result = function(*args, **kwargs)
+        if restore is not None:
+            restore()
     except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt, too
         remains.append(error)
+        if restore is not None:
+            restore()  # again, if a timer went off just before
         return raised(error)
     remains.append(result)
     try:

@@ -136,7 +136,11 @@ class _Jobs:
         output.begin()
         started = self._status.begin(message.id, self._meter.begin())
         self._surroundings.since = started
-        outcome, payload = self._outcome(message)
+        try:
+            outcome, payload = self._outcome(message)
+        except BaseException as error:  # noqa: BLE001 - by the handler of a timer that still runs
+            self._surroundings.restore()
+            outcome, payload = raised(error)
         if not output.flush():
             self._surroundings.mend_streams()
         if os.getpid() != self._pid:
