@@ -16,7 +16,7 @@ REPLACED = (
     r"the trace ends here, because it cannot be written: .*",
     r"progress and trace of this pool stop here, because of an error",
     r"cannot read from the supervisor, which is replaced",
-    r"Traceback \(most recent call last\):|  .*|OSError: \[Errno (9|88|24)\] .*",
+    r"Traceback \(most recent call last\):|  .*|(OSError|BrokenPipeError): \[Errno .*",
 )
 
 

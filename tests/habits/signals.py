@@ -85,7 +85,16 @@ def has_a_profiling_timer(kit: Kit) -> None:
     atexit.register(stop_timers)
 
 
-@kit_habit("busy", group="SIGALRM", loses=True, allows=("SerializationError",))
+@kit_habit(
+    "busy",
+    group="SIGALRM",
+    loses=True,
+    allows=("SerializationError",),
+    says=(
+        "--- Logging error ---|Call stack:|Message: .*|Arguments: .*|During handling.*|  .*|",
+        r"Traceback.*|.*Tick|exception calling callback.*|a callback of a future raised",
+    ),
+)
 def is_interrupted_by_a_timer(kit: Kit) -> None:
     """The handler raises, whatever the program is doing."""
 

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, wait
 from pathlib import Path
 
 import pytest
@@ -226,3 +226,27 @@ def test_errors_of_a_start_are_errors_of_the_pool(monkeypatch: pytest.MonkeyPatc
         with pytest.raises(CompilePoolError, match="could not be started"):
             pool.submit(abs, -1)
     pool.shutdown()
+
+
+def test_what_a_signal_handler_submits_while_a_start_fails_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.executable", "")
+    futures = []
+
+    def submit(*_: object) -> None:
+        with contextlib.suppress(CompilePoolError):
+            futures.append(pool.submit(abs, -1))
+
+    before = signal.signal(signal.SIGALRM, submit)
+    try:
+        for delay in range(400):  # at every moment of a start
+            pool = CompilePool(1)
+            signal.setitimer(signal.ITIMER_REAL, 1e-5 * (1 + delay % 80))
+            with contextlib.suppress(CompilePoolError):
+                pool.submit(abs, -1)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert futures
+    assert not wait(futures, PATIENCE_S).not_done

@@ -106,6 +106,8 @@ class Supervision:
         except BaseException as error:
             self._threads.reader = None
             self._link.drop(_BURY_S)
+            # First: a signal handler that submits after `take_all` tries to start one itself.
+            self._is_changing = False
             why = f"no supervisor could be started: {describe(error)}"
             failed = list(self._failed.take_all(why))
             self._threads.background.run(functools.partial(end_all, failed))
