@@ -141,8 +141,8 @@ class FailedCalls:
             # Made before the call is taken: nobody would end a call that only this has.
             reason = errors.killed if self._are_killed else errors.ended_with_pool
             error = reason(call.name)
-            self._calls.pop(id)
-            yield call, error
+            if self._calls.pop(id) is not None:
+                yield call, error
 
     def take_lost(
         self, exitcode: int | None, trouble: str, *, resubmit: bool
@@ -161,16 +161,17 @@ class FailedCalls:
                 error = errors.supervisor_died(
                     call.name, exitcode, trouble, was_resubmitted=resubmit
                 )
-                self._calls.pop(id)
-                yield call, error
+                if self._calls.pop(id) is not None:
+                    yield call, error
 
     def take_closed(self) -> Iterator[FailedCall]:
         """Take the calls whose payload cannot be sent: the program has closed its descriptor."""
         for id, call in self._calls.items():
             if call.payload.is_lost:
                 why = "the program has closed the descriptor that had its arguments"
-                self._calls.pop(id)
-                yield call, SupervisorDied(f"job {call.name!r} is lost: {why}")
+                error = SupervisorDied(f"job {call.name!r} is lost: {why}")
+                if self._calls.pop(id) is not None:
+                    yield call, error
 
     def take_all(self, why: str) -> Iterator[FailedCall]:
         """Take all calls, with their errors: no supervisor can be had for them.
@@ -179,8 +180,9 @@ class FailedCalls:
             why: why they are lost, for the errors.
         """
         for id, call in self._calls.items():
-            self._calls.pop(id)
-            yield call, SupervisorDied(f"job {call.name!r} is lost: {why}")
+            error = SupervisorDied(f"job {call.name!r} is lost: {why}")
+            if self._calls.pop(id) is not None:  # a signal handler may have taken it meanwhile
+                yield call, error
 
     def close(self) -> None:
         """No supervisor will tell of another failure. Folders that are being made are finished."""
