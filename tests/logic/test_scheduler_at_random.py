@@ -287,6 +287,7 @@ class Pool(PoolModel):
     def lose_the_fork_servers_that_were_replaced(self) -> None:
         unread = self.lose_workers(range(self.generation))
         self.scheduler.fork_server_lost(unread, "fork server", "no worker", was_leaving=True)
+        self.quiet_since = None
         self.perform()
 
     @precondition(lambda self: self.has_fork_server)
@@ -294,6 +295,7 @@ class Pool(PoolModel):
     def lose_the_fork_server(self, is_to_die_again: bool) -> None:
         unread = self.lose_workers([self.generation])
         self.scheduler.fork_server_lost(unread, "fork server", "no worker")
+        self.quiet_since = None
         actions = self.next_actions()
         self.start_failures += 1
         if self.start_failures == MAX_START_FAILURES:

@@ -317,3 +317,12 @@ def test_a_pool_is_partly_ready_from_its_first_worker_on() -> None:
     assert scheduler.readiness.name == "ALL"
     scheduler.quiesce(NOW, keeps_fork_server=True)
     assert scheduler.readiness.name == "NONE"
+
+
+def test_workers_that_are_lost_with_their_fork_server_start_however_long_that_took() -> None:
+    scheduler = pool(2, idle_timeout_s=IDLE_S)
+    assert scheduler.warm_up(NOW) == [StartWorker(1), StartWorker(2)]
+    lost = scheduler.fork_server_lost(
+        {1: [], 2: []}, "unsafe", "unsafe", NOW + 2 * IDLE_S, was_leaving=True
+    )
+    assert lost == [StartWorker(3), StartWorker(4)]

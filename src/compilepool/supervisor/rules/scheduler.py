@@ -198,6 +198,7 @@ class Scheduler(SchedulerState[Reason]):
             self._runs.put_back(lost, unread[worker])
             for id in lost.runs:
                 self._runs.rerun_or_fail(id, reason)
+        self._staffing.workers_lost()
         if not was_leaving:
             self._start_failed(start_reason)
 

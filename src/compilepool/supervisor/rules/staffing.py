@@ -134,6 +134,13 @@ class Staffing:
         if self._quiet_since is not None:
             self._quiet_since = now
 
+    def workers_lost(self) -> None:
+        """Workers are gone with their fork server. The idle clock of the pool starts anew.
+
+        Otherwise, a pool whose workers have just been about to start might fall asleep.
+        """
+        self._quiet_since = None
+
     def start_failed(self) -> bool:
         """A worker has died while starting.
 
