@@ -24,6 +24,10 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> 
     return True
 
 
+_RESOURCE_TRACKER = "multiprocessing.resource_tracker"
+"""multiprocessing starts it where it is first needed, and it stays; it is nothing of a pool's."""
+
+
 def children(pid: int) -> list[int]:
     """The pids of a process's children."""
     pids: list[int] = []
@@ -32,7 +36,7 @@ def children(pid: int) -> list[int]:
             with contextlib.suppress(OSError):
                 text = Path(f"/proc/{pid}/task/{task}/children").read_text()
                 pids += [int(child) for child in text.split()]
-    return pids
+    return [pid for pid in pids if _RESOURCE_TRACKER not in command_line(pid)]
 
 
 def descendants(pid: int) -> list[int]:

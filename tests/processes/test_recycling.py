@@ -13,7 +13,15 @@ import pytest
 
 from compilepool import CompileFuture, CompilePool, PreloadFailed
 from tests.conftest import kernel_objects
-from tests.proc import PATIENCE_S, children, descendants, is_alive, pool_process, wait_until
+from tests.proc import (
+    PATIENCE_S,
+    children,
+    descendants,
+    is_alive,
+    pool_process,
+    pool_processes,
+    wait_until,
+)
 
 START_METHODS = pytest.mark.parametrize("start_method", ["fork", "spawn"])
 JOBS = 10_000
@@ -256,8 +264,8 @@ def test_a_worker_that_is_wanted_while_its_fork_server_is_found_dead_comes_from_
         futures: list[CompileFuture[Any]] = [pool.submit(abs, number) for number in range(4)]
         futures.append(pool.submit(stop_supervisor))
         futures += [pool.submit(abs, number) for number in range(6)]
-        assert wait_until(lambda: bool(children(os.getpid())))
-        (supervisor,) = children(os.getpid())
+        assert wait_until(lambda: bool(pool_processes("supervisor")))
+        (supervisor,) = pool_processes("supervisor")
         assert wait_until(lambda: is_stopped(supervisor))
         (server,) = children(supervisor)
         os.kill(server, signal.SIGKILL)

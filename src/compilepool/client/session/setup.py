@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import subprocess
 from collections.abc import Mapping
@@ -52,13 +51,22 @@ class PoolSetup:
 
     def __init__(self, options: PoolOptions) -> None:
         self._options = options
+        self._config: PoolConfig | None = None
         self.env = environment_of_pool(os.environ, options.env, max_workers_of(options))
         # multiprocessing passes on the same flags (Lib/multiprocessing/spawn.py).
         self.python_flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined] # typeshed
 
-    @functools.cached_property
+    @property
     def config(self) -> PoolConfig:
-        """The configuration of the supervisor. It is made while that starts."""
-        from compilepool.client.session.configuration import config_of
+        """The configuration of the supervisor. It is made while that starts.
 
-        return config_of(self._options, max_workers_of(self._options), self.python_flags)
+        Not a `functools.cached_property`: before Python 3.12, that has a lock, which a child forked
+        meanwhile would wait for.
+        """
+        if self._config is None:
+            from compilepool.client.session.configuration import config_of
+
+            self._config = config_of(
+                self._options, max_workers_of(self._options), self.python_flags
+            )
+        return self._config
