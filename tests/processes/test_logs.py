@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import wait
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,20 @@ def test_no_job_has_the_output_of_another(start_method: str) -> None:
         futures = [pool.submit(say, f"job {i}\n" + "x" * (i % 100)) for i in range(500)]
         for future in futures:
             assert future.result(PATIENCE_S) + "\n" == future.record.log
+
+
+def test_nor_if_the_supervisor_is_late() -> None:
+    with CompilePool(1) as pool:
+        pool.submit(abs, -1).result(PATIENCE_S)
+        supervisor = pool_process("supervisor")
+        futures = [pool.submit(say, f"job {i}") for i in range(200)]
+        while not all(future.done() for future in futures):
+            os.kill(supervisor, signal.SIGSTOP)
+            wait(futures, 0.15)  # longer than for a process that fills the pipe again and again
+            os.kill(supervisor, signal.SIGCONT)
+            wait(futures, 0.02)
+        for future in futures:
+            assert future.result() + "\n" == future.record.log
 
 
 @given(st.lists(st.integers(0, 3 * KEPT), min_size=1, max_size=6))

@@ -14,7 +14,9 @@ import time
 from compilepool.linux import process
 
 _STREAMS = (1, 2)
-_PATIENCE_S = 0.05  # how long the next job waits for the supervisor to empty its pipe
+_LATE_S = 10.0  # how long the next job waits for the supervisor to read what a job has written
+_PATIENCE_S = 0.05  # and how long if a process that a job has left may be writing
+_NEARLY_FULL = 60 * 1024  # bytes; a pipe has room for 64 KiB, pipe(7)
 _LOOK_AGAIN_S = 0.0001
 _NONE = bytes(4)  # what FIONREAD returns for an empty pipe
 
@@ -51,6 +53,8 @@ class OutputCapture:
     def __init__(self, pipes: tuple[int, int] | None) -> None:
         self._pipes = pipes
         self._turn = 1
+        self._at_end = [_NONE, _NONE]
+        """What was unread in each pipe when its last job ended."""
         self._originals = [os.dup(stream) for stream in _STREAMS]
 
     def begin(self) -> None:
@@ -58,8 +62,8 @@ class OutputCapture:
         self._turn ^= 1
         if self._pipes:
             pipe = self._pipes[self._turn]
-            if _has_unread(pipe):
-                self._wait_until_read()
+            if (unread := _unread(pipe)) != _NONE:
+                self._wait_until_read(unread)
             for stream in _STREAMS:
                 os.dup2(pipe, stream)
 
@@ -79,15 +83,28 @@ class OutputCapture:
             os.dup2(self._originals[fd - _STREAMS[0]], fd)
 
     def has_unread(self) -> bool:
-        """Whether the supervisor has still to read output of the current job."""
-        return self._pipes is not None and _has_unread(self._pipes[self._turn])
+        """Whether the supervisor has still to read output of the current job, which has ended."""
+        if self._pipes is None:
+            return False
+        unread = self._at_end[self._turn] = _unread(self._pipes[self._turn])
+        return unread != _NONE
 
-    def _wait_until_read(self) -> None:
-        # The supervisor is about to read it, because it has the results. The wait is bounded,
-        # because a process that an earlier job left running may write without end.
+    def _wait_until_read(self, unread: bytes) -> None:
+        """Wait until the supervisor has emptied the pipe of the next job.
+
+        It does so when it gets the result of the job that has written to this pipe, however late
+        that is on a busy machine. But a process that an earlier job has left running may fill the
+        pipe again and again. That shows if there is not what was there when the job ended, or if
+        the pipe is full.
+        """
         assert self._pipes is not None
-        deadline = time.monotonic() + _PATIENCE_S
-        while _has_unread(self._pipes[self._turn]) and time.monotonic() < deadline:
+        pipe = self._pipes[self._turn]
+        is_own = unread == self._at_end[self._turn] and _count(unread) < _NEARLY_FULL
+        deadline = time.monotonic() + (_LATE_S if is_own else _PATIENCE_S)
+        while (now := _unread(pipe)) != _NONE and time.monotonic() < deadline:
+            if now != unread:
+                deadline = min(deadline, time.monotonic() + _PATIENCE_S)
+                unread = now
             time.sleep(_LOOK_AGAIN_S)
 
     def flush(self) -> bool:
@@ -116,8 +133,13 @@ class OutputCapture:
                 os.dup2(original, stream)
 
 
-def _has_unread(pipe: int) -> bool:
+def _unread(pipe: int) -> bytes:
+    """How many bytes of a pipe nobody has read, as FIONREAD writes it."""
     try:
-        return fcntl.ioctl(pipe, termios.FIONREAD, _NONE) != _NONE  # pipe(7): works at either end
+        return fcntl.ioctl(pipe, termios.FIONREAD, _NONE)  # pipe(7): works at either end
     except OSError:  # a job has closed the descriptor
-        return False
+        return _NONE
+
+
+def _count(unread: bytes) -> int:
+    return int.from_bytes(unread, sys.byteorder)
