@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compilepool.client.session.seeds import seed_of_job
+from compilepool.client.terms import seed_of_job
 from compilepool.worker import random_state
 
 SEEDS = st.integers(0, (1 << 64) - 1)

@@ -39,7 +39,7 @@ from concurrent.futures import ThreadPoolExecutor
 from compilepool import CompilePool
 pool = CompilePool(1, start_method=sys.argv[1])
 def compile_one(number):
-    time.sleep(0.05)
+    time.sleep(0.05)  # main ends; in Python 3.11, two threads cannot both join it
     return pool.submit(pow, number, 2).result(20)
 ThreadPoolExecutor(2).map(lambda number: print(compile_one(number)), [1, 2, 3])
 """

@@ -15,12 +15,15 @@ from tests.programs.running import run_code
 START_METHODS = ("fork", "spawn")
 
 TOOL = """
-import os, runpy, socket, sys, threading, time
+import os, runpy, select, socket, sys, threading
+folder = os.path.dirname(sys.argv[0])
 sockets = [socket.socket() for _ in range(30)]
 def close_late():
-    time.sleep(0.2)
+    while not os.path.exists(folder + "/gate"):
+        select.select([], [], [], 0.005)
     for each in sockets:
         each.close()
+    open(f"{folder}/{os.getpid()}.closed", "w").close()
 threading.Thread(target=close_late, daemon=True).start()
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
@@ -28,7 +31,8 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """As debugpy does it: sockets, and a thread that closes them while the program runs."""
 
 PROGRAM = """
-import os, sys, time
+import glob, os, sys
+from tests.proc import wait_until
 spawn = os.posix_spawn
 def spawn_with_tool(path, argv, env, **how):
     script = next(at for at, each in enumerate(argv) if each.endswith("entry.py"))
@@ -40,7 +44,10 @@ logging.disable(logging.WARNING)  # forking is unsafe with the tool's thread
 from compilepool import CompilePool
 with CompilePool(2, start_method=sys.argv[2]) as pool:
     assert pool.submit(abs, -1).result({patience}) == 1
-    time.sleep(0.4)
+    folder = os.path.dirname(sys.argv[1])
+    open(folder + "/gate", "w").close()
+    # In the supervisor, which this process has started, and below it only if that patches, too.
+    assert wait_until(lambda: glob.glob(folder + "/*.closed"))
     assert isinstance(pool.submit(os.abort).exception({patience}), Exception)
     print(pool.submit(abs, -2).result({patience}))
 """

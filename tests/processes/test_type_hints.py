@@ -30,8 +30,8 @@ from rich.progress import Progress
 
 import compilepool
 from compilepool import CompileFuture, CompilePool, JobDump, PoolStats
-from compilepool.client.executor import ConfiguredPool
 from compilepool.client.options import PoolOptions
+from compilepool.client.pool import ConfiguredPool
 from compilepool.integrations.torch import current_pool, install, uninstall
 from compilepool.integrations.torch.compile_worker.timer import Timer
 from compilepool.observe.counters import Quantiles
@@ -112,7 +112,7 @@ def test_the_functions_are_all_there() -> None:
         "client.pool.CompilePool.__init__",
         "client.executor.JobExecutor.submit",
         "client.pool.CompilePool.ready",
-        "client.executor.ConfiguredPool.shutdown",
+        "client.pool.ConfiguredPool.shutdown",
         "client.as_completed.as_completed",
         "any_process.phases.report_phase",
         "integrations.torch.compile_worker.timer.Timer.record_call",

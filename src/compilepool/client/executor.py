@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -12,17 +13,11 @@ from itertools import islice
 from compilepool.any_process.chunks import run_chunk
 from compilepool.client.future import CompileFuture
 from compilepool.light_typing import (
-    TYPE_CHECKING,
     Any,
     ParamSpec,
     TypeVar,
     lazy_annotations,
 )
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from compilepool.wire.submission import JobTerms
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,42 +25,13 @@ T = TypeVar("T")
 
 @lazy_annotations
 class JobExecutor(Executor):
-    """An executor whose jobs have names and terms. The public methods are built on `_submit`."""
+    """An executor that submits and maps by `_submit`, which its classes implement."""
 
+    @abstractmethod
     def _submit(
-        self,
-        name: str | None,
-        fn: Callable[..., T],
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        terms: JobTerms | None = None,
+        self, fn: Callable[..., T], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> CompileFuture[T]:
-        """Send a job to the pool; raises as `submit`. None stands for the default."""
-        raise NotImplementedError
-
-    @property
-    def _max_workers(self) -> int:
-        """The number of jobs that may run at once, under the name that dask and others read."""
-        raise NotImplementedError
-
-    def terminate_workers(self) -> None:
-        """Accept no more jobs, cancel those that wait, and send SIGTERM to all workers.
-
-        Returns at once, as in Python 3.14. SIGTERM ends a worker without at-exit functions, with
-        all that its job has started; the job fails with `WorkerCrashed`, and `retries` do not
-        apply. If a job or the initializer has set a handler for SIGTERM, that handler decides: a
-        job that goes on has its result, and the pool ends after it.
-        """
-        raise NotImplementedError
-
-    def kill_workers(self) -> None:
-        """Accept no more jobs, cancel those that wait, and end all processes at once by SIGKILL.
-
-        Running jobs fail with an error that is a `PoolClosed` and a `BrokenProcessPool`. A job that
-        has begun only some milliseconds ago may count as waiting. This waits for the end of the
-        processes: up to two seconds if one of them is stuck in the kernel.
-        """
-        raise NotImplementedError
+        """Send a job to the pool; raises as `submit`."""
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> CompileFuture[T]:
         """Run `fn(*args, **kwargs)` in a worker.
@@ -89,7 +55,7 @@ class JobExecutor(Executor):
         """
         if not callable(fn):
             raise TypeError(f"submit needs a callable, not {type(fn).__name__}")
-        return self._submit(None, fn, args, kwargs)
+        return self._submit(fn, args, kwargs)
 
     def map(
         self,
@@ -140,54 +106,6 @@ class JobExecutor(Executor):
         chunks = iter(lambda: tuple(islice(calls, chunksize)), ())
         jobs = (self.submit(run, chunk) for chunk in chunks)
         return _flat(_results(jobs, deadline, buffersize))
-
-
-@lazy_annotations
-class ConfiguredPool(JobExecutor):
-    """A view of a `CompilePool` that submits jobs with options. Made by `CompilePool.options`.
-
-    It works as the pool itself does; to shut it down is to shut the whole pool down.
-    """
-
-    def __init__(self, pool: JobExecutor, name: str | None, terms: JobTerms) -> None:
-        self._pool = pool
-        self._name = name
-        self._terms = terms
-
-    def _submit(
-        self,
-        name: str | None,
-        fn: Callable[..., T],
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        terms: JobTerms | None = None,
-    ) -> CompileFuture[T]:
-        name = name if self._name is None else self._name
-        return self._pool._submit(name, fn, args, kwargs, terms or self._terms)
-
-    @property
-    def _max_workers(self) -> int:
-        return self._pool._max_workers
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Shut the whole pool down, as `CompilePool.shutdown` does."""
-        self._pool.shutdown(wait, cancel_futures=cancel_futures)
-
-    def terminate_workers(self) -> None:
-        """As `CompilePool.terminate_workers`, of the whole pool."""
-        self._pool.terminate_workers()
-
-    def kill_workers(self) -> None:
-        """As `CompilePool.kill_workers`, of the whole pool."""
-        self._pool.kill_workers()
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> bool | None:
-        return self._pool.__exit__(exc_type, exc_val, exc_tb)
 
 
 def name_of(fn: Callable[..., object]) -> str:

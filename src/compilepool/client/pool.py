@@ -6,7 +6,7 @@ import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 
-from compilepool.client.executor import ConfiguredPool, JobExecutor, name_of
+from compilepool.client.executor import JobExecutor, name_of
 from compilepool.client.future import CompileFuture
 from compilepool.client.options import AS_THE_POOL, AsThePool, JobOptions, PoolOptions
 from compilepool.errors import UnsupportedPlatform
@@ -316,10 +316,23 @@ class CompilePool(JobExecutor):
         self._session.shutdown(wait=wait, cancel_futures=cancel_futures)
 
     def terminate_workers(self) -> None:
+        """Accept no more jobs, cancel those that wait, and send SIGTERM to all workers.
+
+        Returns at once, as in Python 3.14. SIGTERM ends a worker without at-exit functions, with
+        all that its job has started; the job fails with `WorkerCrashed`, and `retries` do not
+        apply. If a job or the initializer has set a handler for SIGTERM, that handler decides: a
+        job that goes on has its result, and the pool ends after it.
+        """
         self._session.shutdown(wait=False, cancel_futures=True)
         self._session.link.terminate_workers()
 
     def kill_workers(self) -> None:
+        """Accept no more jobs, cancel those that wait, and end all processes at once by SIGKILL.
+
+        Running jobs fail with an error that is a `PoolClosed` and a `BrokenProcessPool`. A job that
+        has begun only some milliseconds ago may count as waiting. This waits for the end of the
+        processes: up to two seconds if one of them is stuck in the kernel.
+        """
         self._session.kill_workers()
 
     def __exit__(
@@ -336,15 +349,48 @@ class CompilePool(JobExecutor):
 
     @property
     def _max_workers(self) -> int:
+        """`max_workers` under the name that dask and others read."""
         return self.max_workers
 
     def _submit(
-        self,
-        name: str | None,
-        fn: Callable[..., T],
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        terms: JobTerms | None = None,
+        self, fn: Callable[..., T], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> CompileFuture[T]:
-        name = name_of(fn) if name is None else name
-        return self._session.submit(name, fn, args, kwargs, terms or self._default_terms)
+        return self._session.submit(name_of(fn), fn, args, kwargs, self._default_terms)
+
+
+@lazy_annotations
+class ConfiguredPool(JobExecutor):
+    """A view of a `CompilePool` that submits jobs with options. Made by `CompilePool.options`.
+
+    To shut it down is to shut the whole pool down.
+    """
+
+    def __init__(self, pool: CompilePool, name: str | None, terms: JobTerms) -> None:
+        self._pool = pool
+        self._name = name
+        self._terms = terms
+
+    def _submit(
+        self, fn: Callable[..., T], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> CompileFuture[T]:
+        name = name_of(fn) if self._name is None else self._name
+        return self._pool._session.submit(name, fn, args, kwargs, self._terms)
+
+    @property
+    def _max_workers(self) -> int:
+        return self._pool.max_workers
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """As `CompilePool.shutdown`."""
+        self._pool.shutdown(wait, cancel_futures=cancel_futures)
+
+    def terminate_workers(self) -> None:
+        """As `CompilePool.terminate_workers`."""
+        self._pool.terminate_workers()
+
+    def kill_workers(self) -> None:
+        """As `CompilePool.kill_workers`."""
+        self._pool.kill_workers()
+
+    def __exit__(self, *raised: Any) -> Literal[False]:
+        return self._pool.__exit__(*raised)

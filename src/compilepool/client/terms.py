@@ -1,4 +1,4 @@
-"""The terms of a job: what its own options and its pool's say of how it is treated.
+"""The terms of a job: what its own options and its pool's say of how it is treated, and its seed.
 
 Apart from `options`, which is imported on other platforms as well.
 """
@@ -52,3 +52,25 @@ def check_memory_limit(name: str, terms: JobTerms, idle_memory: int) -> None:
             f"the memory_limit of job {name!r}, {size_text(terms.memory_limit)}, is less than what"
             f" an idle worker of this pool takes, {size_text(idle_memory)}; raise it"
         )
+
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_MASK = (1 << 64) - 1
+
+
+def seed_of_job(pool_seed: int, number: int) -> int:
+    """The seed of a job: no two jobs of a pool have the same one.
+
+    Which worker runs a job, and what ran there before, differs from run to run of a program. The
+    order in which jobs are submitted need not. So the seed depends on the job's number, and on
+    nothing else. It is an output of SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom
+    Number Generators", 2014), whose steps can each be undone.
+
+    Args:
+        pool_seed: the pool's seed, 0 to 2**64-1.
+        number: the number of the job among all that were submitted, less than 2**64.
+    """
+    mixed = (pool_seed + number * _GOLDEN) & _MASK
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
+    return mixed ^ (mixed >> 31)

@@ -12,6 +12,7 @@ from compilepool.client.future import (
     end_with_error,
     end_with_result,
 )
+from compilepool.client.terms import seed_of_job
 from compilepool.light_typing import Any
 from compilepool.observe.observer import Observer
 from compilepool.observe.quiet_logger import QuietLogger
@@ -167,8 +168,6 @@ class UnfinishedCalls:
     ) -> Call:
         """Enter a new call. Takes over the payload."""
         if self._seed is not None and terms.seed is None:
-            from compilepool.client.session.seeds import seed_of_job
-
             terms = terms._replace(seed=seed_of_job(self._seed, id))
         if payload.fd >= 0 and self._held_fds >= _MAX_HELD_FDS:
             payload = payload.spill()
