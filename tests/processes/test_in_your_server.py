@@ -44,14 +44,20 @@ def served(*command: str) -> Iterator[subprocess.Popen[bytes]]:
     server = subprocess.Popen([sys.executable, "-W", "ignore", "-m", *command])
     try:
         yield server
-        server.terminate()
-        assert server.wait(PATIENCE_S) in (0, -signal.SIGTERM)
+        if server.poll() is None:
+            server.terminate()
+            assert server.wait(PATIENCE_S) in (0, -signal.SIGTERM)
     finally:
         if server.poll() is None:
-            for pid in [*descendants(server.pid), server.pid]:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            server.wait(PATIENCE_S)
+            kill(server)
+
+
+def kill(server: subprocess.Popen[bytes]) -> None:
+    """Kill a server and its workers."""
+    for pid in [*descendants(server.pid), server.pid]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    server.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize("kind", ["sync", "gthread", "gevent"])
@@ -76,6 +82,7 @@ def test_a_pool_starts_and_ends_with_uvicorn(workers: str) -> None:
 
 def test_each_worker_of_celery_has_a_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BROKER_FOLDER", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # what is killed leaves its files
     monkeypatch.setenv("PYTHONPATH", f"{FOLDER}:{os.environ.get('PYTHONPATH', '')}")
     ask = (
         "from celery_tasks import compile_all\n"
@@ -85,7 +92,7 @@ def test_each_worker_of_celery_has_a_pool(tmp_path: Path, monkeypatch: pytest.Mo
     with served(
         *("celery", "--app", "celery_tasks", "--quiet", "worker", "--concurrency", "1"),
         *("--loglevel", "ERROR", "--max-tasks-per-child", "1"),
-    ):
+    ) as server:
         client = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", ask],
             capture_output=True,
@@ -94,3 +101,6 @@ def test_each_worker_of_celery_has_a_pool(tmp_path: Path, monkeypatch: pytest.Mo
             timeout=PATIENCE_S * 3,
         )
         assert client.stdout == "['matmul_1', 'matmul_2']\n['matmul_3']\n", client.stderr
+        # Not by SIGTERM: with --max-tasks-per-child, celery may wait for ever for a lock that a
+        # worker had which has ended just now (billiard/pool.py, `_help_stuff_finish`).
+        kill(server)
