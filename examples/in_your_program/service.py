@@ -14,18 +14,16 @@ def compile_kernel(size: int) -> str:
     return f"matmul_{size}"
 
 
-def stop(signal_number: int, _: object) -> None:
-    raise InterruptedError(signal.Signals(signal_number).name)
-
-
-signal.signal(signal.SIGTERM, stop)
+# Before the pool starts its threads. The signal then waits for `sigwait`, however early it comes; a
+# handler may run just before a call of `signal.pause`, which then waits for ever.
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 pool = CompilePool(max_workers=2)
 futures = [pool.submit(compile_kernel, size) for size in range(1, 1001)]
-try:
-    print(f"serving, {futures[0].result()} first", flush=True)
-    signal.pause()
-except InterruptedError as reason:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the program at once
-    pool.shutdown(cancel_futures=True)  # waits for the jobs that run
-    done = sum(not future.cancelled() for future in futures)
-    print(f"{reason}: {done} jobs done, {len(futures) - done} cancelled")
+print(f"serving, {futures[0].result()} first", flush=True)
+reason = signal.sigwait({signal.SIGTERM}).name
+signal.pthread_sigmask(
+    signal.SIG_UNBLOCK, {signal.SIGTERM}
+)  # a second one ends the program at once
+pool.shutdown(cancel_futures=True)  # waits for the jobs that run
+done = sum(not future.cancelled() for future in futures)
+print(f"{reason}: {done} jobs done, {len(futures) - done} cancelled")

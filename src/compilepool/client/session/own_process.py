@@ -9,6 +9,9 @@ import sys
 
 from compilepool.light_typing import Any
 
+_BEING_IMPORTED = (AttributeError, NameError)
+"""What a module raises that another thread is importing just now, the pool's reader for example."""
+
 
 def own_authkey() -> str:
     """The key by which processes of this program trust each other, in hexadecimal digits.
@@ -19,7 +22,7 @@ def own_authkey() -> str:
     process: Any = sys.modules.get("multiprocessing.process")
     try:
         return "" if process is None else bytes(process.current_process().authkey).hex()
-    except AttributeError:  # another thread is importing it just now
+    except _BEING_IMPORTED:
         return ""
 
 
@@ -28,7 +31,7 @@ def own_name() -> str:
     process: Any = sys.modules.get("multiprocessing.process")
     try:
         return "MainProcess" if process is None else str(process.current_process().name)
-    except AttributeError:
+    except _BEING_IMPORTED:
         return "MainProcess"
 
 
