@@ -29,15 +29,21 @@ class Sessions:
         self.file = str(file)
         self.line = line
         self.expression = expression
-        self.stops: queue.Queue[tuple[str, str]] = queue.Queue()
-        """The function of each stop, and the value of the expression there."""
+        self._stops: queue.Queue[tuple[str, str] | Exception] = queue.Queue()
         self._threads: list[threading.Thread] = []
 
     def start(self, port: int, arguments: dict[str, Any]) -> None:
         """Attach to a process, in a thread."""
-        thread = threading.Thread(target=_follow, args=[self, port, arguments])
+        thread = threading.Thread(target=self._run, args=[port, arguments])
         self._threads.append(thread)
         thread.start()
+
+    def next_stop(self) -> tuple[str, str]:
+        """Wait for a process to stop there: its function, and the value of the expression."""
+        stop = self._stops.get(timeout=PATIENCE_S * 3)
+        if isinstance(stop, Exception):
+            raise stop
+        return stop
 
     def join(self) -> None:
         """Wait until all sessions have ended."""
@@ -45,29 +51,34 @@ class Sessions:
             thread.join(PATIENCE_S)
             assert not thread.is_alive()
 
+    def _run(self, port: int, arguments: dict[str, Any]) -> None:
+        try:
+            self._follow(port, arguments)
+        except Exception as error:  # noqa: BLE001 # the test raises it
+            self._stops.put(error)
 
-def _follow(sessions: Sessions, port: int, arguments: dict[str, Any]) -> None:
-    with _Connection(port) as connection:
-        connection.send("initialize", adapterID="tests", pathFormat="path")
-        connection.send("attach", **arguments)
-        for message in connection:
-            event, body = message.get("event"), message.get("body") or {}
-            if event == "initialized":
-                source, lines = {"path": sessions.file}, [{"line": sessions.line}]
-                connection.send("setBreakpoints", source=source, breakpoints=lines)
-                connection.send("configurationDone")
-            elif event == "debugpyAttach":
-                sessions.start(body["connect"]["port"], body)
-            elif event == "stopped":
-                thread = body["threadId"]
-                top = connection.ask("stackTrace", threadId=thread)["stackFrames"][0]
-                value = connection.ask(
-                    "evaluate", expression=sessions.expression, frameId=top["id"]
-                )["result"]
-                sessions.stops.put((top["name"], value))
-                connection.send("continue", threadId=thread)
-            elif event == "terminated":
-                return
+    def _follow(self, port: int, arguments: dict[str, Any]) -> None:
+        with _Connection(port) as connection:
+            connection.send("initialize", adapterID="tests", pathFormat="path")
+            connection.send("attach", **arguments)
+            for message in connection:
+                event, body = message.get("event"), message.get("body") or {}
+                if event == "initialized":
+                    source, lines = {"path": self.file}, [{"line": self.line}]
+                    connection.send("setBreakpoints", source=source, breakpoints=lines)
+                    connection.send("configurationDone")
+                elif event == "debugpyAttach":
+                    self.start(body["connect"]["port"], body)
+                elif event == "stopped":
+                    thread = body["threadId"]
+                    top = connection.ask("stackTrace", threadId=thread)["stackFrames"][0]
+                    value = connection.ask(
+                        "evaluate", expression=self.expression, frameId=top["id"]
+                    )["result"]
+                    self._stops.put((top["name"], value))
+                    connection.send("continue", threadId=thread)
+                elif event == "terminated":
+                    return
 
 
 class _Connection:

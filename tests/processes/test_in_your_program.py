@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.debugging import Sessions
-from tests.proc import PATIENCE_S, children, descendants, free_port
+from tests.proc import PATIENCE_S, children, descendants, wait_until
 
 if importlib.util.find_spec("nbclient") is None:
     pytest.skip("the extra `programs` is not installed", allow_module_level=True)
@@ -131,21 +131,33 @@ def test_jobs_run_under_debugpy() -> None:
     assert RESULTS in run(*command, PROFILED, "fork")
 
 
-def test_breakpoints_of_debugpy_stop_in_jobs() -> None:
+def written_port(endpoints: Path) -> int:
+    """The port in the file that debugpy writes when it listens."""
+
+    def is_written() -> bool:
+        return endpoints.exists() and endpoints.read_text().endswith("}\n")
+
+    assert wait_until(is_written, PATIENCE_S * 3)
+    return int(json.loads(endpoints.read_text())["client"]["port"])
+
+
+def test_breakpoints_of_debugpy_stop_in_jobs(tmp_path: Path) -> None:
     lines = Path(PROFILED).read_text().splitlines()
     line = 1 + lines.index("    return allocate_registers(size * 2_000)")
     sessions = Sessions(Path(PROFILED), line, "size")
-    port = free_port()
-    command = ["-Xfrozen_modules=off", "-m", "debugpy", "--listen", f"127.0.0.1:{port}"]
+    endpoints = tmp_path / "endpoints.json"
+    command = ["-Xfrozen_modules=off", "-m", "debugpy", "--listen", "127.0.0.1:0"]
     with subprocess.Popen(
         [sys.executable, *command, "--wait-for-client", PROFILED, "spawn"],
+        env={**os.environ, "DEBUGPY_ADAPTER_ENDPOINTS": str(endpoints)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     ) as program:
         try:
+            port = written_port(endpoints)
             sessions.start(port, {"subProcess": True, "justMyCode": False})
-            stops = [sessions.stops.get(timeout=PATIENCE_S * 3) for _ in range(4)]
+            stops = [sessions.next_stop() for _ in range(4)]
             output, _ = program.communicate(timeout=PATIENCE_S)
         finally:
             program.kill()
@@ -212,7 +224,7 @@ def test_py_spy_sees_jobs(tmp_path: Path) -> None:
         "import time\n"
         "from compilepool import CompilePool\n"
         "def compile_kernel():\n"
-        "    end = time.monotonic() + 1\n"
+        "    end = time.monotonic() + 4\n"  # py-spy looks for new processes once a second
         "    while time.monotonic() < end: pass\n"
         "with CompilePool(1) as pool:\n"
         "    pool.submit(compile_kernel).result()\n"
