@@ -17,8 +17,8 @@ from pathlib import Path
 from compilepool import CompileFuture, CompilePool
 from compilepool.client.future import Condition
 from compilepool.client.internals import supervisor_of
+from compilepool.client.session.connection import MAX_HELD
 from compilepool.client.session.sending import PLENTY_FOR_WORKER
-from compilepool.client.session.supervisor_process import MAX_HELD
 from tests.proc import PATIENCE_S, pool_process, wait_until
 from tests.programs.gates import Gate, wait_at
 

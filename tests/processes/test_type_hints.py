@@ -30,8 +30,8 @@ from rich.progress import Progress
 
 import compilepool
 from compilepool import CompileFuture, CompilePool, JobDump, PoolStats
+from compilepool.client.configured_pool import ConfiguredPool
 from compilepool.client.options import PoolOptions
-from compilepool.client.pool import ConfiguredPool
 from compilepool.integrations.torch import current_pool, install, uninstall
 from compilepool.integrations.torch.compile_worker.timer import Timer
 from compilepool.observe.counters import Quantiles

@@ -9,7 +9,7 @@ from compilepool.client.pool import CompilePool
 from compilepool.light_typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # they need what other platforms lack
-    from compilepool.client.session.supervisor_process import SupervisorProcess
+    from compilepool.client.session.connection import SupervisorConnection
     from compilepool.wire.pool_view import WorkerView
 
 
@@ -31,7 +31,7 @@ def end_without_waiting(pool: CompilePool) -> None:
     pool._session.terminate(wait=False)
 
 
-def supervisor_of(pool: CompilePool) -> SupervisorProcess | None:
+def supervisor_of(pool: CompilePool) -> SupervisorConnection | None:
     """The current supervisor; None while there is none."""
     return pool._session.link.supervisor
 

@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
     from compilepool.wire.serializers import Serializer
 
+_FLAGS = (
+    "capture",
+    "native_tracebacks",
+    "keep_crashes",
+    "pin_workers",
+    "resubmit",
+    "single_flight",
+)
+
 START_METHODS = ("fork", "spawn")
 
 MIN_MEMORY_LIMIT = 4 << 20
@@ -67,6 +76,9 @@ class PoolOptions(NamedTuple):
     trace: str | os.PathLike[str] | None = None
     resubmit: bool = True
     seed: int | None = None
+    shared: bool | None = None
+    linger: float | None = None
+    single_flight: bool = False
 
     def check(self) -> None:
         """Check all options.
@@ -85,6 +97,7 @@ class PoolOptions(NamedTuple):
         yield from _size_problems("memory_limit", self.memory_limit, MIN_MEMORY_LIMIT)
         yield from _env_problems(self.env)
         yield from self._cpu_problems()
+        yield from self._sharing_problems()
         if not (self.seed is None or _is_int(self.seed)):
             yield TypeError(f"seed must be an int or None, not {self.seed!r}")
         elif self.seed is not None and not 0 <= self.seed < 1 << 64:
@@ -99,7 +112,14 @@ class PoolOptions(NamedTuple):
             yield TypeError(f"initializer must be callable, not {self.initializer!r}")
         if isinstance(self.initargs, str | bytes) or not isinstance(self.initargs, Sequence):
             yield TypeError(f"initargs must be a tuple, not {self.initargs!r}")
-        for flag in ("capture", "native_tracebacks", "keep_crashes", "pin_workers", "resubmit"):
+        for flag in (
+            "capture",
+            "native_tracebacks",
+            "keep_crashes",
+            "pin_workers",
+            "resubmit",
+            "single_flight",
+        ):
             if not isinstance(getattr(self, flag), bool):
                 yield TypeError(f"{flag} must be True or False, not {getattr(self, flag)!r}")
         for path in ("log_dir", "trace"):
@@ -147,6 +167,25 @@ class PoolOptions(NamedTuple):
             yield ValueError(f"max_jobs_per_worker must be greater than 0, not {most}")
         yield from _time_problems("idle_timeout", self.idle_timeout)
         yield from _size_problems("max_worker_memory", self.max_worker_memory, MIN_MEMORY_LIMIT)
+
+    def _sharing_problems(self) -> Iterable[Exception]:
+        if not isinstance(self.shared, bool | None):
+            yield TypeError(f"shared must be True, False or None, not {self.shared!r}")
+        if self.shared and self.capture is False:
+            yield ValueError(
+                "a shared pool must capture the output of jobs: it has no terminal or file of any"
+                " client, but capture is False"
+            )
+        if self.single_flight is True and self.seed is not None:
+            yield ValueError(
+                "single_flight is for interchangeable jobs, but with a seed each job has random"
+                " numbers of its own; leave one of the two out"
+            )
+        if self.linger is not None:
+            if not isinstance(self.linger, int | float) or isinstance(self.linger, bool):
+                yield TypeError(f"linger must be a number of seconds or None, not {self.linger!r}")
+            elif not 0 <= self.linger <= _LONGEST_S:
+                yield ValueError(f"linger must be 0 or more seconds, not {self.linger!r}")
 
     def _cpu_problems(self) -> Iterable[Exception]:
         if not _is_int(self.nice):
@@ -197,6 +236,7 @@ class JobOptions(NamedTuple):
     priority: int = 0
     key: str | None = None
     env: Env = MappingProxyType({})
+    flight_key: str | None = None
 
     def check(self) -> None:
         """Check all options.
@@ -210,14 +250,8 @@ class JobOptions(NamedTuple):
     def _problems(self) -> Iterable[Exception]:
         if not isinstance(self.name, str | None):
             yield TypeError(f"name must be a str or None, not {self.name!r}")
-        if not isinstance(self.key, str | None):
-            yield TypeError(f"key must be a str or None, not {self.key!r}")
-        elif self.key == "":
-            yield ValueError("key must not be empty; use None for a job without a key")
-        elif self.key is not None and len(self.key) > _MAX_KEY:
-            yield ValueError(
-                f"key must have {_MAX_KEY} characters at most; use a hash of a longer one"
-            )
+        yield from _key_problems("key", self.key)
+        yield from _key_problems("flight_key", self.flight_key)
         if not _is_int(self.retries):
             yield TypeError(f"retries must be an int, not {self.retries!r}")
         elif self.retries < 0:
@@ -230,6 +264,17 @@ class JobOptions(NamedTuple):
             yield from _size_problems("memory_limit", self.memory_limit, MIN_MEMORY_LIMIT)
         yield from _size_problems("expected_memory", self.expected_memory)
         yield from _env_problems(self.env)
+
+
+def _key_problems(name: str, key: object) -> Iterable[Exception]:
+    if not isinstance(key, str | None):
+        yield TypeError(f"{name} must be a str or None, not {key!r}")
+    elif key == "":
+        yield ValueError(f"{name} must not be empty; use None for a job without a {name}")
+    elif key is not None and len(key) > _MAX_KEY:
+        yield ValueError(
+            f"{name} must have {_MAX_KEY} characters at most; use a hash of a longer one"
+        )
 
 
 def _time_problems(name: str, value: object) -> Iterable[Exception]:

@@ -6,6 +6,7 @@ import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 
+from compilepool.client.configured_pool import ConfiguredPool
 from compilepool.client.executor import JobExecutor, name_of
 from compilepool.client.future import CompileFuture
 from compilepool.client.options import AS_THE_POOL, AsThePool, JobOptions, PoolOptions
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from compilepool.client.job_dump import JobDump
     from compilepool.observe.stats import PoolStats
     from compilepool.wire.serializers import Serializer
-    from compilepool.wire.submission import JobTerms
 
 T = TypeVar("T")
 
@@ -92,6 +92,15 @@ class CompilePool(JobExecutor):
             even if the program is killed, except in the middle of a write.
         resubmit: whether unfinished jobs run again, once, when the supervisor dies. False: they
             fail with `SupervisorDied`; for jobs that must not run twice.
+        shared: whether all programs of this user on this node whose pools are alike use the same
+            processes, `max_workers` in total. See docs/node_pool.md for what "alike" means. The
+            processes outlive this program if others use them. None: as the environment variable
+            COMPILEPOOL_SHARED says, "1" or "0"; without it, no.
+        linger: how long the processes of a shared pool wait for the next program when the last one
+            has ended, in seconds. None: as the variable COMPILEPOOL_LINGER says; without it, 0.
+        single_flight: whether jobs with the same function and arguments are interchangeable, so
+            that one run serves all that ask for it, in all programs that share the pool. The last
+            results are kept for those who ask later.
         seed: makes random numbers reproducible, 0 to 2**64-1: each job starts the generators of
             `random`, `numpy.random` and torch (CPU) from a seed of its own, which depends on this
             and on how many jobs were submitted before. None: each worker starts them from the
@@ -131,6 +140,9 @@ class CompilePool(JobExecutor):
         trace: str | os.PathLike[str] | None = None,
         resubmit: bool = True,
         seed: int | None = None,
+        shared: bool | None = None,
+        linger: float | None = None,
+        single_flight: bool = False,
     ) -> None:
         options = PoolOptions(
             max_workers=max_workers,
@@ -157,6 +169,9 @@ class CompilePool(JobExecutor):
             trace=trace,
             resubmit=resubmit,
             seed=seed,
+            shared=shared,
+            linger=linger,
+            single_flight=single_flight,
         )
         options.check()
         try:
@@ -185,6 +200,7 @@ class CompilePool(JobExecutor):
         priority: int = 0,
         key: str | None = None,
         env: Mapping[str, str | None] | None = None,
+        flight_key: str | None = None,
     ) -> ConfiguredPool:
         """Return a view of this pool that submits jobs with these options.
 
@@ -203,6 +219,8 @@ class CompilePool(JobExecutor):
                 three times in a row, they fail at once, until `forget` is called.
             env: environment variables that differ for this job; None as a value unsets a variable.
                 The worker restores its environment after the job.
+            flight_key: jobs with the same flight key and options share one run, whatever their
+                arguments are, as with `single_flight`. None: as the pool's `single_flight` says.
 
         Raises:
             TypeError, ValueError: an option is wrong. The message lists all problems.
@@ -211,10 +229,10 @@ class CompilePool(JobExecutor):
 
         env = {} if env is None else env
         options = JobOptions(
-            name, timeout, memory_limit, expected_memory, retries, priority, key, env
+            name, timeout, memory_limit, expected_memory, retries, priority, key, env, flight_key
         )
         options.check()
-        return ConfiguredPool(self, name, terms_of(self._options, options))
+        return ConfiguredPool(self, options.name, terms_of(self._options, options), flight_key)
 
     def forget(self, key: str) -> None:
         """Let the jobs of a key run again after they crashed their workers too often.
@@ -356,41 +374,3 @@ class CompilePool(JobExecutor):
         self, fn: Callable[..., T], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> CompileFuture[T]:
         return self._session.submit(name_of(fn), fn, args, kwargs, self._default_terms)
-
-
-@lazy_annotations
-class ConfiguredPool(JobExecutor):
-    """A view of a `CompilePool` that submits jobs with options. Made by `CompilePool.options`.
-
-    To shut it down is to shut the whole pool down.
-    """
-
-    def __init__(self, pool: CompilePool, name: str | None, terms: JobTerms) -> None:
-        self._pool = pool
-        self._name = name
-        self._terms = terms
-
-    def _submit(
-        self, fn: Callable[..., T], args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> CompileFuture[T]:
-        name = name_of(fn) if self._name is None else self._name
-        return self._pool._session.submit(name, fn, args, kwargs, self._terms)
-
-    @property
-    def _max_workers(self) -> int:
-        return self._pool.max_workers
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As `CompilePool.shutdown`."""
-        self._pool.shutdown(wait, cancel_futures=cancel_futures)
-
-    def terminate_workers(self) -> None:
-        """As `CompilePool.terminate_workers`."""
-        self._pool.terminate_workers()
-
-    def kill_workers(self) -> None:
-        """As `CompilePool.kill_workers`."""
-        self._pool.kill_workers()
-
-    def __exit__(self, *raised: Any) -> Literal[False]:
-        return self._pool.__exit__(*raised)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 from compilepool.light_typing import Any
-from compilepool.supervisor.clients import Client
+from compilepool.supervisor.clients import Client, Clients
 from compilepool.supervisor.crew.crew import Crew
 from compilepool.supervisor.links.worker import WorkerLink
 from compilepool.supervisor.rules.actions import RunId, WorkerId
 from compilepool.supervisor.rules.scheduler import Scheduler
 from compilepool.supervisor.runs import RunTable, Waiter
 from compilepool.wire.job_snapshot import JobSnapshot
+from compilepool.wire.joining import ClientView, SharedPoolView
 from compilepool.wire.messages import Kind
 from compilepool.wire.pool_view import PoolView, WorkerView
 
@@ -79,7 +82,12 @@ class Tally:
         return True
 
     def view(
-        self, client: Client, scheduler: Scheduler[Any], crew: Crew, runs: RunTable, now: float
+        self,
+        client: Client | None,
+        scheduler: Scheduler[Any],
+        crew: Crew,
+        runs: RunTable,
+        now: float,
     ) -> PoolView:
         """The state of the pool. It shows only this client's own jobs."""
         slept_s = self._slept_s
@@ -103,7 +111,9 @@ class Tally:
         )
 
 
-def _worker_view(client: Client, activity: str, link: WorkerLink, runs: RunTable) -> WorkerView:
+def _worker_view(
+    client: Client | None, activity: str, link: WorkerLink, runs: RunTable
+) -> WorkerView:
     status = link.status
     run = runs.get(status.job)
     if run is None or link.runs[:1] != [status.job]:
@@ -111,8 +121,34 @@ def _worker_view(client: Client, activity: str, link: WorkerLink, runs: RunTable
     return WorkerView(
         link.pid,
         activity,
-        run.id_for(client),
+        0 if client is None else run.id_for(client),
         status.since,
         status.phase,
         status.phase_since,
+    )
+
+
+def shared_view(
+    identity: str, linger_s: float, started: float, clients: Clients, pool: PoolView | None
+) -> SharedPoolView:
+    """What anybody of this user may know of a shared pool.
+
+    Args:
+        identity: what its clients have in common.
+        linger_s: the seconds that it lives without clients.
+        started: when the supervisor has started, in seconds since the epoch.
+        clients: its clients.
+        pool: its state; None before the first client has configured it.
+    """
+    return SharedPoolView(
+        identity,
+        os.getpid(),
+        started,
+        linger_s,
+        tuple(ClientView(each.pid, each.name, len(each.runs)) for each in clients),
+        () if pool is None else tuple(worker.pid for worker in pool.workers),
+        0 if pool is None else pool.fork_server,
+        0 if pool is None else pool.queued,
+        0,
+        0,
     )

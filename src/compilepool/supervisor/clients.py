@@ -23,6 +23,12 @@ class Client:
         shutdown: how the client wants to leave; None while it stays.
         lets_sleep: whether the client lets the pool sleep once no job is left.
         keeps_fork_server: whether the client wants the fork server to stay while the pool sleeps.
+        is_configured: whether the client has sent its configuration.
+        knows_statistics: whether the client, which leaves, was told the final statistics.
+        pid: the client's PID; 0 if it is the only one.
+        name: the client's name, for people.
+        cpus: the CPUs that the client may use; empty if it is the only one.
+        counts_cpus: whether the number of workers follows from the CPUs of all clients.
     """
 
     def __init__(self, link: ClientLink) -> None:
@@ -34,6 +40,12 @@ class Client:
         self.shutdown: Shutdown | None = None
         self.lets_sleep = False
         self.keeps_fork_server = False
+        self.is_configured = False
+        self.knows_statistics = False
+        self.pid = 0
+        self.name = ""
+        self.cpus: tuple[int, ...] = ()
+        self.counts_cpus = False
 
     def send(self, message: Message) -> None:
         """Queue a message. Takes over its descriptors."""
@@ -67,8 +79,12 @@ class Clients:
 
     @property
     def keep_fork_server(self) -> bool:
-        """Whether a client wants the fork server to stay while the pool sleeps."""
-        return any(client.keeps_fork_server for client in self._clients)
+        """Whether the fork server is to stay while the pool sleeps.
+
+        A client wants that, or the pool waits for the next client.
+        """
+        wishes = [client.keeps_fork_server for client in self._clients]
+        return any(wishes) or not wishes
 
     def log(self, level: Level, source: str, text: str) -> None:
         """Send a log message to the clients that want its level.

@@ -30,6 +30,7 @@ from compilepool.wire.failure import KILLED_FROM_OUTSIDE, Cause
 from compilepool.wire.messages import HAS_OUTPUT, Kind, Level, Message, ProtocolError, Readiness
 from compilepool.wire.payloads import Payload, check_payload, lacks_descriptor
 from compilepool.wire.pool_config import PoolConfig
+from compilepool.wire.pool_view import PoolView
 from compilepool.wire.submission import JobTerms, settings_as_json
 from compilepool.wire.usage import replace_usage, usage_of
 
@@ -76,6 +77,7 @@ class Pool:
             events.IdleMemory: self._idle_memory,
             events.Logged: self._logged,
         }
+        self._idle_bytes = 0
         self._terminated: set[WorkerId] | None = None
         """The workers that have got SIGTERM; None unless the pool is terminated."""
         self._may_need_memory = False
@@ -141,6 +143,11 @@ class Pool:
         self._crew.end()
 
     # Requests of clients
+
+    def greet(self, client: Client) -> None:
+        """Tell a client that comes late what the others know. `go_on` tells it the readiness."""
+        if self._idle_bytes:
+            client.send(Message(Kind.IDLE_MEMORY, self._idle_bytes))
 
     def submit(self, client: Client, id: int, name: str, terms: JobTerms, payload: Payload) -> None:
         """Queue a run for a client's job, whose number is not in use. Takes over the payload."""
@@ -208,11 +215,14 @@ class Pool:
             run = None  # it has ended, and its waiters will be told in this turn of the loop
         self._dumps.answer(Waiter(client, id), run, self._crew, worker)
 
+    def view(self, client: Client | None) -> PoolView:
+        """The state of the pool, with the jobs of this client only."""
+        now = time.monotonic()
+        return self._tally.view(client, self._scheduler, self._crew, self._runs, now)
+
     def tell_view(self, client: Client, id: int) -> None:
         """Tell a client the state of the pool."""
-        now = time.monotonic()
-        view = self._tally.view(client, self._scheduler, self._crew, self._runs, now)
-        client.send(view.payload().message(Kind.VIEWED, id))
+        client.send(self.view(client).payload().message(Kind.VIEWED, id))
 
     # Events of the crew
 
@@ -302,6 +312,7 @@ class Pool:
         self._scheduler.broken(event)
 
     def _idle_memory(self, event: events.IdleMemory) -> None:
+        self._idle_bytes = event.size
         for client in self._clients:
             client.send(Message(Kind.IDLE_MEMORY, event.size))
 

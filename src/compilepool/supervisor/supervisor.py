@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import signal
 import sys
+import time
 
 from compilepool.linux import pidfds, process
 from compilepool.linux.spawn import FIRST_FD
+from compilepool.supervisor.answers import shared_view
 from compilepool.supervisor.clients import Client, Clients
+from compilepool.supervisor.door import Door
 from compilepool.supervisor.fork_server_start import ForkServerStarter
 from compilepool.supervisor.links.client import ClientLink
 from compilepool.supervisor.links.loop import Loop
 from compilepool.supervisor.pool import Pool
 from compilepool.wire.channel import Channel, close_all, handle_each, refuse
+from compilepool.wire.joining import Joining
 from compilepool.wire.messages import Form, Kind, Message, ProtocolError, Shutdown
 from compilepool.wire.payloads import lacks_descriptor, of_message
 from compilepool.wire.pool_config import PoolConfig
@@ -22,7 +28,7 @@ from compilepool.wire.usage import NO_USAGE, lost_result
 
 
 class Supervisor:
-    """Serves the clients of one pool, and ends with the last client.
+    """Serves the clients of one pool, and ends with the last client, unless its door stays open.
 
     The first CONFIGURE message makes the pool.
 
@@ -37,8 +43,10 @@ class Supervisor:
         self._loop = Loop()
         self._clients = Clients()
         self._pool: Pool | None = None
+        self._door: Door | None = None
+        self._started = time.time()
 
-    def add_client(self, channel: Channel, pidfd: int) -> None:
+    def add_client(self, channel: Channel, pidfd: int) -> Client:
         """Serve one more client. Takes over the channel and the client's pidfd."""
         link = ClientLink(self._loop, channel, pidfd)
         client = Client(link)
@@ -46,10 +54,15 @@ class Supervisor:
             functools.partial(self._read, client), functools.partial(self._note_gone, client)
         )
         self._clients.add(client)
+        return client
+
+    def open_door(self, name: str, listener: int, lock: int, directory: int) -> None:
+        """Serve clients that come by themselves, too. For the arguments, see `Door`."""
+        self._door = Door(self._loop, name, listener, lock, directory, self._join, self._visit)
 
     def run(self) -> None:
-        """Serve until no client is left, then end all processes of the pool."""
-        while self._clients:
+        """Serve until no client is left and none can come, then end all processes of the pool."""
+        while self._clients or (self._door is not None and self._door.is_open):
             pool = self._pool
             if pool is None:
                 self._loop.run_once(None)
@@ -68,26 +81,64 @@ class Supervisor:
 
     def _let_go(self, client: Client) -> None:
         """Remove a client that wants to leave, if it may leave yet."""
+        is_end = len(self._clients) == 1 and (self._door is None or not self._door.lingers)
         if client.shutdown is Shutdown.DRAIN:
-            if not self._is_drained(client):
+            if not self._is_drained(client) or not self._has_got_all(client):
                 return
-            if self._pool is not None:
-                self._pool.tell_view(client, 0)  # the final statistics
-                if len(self._clients) == 1:
+            if is_end:
+                self._shut_door()
+                if self._pool is not None:
                     self._pool.dismiss()  # the client hears how the last workers end
-            client.link.flush_finally()
+                client.link.flush_finally()
         self._clients.remove(client)
         client.link.forget()
-        if self._clients:
-            if self._pool is not None:
-                self._pool.leave(client)
-            client.link.close()  # the last client's link stays open until this process exits
+        if is_end:
+            self._shut_door()
+            return  # the link stays open until this process exits
+        if self._pool is not None:
+            self._pool.leave(client)
+        client.link.close()
+        if not self._clients and self._door is not None:
+            self._door.last_client_left()
+
+    def _has_got_all(self, client: Client) -> bool:
+        """Whether a client that leaves has got all that was queued for it; else it gets it now."""
+        if self._pool is not None and not client.knows_statistics:
+            client.knows_statistics = True
+            self._pool.tell_view(client, 0)  # the final statistics
+        if self._door is None:
+            return True  # nobody else waits while `flush_finally` does
+        client.link.flush()
+        return not client.link.has_unsent
 
     def _is_drained(self, client: Client) -> bool:
         if self._pool is None:
             return True
         # The last client also waits for unwanted runs, which are being ended.
         return not client.runs and (len(self._clients) > 1 or self._pool.has_ended_all)
+
+    def _join(self, channel: Channel, joining: Joining, pidfd: int) -> None:
+        client = self.add_client(channel, pidfd)
+        client.pid, client.name, client.log_level = joining.pid, joining.name, joining.log_level
+        client.cpus, client.counts_cpus = joining.cpus, joining.counts_cpus
+
+    def _visit(self, channel: Channel, message: Message) -> None:
+        """Tell somebody who is no client of the pool, and end it if that is wanted."""
+        assert self._door is not None
+        pool = None if self._pool is None else self._pool.view(None)
+        identity, linger_s = self._door.identity, self._door.linger_s
+        view = shared_view(identity, linger_s, self._started, self._clients, pool)
+        with contextlib.suppress(OSError):
+            channel.send(view.payload().message(Kind.LOOKED), wait=False)
+        channel.close()
+        if message.kind is Kind.STOP:
+            self._shut_door()
+            for client in self._clients:
+                client.shutdown = Shutdown.NOW
+
+    def _shut_door(self) -> None:
+        if self._door is not None:
+            self._door.shut()
 
     def _flush(self) -> None:
         for client in self._clients:
@@ -110,11 +161,12 @@ class Supervisor:
     def _handle(self, client: Client, message: Message) -> None:
         kind = message.kind
         pool = self._pool
-        if kind is Kind.SUBMIT and pool is not None:
+        if kind is Kind.SUBMIT and pool is not None and client.is_configured:
             self._submit(client, pool, message)
-        elif kind is Kind.CONFIGURE and pool is None:
+        elif kind is Kind.CONFIGURE and not client.is_configured:
+            client.is_configured = True
             self._configure(client, message)
-        elif pool is None:
+        elif pool is None or not client.is_configured:
             refuse(message, "before CONFIGURE")
         elif message.fds:
             refuse(message, "with descriptors")
@@ -146,9 +198,18 @@ class Supervisor:
         own = 1 if message.form is Form.MEMFD else 0
         startup_fds = message.fds[own:]
         config = PoolConfig.of_payload(of_message(message._replace(fds=message.fds[:own])))
-        client.log_level = config.log_level
-        self._pool = Pool(self._loop, self._clients, config, startup_fds, self._starter)
-        client.send(Message(Kind.CONFIGURED))
+        if self._pool is None:
+            self._pool = Pool(self._loop, self._clients, config, startup_fds, self._starter)
+        else:
+            close_all(startup_fds)  # the same as those of the first client
+        if self._door is None:
+            client.log_level = config.log_level
+            client.send(Message(Kind.CONFIGURED))
+            return
+        pidfd = os.pidfd_open(os.getpid())
+        client.send(Message(Kind.CONFIGURED, os.getpid(), fds=(pidfd,)))
+        client.link.flush()  # alone in its packet: its reader is another one than that of the rest
+        self._pool.greet(client)
 
     def _submit(self, client: Client, pool: Pool, message: Message) -> None:
         id = message.id
@@ -172,9 +233,22 @@ class Supervisor:
 
 def run(client_pidfd: int, starter: ForkServerStarter) -> None:
     """Run the supervisor of this process; see `start`."""
+    supervisor = _prepare(starter)
+    supervisor.add_client(Channel.adopt(FIRST_FD), client_pidfd)
+    supervisor.run()
+
+
+def run_shared(
+    name: str, listener: int, lock: int, directory: int, starter: ForkServerStarter
+) -> None:
+    """Run the supervisor of this process for all clients that come; see `start_shared`."""
+    supervisor = _prepare(starter)
+    supervisor.open_door(name, listener, lock, directory)
+    supervisor.run()
+
+
+def _prepare(starter: ForkServerStarter) -> Supervisor:
     process.set_process_title("compilepool supervisor", "cp-supervisor")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process.become_subreaper()
-    supervisor = Supervisor(starter)
-    supervisor.add_client(Channel.adopt(FIRST_FD), client_pidfd)
-    supervisor.run()
+    return Supervisor(starter)

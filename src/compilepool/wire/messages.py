@@ -50,9 +50,17 @@ class Kind(IntEnum):
     QUIESCE = 8  # flag: whether the fork server stays
     RELOAD = 9
     VIEW = 10  # id: any
+    # Each the first message to a shared supervisor.
+    JOIN = 11  # body: JSON, see `Joining`; fds: [the client's pidfd]; CONFIGURE follows
+    LOOK = 12
+    STOP = 13
 
     # supervisor -> client
-    CONFIGURED = 19  # the answer to CONFIGURE, the first message
+    REFUSED = 17  # body: text, why a shared supervisor does not take this client
+    LOOKED = 18  # the answer to LOOK and STOP; body: payload of a SharedPoolView
+    # the answer to CONFIGURE, the first message; of a shared supervisor, id: its PID; fds: [its
+    # pidfd]
+    CONFIGURED = 19
     STARTED = 20  # id: job
     # id: job; flag: Outcome; body: Usage, then the payload. A worker sends it to the supervisor,
     # too, with the run's id, and may add HAS_OUTPUT to the flag.

@@ -7,7 +7,7 @@ import math
 import struct
 
 from compilepool.light_typing import Any, NamedTuple, TypeAlias
-from compilepool.wire.messages import Kind, Message, ProtocolError, check, parse_json
+from compilepool.wire.messages import Kind, Message, ProtocolError, all_are, check, parse_json
 from compilepool.wire.payloads import Payload
 
 ENV_LIMIT = 32 * 1024
@@ -54,6 +54,8 @@ class JobTerms(NamedTuple):
         seed: what random number generators start from, 0 to 2**64-1; None: go on as they are.
         authkey: the client's key of `multiprocessing`, in hexadecimal digits; empty: as in the
             pool's configuration.
+        flight: what the job has in common with those that may share its run, as a digest; empty if
+            it has a run of its own.
     """
 
     timeout_s: float | None = None
@@ -65,6 +67,7 @@ class JobTerms(NamedTuple):
     env: Env = ()
     seed: int | None = None
     authkey: str = ""
+    flight: str = ""
 
     @property
     def settings(self) -> JobSettings:
@@ -200,7 +203,7 @@ def _terms_of_fields(fields: dict[str, Any]) -> JobTerms:
         and _is_int(terms.retries)
         and terms.retries >= 0
         and _is_int(terms.priority)
-        and isinstance(terms.key, str)
+        and all_are(str, terms.key, terms.flight)
         and _are_valid(terms.settings)
     )
     return terms

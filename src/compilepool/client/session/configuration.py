@@ -48,13 +48,29 @@ def config_of(options: PoolOptions, max_workers: int, python_flags: list[str]) -
         idle_timeout_s=options.idle_timeout,
         max_jobs_per_worker=options.max_jobs_per_worker,
         max_worker_memory=_bytes_or_none(options.max_worker_memory),
-        log_level=_log_level(),
+        log_level=own_log_level(),
         main_file=_main_file(),
         seed=options.seed,
         client_pid=os.getpid(),
         client_name=own_name(),
         authkey=own_authkey(),
         mp_start_method=own_start_method(),
+    )
+
+
+def for_all_clients(config: PoolConfig) -> PoolConfig:
+    """A configuration without what belongs to one client.
+
+    Each job brings its client's seed and key of `multiprocessing`. Ranks are told their number by
+    an argument, so workers see the name of the script, and no arguments.
+    """
+    return config._replace(
+        argv=config.argv[:1],
+        log_level=logging.DEBUG,
+        seed=None,
+        client_pid=0,
+        client_name="MainProcess",
+        authkey="",
     )
 
 
@@ -86,7 +102,7 @@ def find_libdw() -> str:
     return "libdw.so.1"
 
 
-def _log_level() -> int:
+def own_log_level() -> int:
     """The lowest level that any logger of ours handles now."""
     # `list` copies at once; other threads may make loggers meanwhile.
     all_names = list(logging.root.manager.loggerDict)

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from compilepool.client.future import has_callbacks, mark_running
 from compilepool.client.session import outcomes
 from compilepool.client.session.calls import Call, UnfinishedCalls
+from compilepool.client.session.connection import SupervisorConnection
 from compilepool.client.session.failed_calls import FailedCalls
 from compilepool.client.session.processes import Processes
 from compilepool.client.session.questions import Dumps, Views
 from compilepool.client.session.sending import SupervisorLink
-from compilepool.client.session.supervisor_process import SupervisorProcess
 from compilepool.errors import CompilePoolError
 from compilepool.light_typing import Any
 from compilepool.linux.polling import READABLE, poll
@@ -81,7 +81,7 @@ class Receiver:
         self._taken: Call | None = None
         """The call that was taken from the table to be ended, while that is not done."""
 
-    def read_from(self, supervisor: SupervisorProcess) -> None:
+    def read_from(self, supervisor: SupervisorConnection) -> None:
         """Handle a supervisor's messages until it is gone.
 
         Raises:

@@ -6,14 +6,14 @@ import errno
 import functools
 
 from compilepool.client.session.calls import Call, UnfinishedCalls
+from compilepool.client.session.connection import MAX_HELD, SMALL, SupervisorConnection
 from compilepool.client.session.own_process import own_authkey
-from compilepool.client.session.supervisor_process import MAX_HELD, SMALL, SupervisorProcess
 from compilepool.light_typing import Literal
 from compilepool.wire.channel import close_all
 from compilepool.wire.messages import Kind, Message, Shutdown
 from compilepool.wire.payloads import Payload
 from compilepool.wire.pool_config import PoolConfig
-from compilepool.wire.submission import JobTerms, submit_message
+from compilepool.wire.submission import Env, JobTerms, submit_message
 
 PLENTY_FOR_WORKER = 16
 """How many unfinished jobs for each worker keep the supervisor busy; more of them may wait here."""
@@ -39,7 +39,9 @@ class SupervisorLink:
         self._plenty = MAX_HELD + PLENTY_FOR_WORKER * max_workers
         self._authkey = ""
         """What all workers of this supervisor know."""
-        self.supervisor: SupervisorProcess | None = None
+        self._own_env: Env = ()
+        """What names this process in its environment, and the workers do not have."""
+        self.supervisor: SupervisorConnection | None = None
         self.is_reader_busy = False
         self.are_workers_terminated = False
 
@@ -48,14 +50,14 @@ class SupervisorLink:
 
         Args:
             message: the message.
-            hold: whether it may wait for others, see `SupervisorProcess.hold`.
+            hold: whether it may wait for others, see `SupervisorConnection.hold`.
 
         Returns:
             False if there is no supervisor, or a dead one. The reader notices the death, too, and
             sends the unfinished calls to the next one.
 
         Raises:
-            OSError: as `SupervisorProcess.send`, but not if the program has closed our descriptors.
+            OSError: as `SupervisorConnection.send`; not if the program has closed our descriptors.
         """
         supervisor = self.supervisor
         if supervisor is None:
@@ -68,6 +70,8 @@ class SupervisorLink:
     def send_call(self, id: int, call: Call) -> bool:
         """Send a call, as `send` does. It waits for others if that makes no difference to it."""
         terms = call.terms
+        if self._own_env:
+            terms = terms._replace(env=self._own_env + terms.env)
         authkey = own_authkey()
         if authkey != self._authkey:
             # Not in the call itself, whose terms may be kept in a file.
@@ -85,7 +89,7 @@ class SupervisorLink:
             close_all(set(message.fds) - {call.payload.fd})
 
     def connect(
-        self, supervisor: SupervisorProcess, config: PoolConfig, startup: Payload | None
+        self, supervisor: SupervisorConnection, config: PoolConfig, startup: Payload | None
     ) -> None:
         """Send a new supervisor its first message, and make it the current one.
 
@@ -95,9 +99,9 @@ class SupervisorLink:
             startup: what every worker starts with, which stays open; None if nothing.
 
         Raises:
-            OSError: as `SupervisorProcess.send`.
+            OSError: as `SupervisorConnection.send`.
         """
-        self._authkey = config.authkey
+        self._authkey, self._own_env = config.authkey, ()
         payload = config.payload()
         fds: tuple[int, ...] = ()
         try:
@@ -109,6 +113,16 @@ class SupervisorLink:
             payload.close()
             close_all(fd for fd in fds if startup is not None and fd != startup.fd)
         # Only now: a signal handler may submit meanwhile, and CONFIGURE is first.
+        self.supervisor = supervisor
+
+    def share(self, supervisor: SupervisorConnection, own_env: Env) -> None:
+        """Make a shared supervisor, which has got the configuration, the current one.
+
+        Args:
+            supervisor: the supervisor.
+            own_env: the variables of this process that its workers do not have.
+        """
+        self._authkey, self._own_env = "", own_env
         self.supervisor = supervisor
 
     def flush(self) -> None:
@@ -133,7 +147,7 @@ class SupervisorLink:
         """Kill the supervisor, if there is one, and wait for its end.
 
         Args:
-            patience_s: as `SupervisorProcess.bury` has it.
+            patience_s: as `SupervisorConnection.bury` has it.
         """
         supervisor, self.supervisor = self.supervisor, None
         if supervisor is not None:
@@ -155,7 +169,7 @@ def _with_authkey(terms: JobTerms, authkey: str) -> JobTerms:
     return terms._replace(authkey=authkey)
 
 
-def _has_lost_descriptors(supervisor: SupervisorProcess, error: OSError) -> Literal[False]:
+def _has_lost_descriptors(supervisor: SupervisorConnection, error: OSError) -> Literal[False]:
     """False if the program has closed our descriptors; any other error is raised."""
     if error.errno not in (errno.EBADF, errno.ENOTSOCK):
         raise error

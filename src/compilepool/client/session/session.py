@@ -135,8 +135,18 @@ class Session:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         terms: JobTerms = DEFAULT_TERMS,
+        flight_key: str | None = None,
     ) -> CompileFuture[Any]:
         """Send a job.
+
+        Args:
+            name: its name.
+            function: what it calls.
+            args: the arguments.
+            kwargs: the keyword arguments.
+            terms: its terms.
+            flight_key: what it has in common with the jobs that may share its run; None: its call
+                and arguments, if jobs of this pool may share runs.
 
         Raises:
             ValueError: its memory limit is less than what a worker takes.
@@ -147,6 +157,10 @@ class Session:
             check_memory_limit(name, terms, self.processes.idle_memory)
         serializer = self._options.serializer
         payload = pack_call(name, function, args, kwargs, serializer, self._calls.spares)
+        if flight_key is not None or self._options.single_flight:
+            from compilepool.client.shared.flights import with_flight
+
+            terms = with_flight(terms, flight_key, payload)
         return self.submit_packed(name, payload, terms)
 
     def submit_packed(

@@ -7,11 +7,13 @@ import subprocess
 from collections.abc import Mapping
 
 from compilepool.client.options import PoolOptions
+from compilepool.client.shared.process_variables import process_variables, without_process_variables
 from compilepool.light_typing import TYPE_CHECKING
 from compilepool.linux.cpus import usable_cpus
 
 if TYPE_CHECKING:
     from compilepool.wire.pool_config import PoolConfig
+    from compilepool.wire.submission import Env
 
 _THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
 """How many threads libraries start in a process. OpenBLAS reads the first one, too."""
@@ -43,16 +45,24 @@ class PoolSetup:
 
     Args:
         options: the pool's.
+        is_shared: whether processes serve other clients, too: then they do not take over what
+            names this process.
 
     Attributes:
         env: the environment.
+        is_shared: as given.
+        own_env: the variables of this process that shared processes do not have.
         python_flags: interpreter flags, for the processes that run user code.
     """
 
-    def __init__(self, options: PoolOptions) -> None:
+    def __init__(self, options: PoolOptions, *, is_shared: bool = False) -> None:
         self._options = options
         self._config: PoolConfig | None = None
-        self.env = environment_of_pool(os.environ, options.env, max_workers_of(options))
+        self.is_shared = is_shared
+        own_env = process_variables(os.environ) if is_shared else {}
+        self.own_env: Env = tuple(own_env.items())
+        own = without_process_variables(os.environ) if is_shared else os.environ
+        self.env = environment_of_pool(own, options.env, max_workers_of(options))
         # multiprocessing passes on the same flags (Lib/multiprocessing/spawn.py).
         self.python_flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined] # typeshed
 
@@ -64,9 +74,8 @@ class PoolSetup:
         meanwhile would wait for.
         """
         if self._config is None:
-            from compilepool.client.session.configuration import config_of
+            from compilepool.client.session.configuration import config_of, for_all_clients
 
-            self._config = config_of(
-                self._options, max_workers_of(self._options), self.python_flags
-            )
+            config = config_of(self._options, max_workers_of(self._options), self.python_flags)
+            self._config = for_all_clients(config) if self.is_shared else config
         return self._config

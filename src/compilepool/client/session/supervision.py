@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from compilepool.client.options import PoolOptions
 from compilepool.client.session.calls import UnfinishedCalls
+from compilepool.client.session.connection import SupervisorConnection
 from compilepool.client.session.failed_calls import FailedCall, FailedCalls, end_all
 from compilepool.client.session.processes import Processes
 from compilepool.client.session.receiving import Receiver
@@ -16,6 +17,7 @@ from compilepool.client.session.sending import SupervisorLink
 from compilepool.client.session.setup import PoolSetup
 from compilepool.client.session.supervisor_process import SupervisorProcess, end_within_bound
 from compilepool.client.session.threads import PoolThreads
+from compilepool.client.shared.wish import CannotMeet, wants_to_share
 from compilepool.errors import CompilePoolError
 from compilepool.observe.quiet_logger import QuietLogger
 from compilepool.text import describe
@@ -159,9 +161,18 @@ class Supervision:
         self.is_closing = True
         self.drop_startup()
 
-    def _connect(self) -> SupervisorProcess:
+    def _connect(self) -> SupervisorConnection:
         if self._setup is None:
-            self._setup = PoolSetup(self._options)
+            self._setup = PoolSetup(self._options, is_shared=wants_to_share(self._options))
+        if self._setup.is_shared:
+            try:
+                return self._join(self._setup)
+            except CannotMeet as why:
+                self._setup = PoolSetup(self._options)
+                # In the background: a handler of the user's may wait for the lock.
+                self._threads.background.run(
+                    functools.partial(_log.warning, "the pool is not shared: %s", why)
+                )
         setup = self._setup
         supervisor = SupervisorProcess(setup.env, setup.python_flags)
         try:
@@ -169,6 +180,20 @@ class Supervision:
             if self._options.keep_crashes:
                 self._failed.make_folders(setup, self._startup)
             self._link.connect(supervisor, setup.config, self._startup)
+            self._has_connected = True
+        except BaseException:
+            supervisor.discard(_BURY_S)
+            raise
+        return supervisor
+
+    def _join(self, setup: PoolSetup) -> SupervisorConnection:
+        from compilepool.client.shared.joining import join  # few pools need it
+
+        supervisor = join(self._options, setup, self._startup)
+        try:
+            if self._options.keep_crashes:
+                self._failed.make_folders(setup, self._startup)
+            self._link.share(supervisor, setup.own_env)
             self._has_connected = True
         except BaseException:
             supervisor.discard(_BURY_S)
@@ -218,7 +243,7 @@ class Supervision:
 
     # The reader thread
 
-    def _read(self, supervisor: SupervisorProcess | None) -> None:
+    def _read(self, supervisor: SupervisorConnection | None) -> None:
         try:
             while supervisor is not None:
                 supervisor = self._outlive(supervisor)
@@ -227,7 +252,7 @@ class Supervision:
         if self.is_closing:
             self._on_end()
 
-    def _outlive(self, supervisor: SupervisorProcess) -> SupervisorProcess | None:
+    def _outlive(self, supervisor: SupervisorConnection) -> SupervisorConnection | None:
         """Read from a supervisor until it is dead. Returns the next one, if there is work."""
         trouble = ""
         try:
@@ -248,11 +273,11 @@ class Supervision:
 
     def _succeed(
         self,
-        dead: SupervisorProcess,
+        dead: SupervisorConnection,
         exitcode: int | None,
         trouble: str,
         failed: list[FailedCall],
-    ) -> tuple[SupervisorProcess | None, int]:
+    ) -> tuple[SupervisorConnection | None, int]:
         """After a supervisor's end: start the next one, if there is work for it.
 
         Args:

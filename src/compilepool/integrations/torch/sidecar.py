@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 
-from compilepool.client.session.supervisor_process import SupervisorProcess
+from compilepool.client.session.connection import SupervisorConnection
 from compilepool.linux import pidfds
 
 
@@ -18,7 +18,7 @@ class Sidecar:
         supervisor: the process.
     """
 
-    def __init__(self, supervisor: SupervisorProcess) -> None:
+    def __init__(self, supervisor: SupervisorConnection) -> None:
         self._supervisor = supervisor
         self.pid = supervisor.pid
 

@@ -52,6 +52,11 @@ class ClientLink:
         """Queue a message. Takes over its descriptors."""
         self._outbox.put(message)
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether messages are queued."""
+        return bool(self._outbox)
+
     def flush(self) -> None:
         """Send what the socket takes now. The loop sends the rest."""
         if self._outbox:

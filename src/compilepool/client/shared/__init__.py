@@ -1,0 +1,1 @@
+"""Finds the pool that processes of this node share, or starts it."""

@@ -1,0 +1,57 @@
+"""Joins the supervisor that serves pools like this one."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from compilepool.client.options import PoolOptions
+from compilepool.client.session.configuration import own_log_level
+from compilepool.client.session.setup import PoolSetup
+from compilepool.client.shared.connection import SharedSupervisor
+from compilepool.client.shared.identity import identity_of
+from compilepool.client.shared.meeting import meet
+from compilepool.client.shared.wish import linger_of
+from compilepool.wire.joining import Joining
+from compilepool.wire.messages import Kind, Message
+from compilepool.wire.payloads import Payload
+
+
+def join(options: PoolOptions, setup: PoolSetup, startup: Payload | None) -> SharedSupervisor:
+    """Join the supervisor that serves pools like this one; start it if there is none.
+
+    Args:
+        options: the pool's.
+        setup: what its processes are made like; it is shared.
+        startup: what every worker starts with, which stays open; None if nothing.
+
+    Raises:
+        CannotMeet: that is impossible.
+    """
+    config = setup.config
+    counts_cpus = options.max_workers is None
+    joining = Joining(
+        identity_of(config, setup.env, startup, counts_cpus=counts_cpus),
+        os.getpid(),
+        _own_name(),
+        linger_of(options),
+        () if config.cpus else tuple(sorted(os.sched_getaffinity(0))),
+        counts_cpus,
+        own_log_level(),
+    )
+
+    def configure() -> Message:
+        message = config.payload().message(Kind.CONFIGURE)
+        if startup is None:
+            return message
+        fd = startup.message(Kind.CONFIGURE).fds[0]
+        return message._replace(fds=(*message.fds, os.dup(fd) if fd == startup.fd else fd))
+
+    return meet(joining, configure, setup.env, setup.python_flags)
+
+
+def _own_name() -> str:
+    """This program for people: the name of its script, and which rank it is."""
+    script = os.path.basename((getattr(sys, "argv", None) or [""])[0]) or "python"
+    rank = os.environ.get("RANK")
+    return script if rank is None else f"{script} (rank {rank})"

@@ -1,0 +1,188 @@
+"""Meets the supervisor of an identity on this node; starts it if there is none."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from compilepool.client.shared.connection import SharedSupervisor
+from compilepool.client.shared.place import Claim, MeetingPlace, NoMeetingPlace
+from compilepool.client.shared.wish import CannotMeet
+from compilepool.linux import pidfds
+from compilepool.linux.polling import READABLE, poll
+from compilepool.linux.spawn import process_command, spawn
+from compilepool.wire.channel import Channel, close_all, close_messages
+from compilepool.wire.joining import Joining
+from compilepool.wire.messages import Kind, Message, ProtocolError
+
+NAME_LENGTH = 20
+"""How many of an identity's hexadecimal digits name its files."""
+
+_PATIENCE_S = 30.0
+"""A supervisor answers within this time; it takes 50 ms on an idle machine."""
+
+_MAX_STARTS = 3
+_LOOK_AGAIN_S = 0.005
+_CREDENTIALS = struct.Struct("3i")  # struct ucred, unix(7)
+
+
+_ANSWERS = {Kind.CONFIGURED: 1, Kind.REFUSED: 0}
+"""The first answers of a supervisor, and how many descriptors come with each."""
+
+
+def meet(
+    joining: Joining,
+    configure: Callable[[], Message],
+    env: Mapping[str, str],
+    python_flags: Sequence[str],
+) -> SharedSupervisor:
+    """Join the supervisor of an identity; start it if there is none.
+
+    Args:
+        joining: what this client says of itself.
+        configure: makes the CONFIGURE message. Its descriptors are closed here.
+        env: the environment of all processes of the pool.
+        python_flags: the flags of `PoolConfig`, for the fork server.
+
+    Raises:
+        CannotMeet: that is impossible, or takes too long.
+    """
+    name = joining.identity[:NAME_LENGTH]
+    deadline = time.monotonic() + _PATIENCE_S
+    starts = 0
+    try:
+        with MeetingPlace() as place:
+            while True:
+                if (sock := place.connect(name)) is not None:
+                    supervisor = _join(sock, joining, configure, deadline)
+                    if supervisor is not None:
+                        return supervisor
+                elif (claim := place.claim(name)) is not None:
+                    if starts == _MAX_STARTS:
+                        claim.give_up()
+                        raise CannotMeet(f"supervisors were started {starts} times, and ended")
+                    starts += 1
+                    _start(place, claim, env, python_flags)
+                    continue
+                if time.monotonic() > deadline:
+                    raise CannotMeet(f"the supervisor of {place.path}/{name} does not answer")
+                # It has just ended, or another process is starting it.
+                select.select([], [], [], _LOOK_AGAIN_S)
+    except NoMeetingPlace as error:
+        raise CannotMeet(str(error)) from None
+    except OSError as error:
+        raise CannotMeet(f"no supervisor could be joined or started: {error}") from None
+
+
+def _join(
+    sock: socket.socket, joining: Joining, configure: Callable[[], Message], deadline: float
+) -> SharedSupervisor | None:
+    """Tell a supervisor of this client. Returns None if it ends before it has answered."""
+    peer = peer_uid(sock)
+    channel = Channel(sock)
+    is_joined = False
+    try:
+        if peer != os.geteuid():
+            raise CannotMeet(f"user {peer} listens at the socket of this user's supervisor")
+        pidfd = os.pidfd_open(os.getpid())
+        try:
+            channel.send(joining.message(pidfd), wait=False)
+        finally:
+            os.close(pidfd)
+        message = configure()
+        try:
+            _send(channel, message, deadline)
+        finally:
+            close_all(message.fds)
+        answer = _answer(channel, deadline)
+        if answer is None:
+            return None
+        if answer.kind is Kind.REFUSED:
+            raise CannotMeet(answer.body.decode(errors="replace"))
+        supervisor = SharedSupervisor(channel, answer.id, answer.fds[0])
+        is_joined = True
+        return supervisor
+    except ConnectionError:
+        return None
+    except (ProtocolError, TimeoutError) as error:
+        raise CannotMeet(f"the supervisor does not answer as it should: {error}") from None
+    finally:
+        if not is_joined:
+            channel.close()
+
+
+def _answer(channel: Channel, deadline: float) -> Message | None:
+    """Wait for a supervisor's first answer.
+
+    Returns:
+        Its REFUSED, or its CONFIGURED with its pidfd; None if it has ended.
+
+    Raises:
+        TimeoutError: it does not answer.
+        ProtocolError: the answer is something else.
+    """
+    events = poll()
+    events.register(channel.fileno(), READABLE)
+    while not (messages := channel.receive(wait=False)):
+        if messages is None:
+            return None
+        left_s = deadline - time.monotonic()
+        if left_s <= 0 or not events.poll(left_s * 1000):
+            raise TimeoutError("it is silent")
+    answer, *rest = messages
+    if rest or answer.kind not in _ANSWERS or len(answer.fds) != _ANSWERS[answer.kind]:
+        close_messages(messages)
+        raise ProtocolError(f"{answer.kind.name} with {len(answer.fds)} descriptors")
+    return answer
+
+
+def _send(channel: Channel, message: Message, deadline: float) -> None:
+    while not channel.send(message, wait=False):
+        if time.monotonic() > deadline:
+            raise TimeoutError("it does not read")
+        select.select([], [], [], _LOOK_AGAIN_S)
+
+
+def peer_uid(sock: socket.socket) -> int:
+    """The user who listens at the other end of a socket, SO_PEERCRED in unix(7)."""
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, uid, _ = _CREDENTIALS.unpack(credentials)
+    return int(uid)
+
+
+def _start(
+    place: MeetingPlace, claim: Claim, env: Mapping[str, str], python_flags: Sequence[str]
+) -> None:
+    """Start a supervisor. What clients send to its socket waits until it reads."""
+    try:
+        place.tidy()
+        fds = claim.listen()
+        command = process_command(["-I", "-S"], "compilepool.supervisor.start_shared")
+        starter = spawn([*command, claim.name, *python_flags], env, fds)
+    except BaseException:
+        claim.give_up()
+        raise
+    claim.hand_over()
+    _wait_for(starter)
+
+
+def _wait_for(starter: int) -> None:
+    """Wait for the process that starts the supervisor; it ends within milliseconds."""
+    try:
+        pidfd = os.pidfd_open(starter)
+    except OSError as error:
+        if error.errno == errno.ESRCH:  # SIGCHLD is ignored, or another thread has reaped it
+            return
+        raise
+    try:
+        pidfds.wait_dead(pidfd, _PATIENCE_S)
+        with contextlib.suppress(OSError):
+            pidfds.reap(pidfd)
+    finally:
+        os.close(pidfd)

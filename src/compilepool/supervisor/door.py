@@ -1,0 +1,128 @@
+"""The door of a shared supervisor: who comes in, and when it is shut for good."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+
+from compilepool.supervisor.links.listener import Listener
+from compilepool.supervisor.links.loop import Loop, ScheduledCall
+from compilepool.wire.channel import Channel, close_all
+from compilepool.wire.joining import Joining
+from compilepool.wire.messages import Kind, Message, ProtocolError, text_message
+
+_FIRST_CLIENT_S = 30.0
+"""The client that has started this supervisor comes within milliseconds, unless it has died."""
+
+
+class Door:
+    """Lets clients in. While it is open, no other supervisor of this identity can start.
+
+    The supervisor has the lock of its identity until the door is shut.
+
+    Args:
+        loop: the event loop.
+        name: the pool's name in its directory.
+        listener: the listening socket.
+        lock: the descriptor of the locked file.
+        directory: the descriptor of the directory that has both.
+        on_join: called with a connection, what the client says of itself, and its pidfd.
+        on_visit: called with a connection and a LOOK or a STOP.
+
+    Attributes:
+        is_open: whether clients may come.
+        linger_s: the seconds that it stays open without clients.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        name: str,
+        listener: int,
+        lock: int,
+        directory: int,
+        on_join: Callable[[Channel, Joining, int], None],
+        on_visit: Callable[[Channel, Message], None],
+    ) -> None:
+        self._loop = loop
+        self._name = name
+        self._lock = lock
+        self._directory = directory
+        self._on_join = on_join
+        self._on_visit = on_visit
+        self._listener = Listener(loop, listener, self._handle)
+        self._identity = ""
+        self.is_open = True
+        self.linger_s = 0.0
+        self._end: ScheduledCall | None = None
+        self._shut_in(_FIRST_CLIENT_S)
+
+    @property
+    def identity(self) -> str:
+        """What all clients have in common; empty until the first one has come."""
+        return self._identity
+
+    @property
+    def lingers(self) -> bool:
+        """Whether the door stays open when the last client leaves."""
+        return self.is_open and self.linger_s > 0
+
+    def last_client_left(self) -> None:
+        """Shut the door after `linger_s`, unless another client comes."""
+        if self.linger_s:
+            self._shut_in(self.linger_s)
+        else:
+            self.shut()
+
+    def shut(self) -> None:
+        """Let nobody in any more. The next client of this identity starts another supervisor."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        for suffix in (".sock", ".lock"):
+            with contextlib.suppress(OSError):
+                os.unlink(self._name + suffix, dir_fd=self._directory)
+        self._listener.close()
+        close_all([self._lock, self._directory])
+
+    def _shut_in(self, seconds: float) -> None:
+        self._end = self._loop.call_at(time.monotonic() + seconds, self.shut)
+
+    def _handle(self, channel: Channel, message: Message) -> None:
+        if message.kind is Kind.JOIN:
+            self._join(channel, message)
+        elif message.kind in (Kind.LOOK, Kind.STOP) and not message.fds:
+            self._on_visit(channel, message)
+        else:
+            close_all(message.fds)
+            channel.close()
+
+    def _join(self, channel: Channel, message: Message) -> None:
+        trouble = ""
+        try:
+            joining = Joining.of_message(message)
+            if len(message.fds) != 1 or not _is_pidfd(message.fds[0]):
+                trouble = "it has sent no pidfd"
+            elif self._identity not in ("", joining.identity):
+                trouble = "its identity differs from that of the supervisor's other clients"
+        except ProtocolError as error:
+            trouble = str(error)
+        if trouble:
+            with contextlib.suppress(OSError):
+                refusal = f"the supervisor does not take this client: {trouble}"
+                channel.send(text_message(Kind.REFUSED, refusal), wait=False)
+            close_all(message.fds)
+            channel.close()
+            return
+        self._identity = joining.identity
+        self.linger_s = max(self.linger_s, joining.linger_s)
+        if self._end is not None:
+            self._end.cancel()
+        self._on_join(channel, joining, message.fds[0])
+
+
+def _is_pidfd(fd: int) -> bool:
+    """Whether a descriptor is a pidfd. Since Linux 6.9, its link has another form."""
+    return os.readlink(f"/proc/self/fd/{fd}").startswith(("anon_inode:[pidfd]", "pidfd:["))

@@ -1,0 +1,118 @@
+"""What a client and a shared supervisor tell each other when they meet."""
+
+from __future__ import annotations
+
+from compilepool.light_typing import Any, NamedTuple
+from compilepool.wire.messages import Kind, Message, all_are, check, json_message, parse_json
+from compilepool.wire.payloads import Payload, pack_json, unpack_json
+
+_LONGEST_NAME = 200  # characters
+
+
+class Joining(NamedTuple):
+    """What a client says first.
+
+    Attributes:
+        identity: all that makes the jobs of two clients interchangeable, as a digest.
+        pid: the client's PID.
+        name: the client's name, for people.
+        linger_s: the seconds that the supervisor shall live without clients.
+        cpus: the CPUs that the client may use; empty if the pool's configuration names some.
+        counts_cpus: whether the number of workers follows from the CPUs of all clients.
+        log_level: the lowest `Level` of log messages that the client wants.
+    """
+
+    identity: str
+    pid: int
+    name: str
+    linger_s: float
+    cpus: tuple[int, ...]
+    counts_cpus: bool
+    log_level: int
+
+    def message(self, pidfd: int) -> Message:
+        """The JOIN message, with the client's pidfd, which the caller still owns."""
+        fields = {**self._asdict(), "name": self.name[:_LONGEST_NAME]}
+        return json_message(Kind.JOIN, fields)._replace(fds=(pidfd,))
+
+    @classmethod
+    def of_message(cls, message: Message) -> Joining:
+        """What a JOIN message says. Raises `ProtocolError`; the caller still owns descriptors."""
+        return parse_json(message.body, cls._of_fields, "a client's JOIN")
+
+    @classmethod
+    def _of_fields(cls, fields: dict[str, Any]) -> Joining:
+        joining = cls(**{**fields, "cpus": tuple(fields["cpus"])})
+        check(
+            all_are(str, joining.identity, joining.name)
+            and all_are(int, joining.pid, joining.log_level, *joining.cpus)
+            and isinstance(joining.counts_cpus, bool)
+            and isinstance(joining.linger_s, int | float)
+            and joining.linger_s >= 0
+        )
+        return joining
+
+
+class ClientView(NamedTuple):
+    """One client of a shared pool.
+
+    Attributes:
+        pid: its PID.
+        name: its name, for people.
+        jobs: the number of its unfinished jobs.
+    """
+
+    pid: int
+    name: str
+    jobs: int
+
+
+class SharedPoolView(NamedTuple):
+    """A shared pool as anybody of its user sees it.
+
+    Attributes:
+        identity: the digest of all that its clients have in common.
+        pid: the PID of its supervisor.
+        started: when it started, in seconds since the epoch.
+        linger_s: the seconds that it lives without clients.
+        clients: its clients.
+        workers: the PIDs of its workers.
+        fork_server: the PID of its fork server; 0 if there is none.
+        queued: the number of runs that wait.
+        joined: the number of jobs that have joined the run of another job.
+        reused: the number of jobs that have got a kept result.
+    """
+
+    identity: str
+    pid: int
+    started: float
+    linger_s: float
+    clients: tuple[ClientView, ...]
+    workers: tuple[int, ...]
+    fork_server: int
+    queued: int
+    joined: int
+    reused: int
+
+    def payload(self) -> Payload:
+        """This view as a payload; see `payloads.pack`."""
+        return pack_json(self._asdict())
+
+    @classmethod
+    def of_payload(cls, payload: Payload) -> SharedPoolView:
+        """The view in a payload, which is closed. Raises `ProtocolError`."""
+        return unpack_json(payload, cls._of_fields, "a shared pool")
+
+    @classmethod
+    def _of_fields(cls, fields: dict[str, Any]) -> SharedPoolView:
+        clients = tuple(ClientView(*each) for each in fields["clients"])
+        view = cls(**{**fields, "clients": clients, "workers": tuple(fields["workers"])})
+        check(
+            isinstance(view.identity, str)
+            and all_are(int | float, view.started, view.linger_s)
+            and all_are(int, view.pid, view.fork_server, view.queued, view.joined, view.reused)
+            and all_are(int, *view.workers)
+            and all(all_are(int, each.pid, each.jobs) for each in clients)
+            and all_are(str, *(each.name for each in clients))
+        )
+        return view
