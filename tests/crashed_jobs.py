@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from compilepool.client.connection.setup import PoolSetup
 from compilepool.client.crashes.crash_folder import CrashedJob, keep
 from compilepool.client.options import PoolOptions
 from compilepool.client.session.packing import pack_call, pack_startup
-from compilepool.client.session.setup import PoolSetup
 from compilepool.wire.messages import Form
 from compilepool.wire.payloads import Payload
 from compilepool.wire.serializers import Serializer

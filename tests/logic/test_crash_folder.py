@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compilepool.client.connection.setup import PoolSetup
 from compilepool.client.crashes.crash_folder import (
     CALL,
     CONFIG,
@@ -31,7 +32,6 @@ from compilepool.client.crashes.crash_folder import (
 )
 from compilepool.client.crashes.kept_crash import KeptCrash
 from compilepool.client.session.packing import pack_call
-from compilepool.client.session.setup import PoolSetup
 from compilepool.wire.messages import Form
 from compilepool.wire.payloads import Payload
 from compilepool.wire.serializers import load_payload

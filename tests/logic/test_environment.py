@@ -7,7 +7,7 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compilepool.client.session.setup import environment_of_pool
+from compilepool.client.connection.setup import environment_of_pool
 from compilepool.linux.cpus import usable_cpus
 from compilepool.worker.execution import environment
 

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from compilepool.client.session.own_process import own_authkey, own_name, own_start_method
+from compilepool.client.connection.own_process import own_authkey, own_name, own_start_method
 
 
 @pytest.mark.parametrize("name", ["multiprocessing.process", "multiprocessing.context"])

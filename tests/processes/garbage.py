@@ -10,8 +10,8 @@ import struct
 from hypothesis import strategies as st
 
 from compilepool import CompilePool
+from compilepool.client.connection.setup import PoolSetup
 from compilepool.client.options import PoolOptions
-from compilepool.client.session.setup import PoolSetup
 from compilepool.wire.channel import Channel
 from compilepool.wire.messages import Form, Kind, Message, encode
 from compilepool.wire.payloads import Payload

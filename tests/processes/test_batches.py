@@ -15,9 +15,9 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from compilepool import CompileFuture, CompilePool
+from compilepool.client.connection.connection import MAX_HELD
 from compilepool.client.future import Condition
 from compilepool.client.internals import supervisor_of
-from compilepool.client.session.connection import MAX_HELD
 from compilepool.client.session.sending import PLENTY_FOR_WORKER
 from tests.proc import PATIENCE_S, pool_process, wait_until
 from tests.programs.gates import Gate, wait_at

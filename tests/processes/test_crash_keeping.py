@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from compilepool import CompileFuture, CompilePool, CompilePoolError, WorkerCrashed
+from compilepool.client.connection.setup import PoolSetup
 from compilepool.client.crashes.crash_folder import REPORT
 from compilepool.client.crashes.kept_crash import KeptCrash
 from compilepool.client.future import end_with_error
 from compilepool.client.session.calls import Call
 from compilepool.client.session.crash_keeper import _MAX_WAITING_FDS, CrashKeeper
-from compilepool.client.session.setup import PoolSetup
 from compilepool.client.session.threads import Background
 from compilepool.wire.failure import Cause, Failure
 from compilepool.wire.messages import Form

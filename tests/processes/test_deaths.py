@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import compilepool
-from compilepool.client.session.setup import PoolSetup
+from compilepool.client.connection.setup import PoolSetup
 from compilepool.supervisor.links.worker import WorkerLink
 from compilepool.supervisor.watch import deaths
 from compilepool.supervisor.watch.deaths import Deaths

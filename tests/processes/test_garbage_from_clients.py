@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compilepool.client.session.supervisor_process import SupervisorProcess
+from compilepool.client.connection.supervisor_process import SupervisorProcess
 from compilepool.wire.messages import MAX_PACKET, Form, Kind, Message, encode
 from compilepool.wire.payloads import Payload, pack
 from compilepool.wire.pool_config import PoolConfig

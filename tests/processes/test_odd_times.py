@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from compilepool import CompilePool, CompilePoolError, PoolClosed, SupervisorDied
+from compilepool.client.connection.setup import environment_of_pool
 from compilepool.client.session import receiving
-from compilepool.client.session.setup import environment_of_pool
 from tests.proc import PATIENCE_S, descendants, wait_until
 from tests.programs.fifos import Fifo, run_until
 from tests.programs.running import run_code

@@ -53,7 +53,7 @@ FAULTS = [
 FATAL_FAULTS = [
     "logging.Logger.log",
     "os.waitid",
-    f"{SESSION}.supervisor_process.SupervisorProcess.bury",
+    "compilepool.client.connection.supervisor_process.SupervisorProcess.bury",
     f"{SESSION}.failed_calls.FailedCalls.take_lost",
     f"{SESSION}.supervision.Supervision._succeed",
     f"{SESSION}.supervision.Supervision._resend",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from compilepool.client.session.configuration import find_libdw
+from compilepool.client.connection.configuration import find_libdw
 from compilepool.linux.spawn import process_command, spawn
 from compilepool.wire.native_report import NativeReport, ThreadStack
 from tests.zoo import Where

@@ -6,13 +6,39 @@ from collections.abc import Callable, Mapping, Sequence
 
 from compilepool.client.executor import JobExecutor, name_of
 from compilepool.client.future import CompileFuture
-from compilepool.light_typing import TYPE_CHECKING, Any, Literal, TypeVar, lazy_annotations
+from compilepool.light_typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    Protocol,
+    TypeVar,
+    lazy_annotations,
+)
 
 if TYPE_CHECKING:
-    from compilepool.client.pool import CompilePool
+    from compilepool.client.session.session import Session  # it needs what other platforms lack
     from compilepool.wire.submission import JobTerms
 
 T = TypeVar("T")
+
+
+class WholePool(Protocol):
+    """What a view calls of the pool that it is a view of, which is a `CompilePool`."""
+
+    @property
+    def max_workers(self) -> int:
+        """The number of jobs that may run at once."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Accept no more jobs."""
+
+    def terminate_workers(self) -> None:
+        """Send SIGTERM to all workers."""
+
+    def kill_workers(self) -> None:
+        """End all processes at once."""
+
+    def __exit__(self, *raised: Any) -> Literal[False]: ...
 
 
 @lazy_annotations
@@ -23,9 +49,15 @@ class ConfiguredPool(JobExecutor):
     """
 
     def __init__(
-        self, pool: CompilePool, name: str | None, terms: JobTerms, flight_key: str | None
+        self,
+        pool: WholePool,
+        session: Session,
+        name: str | None,
+        terms: JobTerms,
+        flight_key: str | None,
     ) -> None:
-        self._pool = pool
+        self._pool = pool  # so that the pool is not dropped before its view
+        self._session = session
         self._name = name
         self._terms = terms
         self._flight_key = flight_key
@@ -34,7 +66,7 @@ class ConfiguredPool(JobExecutor):
         self, fn: Callable[..., T], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> CompileFuture[T]:
         name = name_of(fn) if self._name is None else self._name
-        return self._pool._session.submit(name, fn, args, kwargs, self._terms, self._flight_key)
+        return self._session.submit(name, fn, args, kwargs, self._terms, self._flight_key)
 
     @property
     def _max_workers(self) -> int:

@@ -9,7 +9,7 @@ from compilepool.client.pool import CompilePool
 from compilepool.light_typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # they need what other platforms lack
-    from compilepool.client.session.connection import SupervisorConnection
+    from compilepool.client.connection.connection import SupervisorConnection
     from compilepool.wire.pool_view import WorkerView
 
 

@@ -232,7 +232,8 @@ class CompilePool(JobExecutor):
             name, timeout, memory_limit, expected_memory, retries, priority, key, env, flight_key
         )
         options.check()
-        return ConfiguredPool(self, options.name, terms_of(self._options, options), flight_key)
+        terms = terms_of(self._options, options)
+        return ConfiguredPool(self, self._session, name, terms, flight_key)
 
     def forget(self, key: str) -> None:
         """Let the jobs of a key run again after they crashed their workers too often.

@@ -12,12 +12,12 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from compilepool.client.connection.setup import PoolSetup
 from compilepool.client.crashes.kept_crash import KeptCrash
 from compilepool.client.crashes.versions import implementation
 from compilepool.client.future import CompileFuture
 from compilepool.client.options import PoolOptions
 from compilepool.client.session.session import Session
-from compilepool.client.session.setup import PoolSetup
 from compilepool.linux.spawn import process_command
 from compilepool.wire.payloads import Payload, pack
 from compilepool.wire.pool_config import PoolConfig

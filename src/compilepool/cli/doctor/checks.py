@@ -82,7 +82,7 @@ def _architecture() -> Answer:
 
 
 def _libdw() -> Answer:
-    from compilepool.client.session.configuration import find_libdw
+    from compilepool.client.connection.configuration import find_libdw
 
     return _library(find_libdw(), "dwfl_getthread_frames")
 

@@ -17,7 +17,7 @@ from compilepool.wire.messages import Form
 from compilepool.wire.payloads import Payload
 
 if TYPE_CHECKING:
-    from compilepool.client.session.setup import PoolSetup
+    from compilepool.client.connection.setup import PoolSetup
 
 
 _MAX_WAITING_FDS = 16

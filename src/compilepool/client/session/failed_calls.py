@@ -19,8 +19,8 @@ from compilepool.wire.messages import Kind, Message
 from compilepool.wire.payloads import Payload
 
 if TYPE_CHECKING:
+    from compilepool.client.connection.setup import PoolSetup
     from compilepool.client.session.crash_keeper import CrashKeeper
-    from compilepool.client.session.setup import PoolSetup
 
 _log = QuietLogger(__name__)
 

@@ -8,10 +8,10 @@ import functools
 import logging
 from collections.abc import Callable
 
+from compilepool.client.connection.connection import SupervisorConnection
 from compilepool.client.future import has_callbacks, mark_running
 from compilepool.client.session import outcomes
 from compilepool.client.session.calls import Call, UnfinishedCalls
-from compilepool.client.session.connection import SupervisorConnection
 from compilepool.client.session.failed_calls import FailedCalls
 from compilepool.client.session.processes import Processes
 from compilepool.client.session.questions import Dumps, Views

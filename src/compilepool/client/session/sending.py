@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import functools
 
+from compilepool.client.connection.connection import MAX_HELD, SMALL, SupervisorConnection
+from compilepool.client.connection.own_process import own_authkey
 from compilepool.client.session.calls import Call, UnfinishedCalls
-from compilepool.client.session.connection import MAX_HELD, SMALL, SupervisorConnection
-from compilepool.client.session.own_process import own_authkey
 from compilepool.light_typing import Literal
 from compilepool.wire.channel import close_all
 from compilepool.wire.messages import Kind, Message, Shutdown

@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 
 from compilepool.any_process.identity import in_toplevel_process
+from compilepool.client.connection.setup import PoolSetup, max_workers_of
 from compilepool.client.future import CompileFuture, abandon
 from compilepool.client.options import PoolOptions
 from compilepool.client.session.at_exit import end_with_process
@@ -34,7 +35,6 @@ from compilepool.client.session.processes import Processes, wait_until_warm
 from compilepool.client.session.questions import Dumps, Views
 from compilepool.client.session.receiving import Receiver
 from compilepool.client.session.sending import SupervisorLink
-from compilepool.client.session.setup import PoolSetup, max_workers_of
 from compilepool.client.session.statistics import Statistics
 from compilepool.client.session.supervision import Supervision
 from compilepool.client.session.threads import PoolThreads
@@ -158,7 +158,7 @@ class Session:
         serializer = self._options.serializer
         payload = pack_call(name, function, args, kwargs, serializer, self._calls.spares)
         if flight_key is not None or self._options.single_flight:
-            from compilepool.client.shared.flights import with_flight
+            from compilepool.client.flights import with_flight
 
             terms = with_flight(terms, flight_key, payload)
         return self.submit_packed(name, payload, terms)

@@ -7,17 +7,17 @@ import functools
 import threading
 from collections.abc import Callable
 
+from compilepool.client.connection.connection import SupervisorConnection
+from compilepool.client.connection.setup import PoolSetup
+from compilepool.client.connection.sharing import CannotMeet, wants_to_share
+from compilepool.client.connection.supervisor_process import SupervisorProcess, end_within_bound
 from compilepool.client.options import PoolOptions
 from compilepool.client.session.calls import UnfinishedCalls
-from compilepool.client.session.connection import SupervisorConnection
 from compilepool.client.session.failed_calls import FailedCall, FailedCalls, end_all
 from compilepool.client.session.processes import Processes
 from compilepool.client.session.receiving import Receiver
 from compilepool.client.session.sending import SupervisorLink
-from compilepool.client.session.setup import PoolSetup
-from compilepool.client.session.supervisor_process import SupervisorProcess, end_within_bound
 from compilepool.client.session.threads import PoolThreads
-from compilepool.client.shared.wish import CannotMeet, wants_to_share
 from compilepool.errors import CompilePoolError
 from compilepool.observe.quiet_logger import QuietLogger
 from compilepool.text import describe
@@ -187,7 +187,7 @@ class Supervision:
         return supervisor
 
     def _join(self, setup: PoolSetup) -> SupervisorConnection:
-        from compilepool.client.shared.joining import join  # few pools need it
+        from compilepool.client.connection.joining import join  # few pools need it
 
         supervisor = join(self._options, setup, self._startup)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 
-from compilepool.client.session.connection import SupervisorConnection
+from compilepool.client.connection.connection import SupervisorConnection
 from compilepool.linux import pidfds
 
 

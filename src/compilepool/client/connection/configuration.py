@@ -9,8 +9,8 @@ import os
 import sys
 from collections.abc import Iterable
 
+from compilepool.client.connection.own_process import own_authkey, own_name, own_start_method
 from compilepool.client.options import PoolOptions
-from compilepool.client.session.own_process import own_authkey, own_name, own_start_method
 from compilepool.text import bytes_of
 from compilepool.wire.pool_config import PoolConfig
 

@@ -11,9 +11,9 @@ import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from compilepool.client.shared.connection import SharedSupervisor
-from compilepool.client.shared.place import Claim, MeetingPlace, NoMeetingPlace
-from compilepool.client.shared.wish import CannotMeet
+from compilepool.client.connection.meeting_place import Claim, MeetingPlace, NoMeetingPlace
+from compilepool.client.connection.shared_supervisor import SharedSupervisor
+from compilepool.client.connection.sharing import CannotMeet
 from compilepool.linux import pidfds
 from compilepool.linux.polling import READABLE, poll
 from compilepool.linux.spawn import process_command, spawn

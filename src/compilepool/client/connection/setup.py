@@ -6,8 +6,11 @@ import os
 import subprocess
 from collections.abc import Mapping
 
+from compilepool.client.connection.process_variables import (
+    process_variables,
+    without_process_variables,
+)
 from compilepool.client.options import PoolOptions
-from compilepool.client.shared.process_variables import process_variables, without_process_variables
 from compilepool.light_typing import TYPE_CHECKING
 from compilepool.linux.cpus import usable_cpus
 
@@ -74,7 +77,7 @@ class PoolSetup:
         meanwhile would wait for.
         """
         if self._config is None:
-            from compilepool.client.session.configuration import config_of, for_all_clients
+            from compilepool.client.connection.configuration import config_of, for_all_clients
 
             config = config_of(self._options, max_workers_of(self._options), self.python_flags)
             self._config = for_all_clients(config) if self.is_shared else config

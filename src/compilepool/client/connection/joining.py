@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
+from compilepool.client.connection.configuration import own_log_level
+from compilepool.client.connection.identity import identity_of
+from compilepool.client.connection.meeting import meet
+from compilepool.client.connection.setup import PoolSetup
+from compilepool.client.connection.shared_supervisor import SharedSupervisor
+from compilepool.client.connection.sharing import linger_of
 from compilepool.client.options import PoolOptions
-from compilepool.client.session.configuration import own_log_level
-from compilepool.client.session.setup import PoolSetup
-from compilepool.client.shared.connection import SharedSupervisor
-from compilepool.client.shared.identity import identity_of
-from compilepool.client.shared.meeting import meet
-from compilepool.client.shared.wish import linger_of
 from compilepool.wire.joining import Joining
 from compilepool.wire.messages import Kind, Message
 from compilepool.wire.payloads import Payload

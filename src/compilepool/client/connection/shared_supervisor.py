@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from compilepool.client.session.connection import SupervisorConnection
+from compilepool.client.connection.connection import SupervisorConnection
 
 
 class SharedSupervisor(SupervisorConnection):

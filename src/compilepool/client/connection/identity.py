@@ -14,7 +14,7 @@ import resource
 import sys
 from collections.abc import Mapping
 
-from compilepool.client.shared.flights import digest_of
+from compilepool.client.flights import digest_of
 from compilepool.light_typing import Any
 from compilepool.linux.spawn import PACKAGE_ROOT
 from compilepool.version import __version__

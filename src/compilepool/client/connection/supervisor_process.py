@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Mapping, Sequence
 
-from compilepool.client.session.connection import SupervisorConnection
+from compilepool.client.connection.connection import SupervisorConnection
 from compilepool.light_typing import Protocol
 from compilepool.linux import pidfds
 from compilepool.linux.descriptors import is_open_on, opened_by

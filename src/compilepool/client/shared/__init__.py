@@ -1,1 +1,0 @@
-"""Finds the pool that processes of this node share, or starts it."""
