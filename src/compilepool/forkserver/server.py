@@ -29,6 +29,7 @@ from compilepool.worker.bootstrap import (
     preload,
     prepare,
 )
+from compilepool.worker.loaded_files import tell_loaded_files
 from compilepool.worker.main import work
 
 _WORKER = "compilepool.worker.spawned"
@@ -222,6 +223,8 @@ def _run() -> Continuation | None:
         if config.start_method == "fork" and not _prepare(channel, config):
             return None
         process.outlive_parent()
+        if config.is_shared:
+            tell_loaded_files(channel)
         channel.send(Message(Kind.READY))
         return ForkServer(channel, watched, crash_fd, supervisor_pid, config).serve(early)
     except ConnectionError:

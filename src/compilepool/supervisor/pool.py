@@ -144,6 +144,20 @@ class Pool:
 
     # Requests of clients
 
+    def renew(self) -> bool:
+        """Before a client comes: begin no run with modules whose files have changed.
+
+        Returns:
+            False if the fork server has loaded such modules, and other clients rely on it.
+        """
+        if self._crew.fork_servers.is_outdated:
+            if self._clients:
+                return False
+            self.reload()
+        elif self._crew.workers.are_outdated:
+            self._scheduler.replace_workers()
+        return True
+
     def greet(self, client: Client) -> None:
         """Tell a client that comes late what the others know. `go_on` tells it the readiness."""
         if self._idle_bytes:

@@ -118,6 +118,12 @@ class Supervisor:
         return not client.runs and (len(self._clients) > 1 or self._pool.has_ended_all)
 
     def _join(self, channel: Channel, joining: Joining, pidfd: int) -> None:
+        if self._pool is not None and not self._pool.renew():
+            # This client starts another supervisor. Those that this one has go on as before.
+            self._shut_door()
+            channel.close()
+            os.close(pidfd)
+            return
         client = self.add_client(channel, pidfd)
         client.pid, client.name, client.log_level = joining.pid, joining.name, joining.log_level
         client.cpus, client.counts_cpus = joining.cpus, joining.counts_cpus

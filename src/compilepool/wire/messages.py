@@ -89,6 +89,9 @@ class Kind(IntEnum):
     WORKER_STARTED = 54  # id: worker; body: JSON {pid}; fds: [the worker's pidfd]
     WORKER_EXITED = 55  # id: worker; body: JSON {exitcode, peak_bytes, cpu_s} or {error}
 
+    # fork server or worker of a shared pool -> supervisor
+    LOADED = 56  # body: payload of a list of `LoadedFile`
+
     # supervisor -> worker
     JOB = 60  # id: run; body: its settings, see `submission`, then the payload of the call
 

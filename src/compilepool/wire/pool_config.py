@@ -40,6 +40,7 @@ class PoolConfig(NamedTuple):
             file; empty if the client has not imported `multiprocessing`.
         mp_start_method: the start method that the client has set in `multiprocessing`; empty if
             none.
+        is_shared: whether the pool may outlive the program that starts it.
     """
 
     max_workers: int
@@ -67,6 +68,7 @@ class PoolConfig(NamedTuple):
     client_name: str = "MainProcess"
     authkey: str = ""
     mp_start_method: str = ""
+    is_shared: bool = False
 
     def payload(self, *, inline_limit: int = INLINE_LIMIT) -> Payload:
         """This configuration as a payload of any length; see `payloads.pack`."""
@@ -95,6 +97,7 @@ class PoolConfig(NamedTuple):
             and all_are(str, config.cwd, config.log_dir, config.libdw, config.main_file)
             and all_are(str, config.client_name, config.authkey, config.mp_start_method)
             and all_are(bool, config.capture, config.native_tracebacks, config.pin_workers)
+            and isinstance(config.is_shared, bool)
             and all_are(int, config.nice, config.min_workers, config.log_level, *config.cpus)
             and isinstance(config.idle_timeout_s, int | float | None)
             and all_are(int | None, config.seed, *limits)

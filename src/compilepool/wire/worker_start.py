@@ -20,12 +20,14 @@ class WorkerOrders(NamedTuple):
         max_memory: the bytes of private memory above which the worker reports how many it has; 0
             means never.
         number: the number of the worker among all that the pool has started; the first is 1.
+        tells_files: whether the worker tells from which files it has loaded modules.
     """
 
     cpus: tuple[int, ...] = ()
     tells_idle_memory: bool = False
     max_memory: int = 0
     number: int = 0
+    tells_files: bool = False
 
     def encode(self) -> bytes:
         """The settings as JSON, for a START_WORKER message or a command line."""
@@ -44,8 +46,9 @@ class WorkerOrders(NamedTuple):
 
     @classmethod
     def _of_values(cls, values: list[Any]) -> WorkerOrders:
-        cpus, tells_idle_memory, *numbers = values
-        return cls(tuple(map(int, cpus)), bool(tells_idle_memory), *map(int, numbers))
+        cpus, tells_idle_memory, max_memory, number, tells_files = values
+        cpus = tuple(map(int, cpus))
+        return cls(cpus, bool(tells_idle_memory), int(max_memory), int(number), bool(tells_files))
 
 
 class WorkerFds(NamedTuple):

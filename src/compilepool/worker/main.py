@@ -24,6 +24,7 @@ from compilepool.wire.worker_start import WorkerFds, WorkerOrders
 from compilepool.worker.bootstrap import exit_in_order
 from compilepool.worker.execution import environment, raised, run_job, unreceived
 from compilepool.worker.leftovers import Leftovers
+from compilepool.worker.loaded_files import tell_loaded_files
 from compilepool.worker.meter import SHORT_S, Meter
 from compilepool.worker.multiprocessing_identity import use_authkey
 from compilepool.worker.output_capture import OutputCapture
@@ -93,6 +94,8 @@ def _serve(
     while messages := channel.receive():
         for message in messages:
             jobs.run(message)
+            if orders.tells_files:
+                tell_loaded_files(channel)
 
 
 class _Jobs:

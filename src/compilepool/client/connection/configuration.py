@@ -71,6 +71,7 @@ def for_all_clients(config: PoolConfig) -> PoolConfig:
         client_pid=0,
         client_name="MainProcess",
         authkey="",
+        is_shared=True,
     )
 
 

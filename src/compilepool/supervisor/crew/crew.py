@@ -30,8 +30,9 @@ from compilepool.supervisor.watch.limits import LimitWatch
 from compilepool.wire.channel import close_all, handle_each, refuse
 from compilepool.wire.failure import Failure
 from compilepool.wire.job_snapshot import JobSnapshot
+from compilepool.wire.loaded_files import read_loaded
 from compilepool.wire.messages import HAS_OUTPUT, Kind, Message, ProtocolError, read_json
-from compilepool.wire.payloads import of_message
+from compilepool.wire.payloads import lacks_descriptor, of_message
 from compilepool.wire.pool_config import PoolConfig
 from compilepool.wire.python_stack import tells_of_crash
 
@@ -226,6 +227,8 @@ class Crew:
             self._ended(link, message)
         elif kind is Kind.LOGGED and not message.fds:
             self._log.relay(message)
+        elif kind is Kind.LOADED and not lacks_descriptor(message):
+            link.loaded_files += read_loaded(message)
         elif kind is Kind.TORN_DOWN and link.is_ready and not message.fds:
             self._tell(events.TornDown(link.number, message.id > 0))
         elif link.is_ready:
@@ -327,6 +330,8 @@ class Crew:
         kind = message.kind
         if kind is Kind.WORKER_STARTED and len(message.fds) == 1 and message.id in self.workers:
             self._worker_started(self.workers[message.id], message)
+        elif kind is Kind.LOADED and not lacks_descriptor(message):
+            server.loaded_files += read_loaded(message)
         elif message.fds:
             refuse(message, "with descriptors")
         elif kind is Kind.WORKER_EXITED:

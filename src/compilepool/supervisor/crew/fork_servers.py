@@ -76,6 +76,13 @@ class ForkServers:
         return [*self._leaving, *([] if self.current is None else [self.current])]
 
     @property
+    def is_outdated(self) -> bool:
+        """Whether a file has changed that the current one has loaded a module from."""
+        return self.current is not None and any(
+            file.has_changed for file in self.current.loaded_files
+        )
+
+    @property
     def some_leave(self) -> bool:
         """Whether there are fork servers besides the current one."""
         return bool(self._leaving)

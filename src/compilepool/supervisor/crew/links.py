@@ -12,6 +12,11 @@ from compilepool.supervisor.watch.run_memory import resident_growth
 class WorkerLinks(dict[WorkerId, WorkerLink]):
     """The link to each worker. A worker that could not be started has none."""
 
+    @property
+    def are_outdated(self) -> bool:
+        """Whether a file has changed that a worker has loaded a module from."""
+        return any(file.has_changed for link in self.values() for file in link.loaded_files)
+
     def memory_of(self, runs: Mapping[WorkerId, RunId]) -> dict[RunId, int]:
         """An upper bound of the bytes that each run takes, for runs that have begun.
 

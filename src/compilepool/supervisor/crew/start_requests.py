@@ -24,6 +24,7 @@ class StartRequests:
     def __init__(self, config: PoolConfig, startup_fds: tuple[int, ...]) -> None:
         self._startup_fds = startup_fds
         self._max_memory = config.max_worker_memory or 0
+        self._tells_files = config.is_shared
         self._pins = CpuPins(config.cpus, pin=config.pin_workers)
         self._idle_memory_of: WorkerId | None = None
         """The one worker that reports its idle memory. All workers take about the same."""
@@ -45,7 +46,7 @@ class StartRequests:
             raise
         is_asked = self._idle_memory_of == link.number
         cpus, number = self._pins.cpus_of(link.number), link.number
-        orders = WorkerOrders(cpus, is_asked, self._max_memory, number)
+        orders = WorkerOrders(cpus, is_asked, self._max_memory, number, self._tells_files)
         return Message(Kind.START_WORKER, link.number, body=orders.encode(), fds=tuple(fds))
 
     def forget(self, link: WorkerLink) -> None:

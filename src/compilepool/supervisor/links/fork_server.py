@@ -11,6 +11,7 @@ from compilepool.linux import pidfds
 from compilepool.supervisor.fork_server_start import ForkServerProcess
 from compilepool.supervisor.links.loop import Loop
 from compilepool.wire.channel import Channel, Outbox
+from compilepool.wire.loaded_files import LoadedFile
 from compilepool.wire.messages import Kind, Message
 from compilepool.wire.pool_config import PoolConfig
 from compilepool.wire.python_stack import last_crash
@@ -66,6 +67,8 @@ class ForkServerLink:
         """The numbers of the fork server's workers, and of those that it was asked to start."""
         self.ready_at = 0.0
         """The time at which the preload was done, by `time.monotonic()`."""
+        self.loaded_files: list[LoadedFile] = []
+        """What its process has told of the files that it has loaded modules from."""
         self.importing = ""
         """The module that the fork server is preloading; empty if none."""
         self._crash_file = CrashFile(process.crash_fd)

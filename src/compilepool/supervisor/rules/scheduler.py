@@ -116,9 +116,13 @@ class Scheduler(SchedulerState[Reason]):
     def reload(self) -> None:
         """Begin no run in the current workers, and replace the fork server."""
         self._broken = None
-        self._staffing.replace_all()
+        self.replace_workers()
         if self._staffing.has_fork_server:
             self._due.append(ReplaceForkServer())
+
+    def replace_workers(self) -> None:
+        """Begin no run in the current workers."""
+        self._staffing.replace_all()
         self._take_back(id for id in self._workers if self._workers[id].runs)
 
     # Events of workers
