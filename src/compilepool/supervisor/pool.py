@@ -78,8 +78,8 @@ class Pool:
             events.Logged: self._logged,
         }
         self._idle_bytes = 0
-        self._terminated: set[WorkerId] | None = None
-        """The workers that have got SIGTERM; None unless the pool is terminated."""
+        self._terminated: set[WorkerId] = set()
+        """The workers that have got SIGTERM."""
         self._may_need_memory = False
         """Whether runs have come or ended since the machine's memory was last measured."""
         policy = StaffingPolicy(
@@ -124,8 +124,9 @@ class Pool:
         if self._may_need_memory:
             self._may_need_memory = False
             self._measure_memory(free_memory.OLD_S)
-        if self._terminated is not None:
-            self._terminate_rest(self._terminated)
+        for client in self._clients:
+            if client.is_terminated:
+                self._terminate_rest(client)
         self._act()
         if self._scheduler.is_short_of_memory and self._measure_memory(free_memory.SHORT_S):
             self._act()
@@ -216,11 +217,6 @@ class Pool:
             self.cancel(client, id)
         self._sleep_if_all_do()
 
-    def terminate(self) -> None:
-        """Begin no run any more, and send SIGTERM to all workers, once."""
-        if self._terminated is None:
-            self._terminated = set()
-
     def dump(self, client: Client, id: int) -> None:
         """Tell a client what its job is doing."""
         run = client.runs.get(id)
@@ -293,7 +289,7 @@ class Pool:
 
     def _worker_lost(self, event: events.WorkerLost) -> None:
         worker, last_started, why = event
-        if why.exitcode in KILLED_FROM_OUTSIDE and worker in (self._terminated or ()):
+        if why.exitcode in KILLED_FROM_OUTSIDE and worker in self._terminated:
             why = terminated(why)
         was_dismissed = self._scheduler.was_dismissed(worker)
         self._tally.workers_lost += not was_dismissed
@@ -341,13 +337,19 @@ class Pool:
         while self._performer.carry_out(self._scheduler.next_actions(time.monotonic())):
             pass
 
-    def _terminate_rest(self, terminated: set[WorkerId]) -> None:
-        """Cancel the runs that wait, or wait again, and end the workers that have just started."""
-        for client in self._clients:
-            self.cancel_queued(client)
+    def _terminate_rest(self, client: Client) -> None:
+        """Cancel a client's runs that wait, or wait again, and send SIGTERM to its workers, once.
+
+        Those are all workers, or those that run what nobody else wants.
+        """
+        self.cancel_queued(client)
         for link in self._crew.workers.values():
-            if link.has_started and link.number not in terminated:
-                terminated.add(link.number)
+            if not link.has_started or link.number in self._terminated:
+                continue
+            run = self._runs.get(link.status.job)
+            is_own = run is not None and all(each.client is client for each in run.waiters)
+            if is_own or len(self._clients) == 1:
+                self._terminated.add(link.number)
                 link.terminate()
 
     # Memory, and messages to clients

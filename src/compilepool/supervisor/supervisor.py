@@ -149,6 +149,10 @@ class Supervisor:
     def _flush(self) -> None:
         for client in self._clients:
             client.link.flush()
+            if self._door is not None and client.link.is_behind(self._spill_above_fd // 2):
+                # It is stopped. When it goes on, it finds the end of its connection, and comes
+                # again; its jobs run again, or their results were kept.
+                self._note_gone(client)
 
     def _note_gone(self, client: Client) -> None:
         client.shutdown = Shutdown.NOW
@@ -191,14 +195,10 @@ class Supervisor:
         elif kind is Kind.VIEW:
             pool.tell_view(client, message.id)
         elif kind is Kind.SHUTDOWN:
-            self._shut_down(client, pool, message.flag)
+            client.is_terminated |= message.flag == Shutdown.TERMINATE
+            client.shutdown = Shutdown.NOW if message.flag == Shutdown.NOW else Shutdown.DRAIN
         else:
             refuse(message, "from a client")
-
-    def _shut_down(self, client: Client, pool: Pool, how: int) -> None:
-        if how == Shutdown.TERMINATE:
-            pool.terminate()
-        client.shutdown = Shutdown.NOW if how == Shutdown.NOW else Shutdown.DRAIN
 
     def _configure(self, client: Client, message: Message) -> None:
         own = 1 if message.form is Form.MEMFD else 0

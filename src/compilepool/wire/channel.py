@@ -184,18 +184,27 @@ class Outbox:
     """A queue in front of a channel, for a sender that must never block.
 
     Messages leave in order, several to a packet. The outbox owns their descriptors.
+
+    Attributes:
+        waiting_bytes: the bytes of the messages that wait.
+        waiting_fds: the number of their descriptors.
     """
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._waiting: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self.waiting_bytes = 0
+        self.waiting_fds = 0
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
     def put(self, message: Message) -> None:
         """Queue a message. It leaves with the next `flush`."""
-        self._waiting.append((encode(message), message.fds))
+        data = encode(message)
+        self._waiting.append((data, message.fds))
+        self.waiting_bytes += len(data)
+        self.waiting_fds += len(message.fds)
 
     def flush(self) -> None:
         """Send as many queued messages as the socket takes now.
@@ -216,6 +225,8 @@ class Outbox:
                 fds += more_fds
             if not self._channel.send_packet(b"".join(parts), fds, wait=False):
                 return
+            self.waiting_bytes -= sum(map(len, parts))
+            self.waiting_fds -= len(fds)
             for _ in parts:
                 close_all(waiting.popleft()[1])
 

@@ -10,6 +10,8 @@ from compilepool.supervisor.links.loop import Callback, Loop
 from compilepool.wire.channel import Channel, Outbox
 from compilepool.wire.messages import Message
 
+_MAX_WAITING = 256 << 20  # bytes
+
 
 class ClientLink:
     """The connection to one client.
@@ -51,6 +53,14 @@ class ClientLink:
     def send(self, message: Message) -> None:
         """Queue a message. Takes over its descriptors."""
         self._outbox.put(message)
+
+    def is_behind(self, max_fds: int) -> bool:
+        """Whether the client has not read for so long that too much waits for it.
+
+        Args:
+            max_fds: the most descriptors that may wait.
+        """
+        return self._outbox.waiting_bytes > _MAX_WAITING or self._outbox.waiting_fds > max_fds
 
     @property
     def has_unsent(self) -> bool:
