@@ -185,7 +185,6 @@ class PoolModel(RuleBasedStateMachine):
         unread = list(process.socket)
         process.socket.clear()
         process.given -= len(unread)
-        self.overtaken.clear()  # whose jobs are taken back has its turn again
         is_tearing_down = process.is_tearing_down
         self.scheduler.taken_back(worker, unread, self.now, is_tearing_down=is_tearing_down)
         self.note_idle_or_begun(worker)
@@ -250,6 +249,8 @@ class PoolModel(RuleBasedStateMachine):
         if job not in self.ever_sent:
             self.check_turn(job)
             self.ever_sent.add(job)
+        else:
+            self.overtaken.clear()  # its client has had the turn of this job again
         sent = self.jobs_sent()
         if sent and self.expected[job]:
             assert sum(self.expected[each] for each in {job, *sent}) <= self.free

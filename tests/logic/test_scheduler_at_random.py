@@ -139,6 +139,7 @@ class Pool(PoolModel):
         job = self.choose(pick, sorted(jobs))
         assert job is not None
         self.cancelled.add(job)
+        self.overtaken.clear()
         self.scheduler.cancel(job)
         self.perform()
 
@@ -155,6 +156,7 @@ class Pool(PoolModel):
     def cancel_queued(self) -> None:
         waiting = self.waiting()
         self.cancelled |= waiting
+        self.overtaken.clear()
         for job in sorted(waiting):
             self.scheduler.cancel(job)
         self.perform()

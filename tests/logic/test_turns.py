@@ -60,7 +60,9 @@ class Line:
 
 
 @given(st.lists(st.tuples(st.sampled_from("ppptr"), RUNS), max_size=120))
-def test_nobody_has_two_turns_while_another_client_waits_for_one(steps: list[tuple[str, int]]) -> None:
+def test_nobody_has_two_turns_while_another_client_waits(
+    steps: list[tuple[str, int]],
+) -> None:
     line = Line()
     for what, pick in steps:
         if what == "p":
@@ -177,6 +179,8 @@ def test_a_pool_may_have_more_workers_when_a_client_brings_cpus() -> None:
     scheduler.raise_limit(3)
     scheduler.tick(LATE)
     assert [scheduler.runs_of(worker) for worker in (1, 2, 3)] == [[100], [1], [2]]
+    scheduler.worker_ready(2, LATE)
+    scheduler.worker_ready(3, LATE)
     scheduler.raise_limit(1)
     scheduler.run_finished(1, 100, LATE)
     assert scheduler.runs_of(1) == [3]

@@ -7,7 +7,7 @@ import math
 import struct
 
 from compilepool.light_typing import Any, NamedTuple, TypeAlias
-from compilepool.wire.messages import Kind, Message, ProtocolError, check, parse_json
+from compilepool.wire.messages import Kind, Message, ProtocolError, all_are, check, parse_json
 from compilepool.wire.payloads import Payload
 
 ENV_LIMIT = 32 * 1024
@@ -54,6 +54,8 @@ class JobTerms(NamedTuple):
         seed: what random number generators start from, 0 to 2**64-1; None: go on as they are.
         authkey: the client's key of `multiprocessing`, in hexadecimal digits; empty: as in the
             pool's configuration.
+        flight: jobs with the same flight, of any client, share one run; empty: the job has a run of
+            its own.
     """
 
     timeout_s: float | None = None
@@ -65,6 +67,7 @@ class JobTerms(NamedTuple):
     env: Env = ()
     seed: int | None = None
     authkey: str = ""
+    flight: str = ""
 
     @property
     def settings(self) -> JobSettings:
@@ -153,17 +156,17 @@ def env_as_json(env: Env) -> bytes:
 
 def settings_as_json(terms: JobTerms) -> bytes:
     """A job's settings as they are sent to its worker; empty if they are the default."""
-    return b"" if terms is DEFAULT_TERMS else _settings_as_json(terms)
+    return b"" if terms is DEFAULT_TERMS else _settings_as_json(terms.settings)
 
 
 @functools.lru_cache(_CACHED)
-def _settings_as_json(terms: JobTerms) -> bytes:
-    if terms.settings == DEFAULT_SETTINGS:
+def _settings_as_json(settings: JobSettings) -> bytes:
+    if settings == DEFAULT_SETTINGS:
         return b""
     import json
 
-    rest = json.dumps([terms.seed, terms.authkey]).encode()
-    return b"[%b,%b]" % (env_as_json(terms.env), rest)
+    rest = json.dumps([settings.seed, settings.authkey]).encode()
+    return b"[%b,%b]" % (env_as_json(settings.env), rest)
 
 
 @functools.lru_cache(_CACHED)
@@ -200,7 +203,7 @@ def _terms_of_fields(fields: dict[str, Any]) -> JobTerms:
         and _is_int(terms.retries)
         and terms.retries >= 0
         and _is_int(terms.priority)
-        and isinstance(terms.key, str)
+        and all_are(str, terms.key, terms.flight)
         and _are_valid(terms.settings)
     )
     return terms

@@ -317,7 +317,7 @@ class Crew:
         tail = link.run_ended(has_output=has_output)
         run = self.sent_runs.pop(id)
         self._log_dir.end(id)
-        if tail or run.has_output:  # an empty tail replaces the output of an earlier attempt
+        if tail or run.log is not None:  # an empty tail replaces the output of an earlier attempt
             self._tell(events.RunOutput(id, tail))
         return run
 

@@ -99,12 +99,12 @@ class ScheduledRuns(Generic[Reason]):
         self._queue.put(id, run.priority, run.clients[0])
 
     def join(self, id: RunId, client: int, priority: int) -> None:
-        """Another job wants a run. Its client's turn may start it; its priority may raise the run's.
+        """Another job wants a run.
 
         Args:
             id: the run's id.
-            client: the number of the job's client.
-            priority: the job's priority.
+            client: the number of the job's client, whose turn may start the run, too.
+            priority: the job's priority. The run gets it if it is higher than the run's.
         """
         run = self._runs[id]
         wanting = run.clients if client in run.clients else (*run.clients, client)

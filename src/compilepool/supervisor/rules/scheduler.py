@@ -98,17 +98,23 @@ class Scheduler(SchedulerState[Reason]):
         if self._broken is None:
             self._staffing.wake()
 
-    def join(self, run: RunId, *, client: int, priority: int = 0) -> None:
-        """Another job wants a run, which has not ended and is not cancelled.
+    def join(self, run: RunId, *, client: int, priority: int = 0) -> bool:
+        """Another job wants a run, which is not cancelled.
 
         Args:
             run: the run's id.
             client: the number of the job's client. Its turn may start the run, too.
             priority: the job's priority. The run gets it if it is higher than the run's.
+
+        Returns:
+            False if the run has ended, even if the next actions have yet to report that.
         """
+        if self._runs.get(run) is None:
+            return False
         self._runs.join(run, client, priority)
         if self._broken is None:
             self._staffing.wake()
+        return True
 
     def cancel(self, run: RunId) -> None:
         """End a run that nobody wants any more. If a worker has begun it, kill the worker."""
