@@ -8,7 +8,7 @@ from compilepool.supervisor.crash_news import CrashNews
 from compilepool.supervisor.kept_results import KeptResults
 from compilepool.supervisor.rules.actions import RunId
 from compilepool.supervisor.rules.scheduler import Scheduler
-from compilepool.supervisor.runs import Run, RunTable, Waiter, send_each
+from compilepool.supervisor.runs import Run, RunTable, Waiter, addressed, send_each
 from compilepool.wire.channel import refuse
 from compilepool.wire.failure import Failure
 from compilepool.wire.messages import JOINED, OUTCOME_BITS, Kind, Message, Outcome
@@ -134,15 +134,18 @@ class Jobs:
         was_in_flight = self._runs.land(id)
         run = self._runs.end(id)
         outcome = result.flag & OUTCOME_BITS
+        # If there are not enough descriptors, those who wait come first.
+        messages = addressed(result, _flags(run, outcome))
         if was_in_flight and outcome == Outcome.RETURNED:
             self._kept.keep(run.terms.flight, result, run.log)
         self._news.ran(run)
-        _send_result(run, outcome, result)
+        for client, message in messages:
+            client.send(message)
 
     def could_not_begin(self, id: RunId, result: Message) -> None:
         """Send the waiters of a run, which no worker could begin, a RESULT that says why."""
         run = self._runs.end(id)
-        _send_result(run, result.flag, result)
+        send_each(result, _flags(run, result.flag))
 
     def failed(self, id: RunId, failure: Failure) -> None:
         """Tell the waiters of a run, which has ended, why it has failed."""
@@ -168,7 +171,7 @@ class Jobs:
         return True
 
 
-def _send_result(run: Run, outcome: int, result: Message) -> None:
+def _flags(run: Run, outcome: int) -> list[tuple[Waiter, int]]:
+    """The flag of RESULT for each waiter."""
     joined = outcome | JOINED
-    to = [(waiter, outcome if waiter == run.first else joined) for waiter in run.waiters]
-    send_each(result, to)
+    return [(waiter, outcome if waiter == run.first else joined) for waiter in run.waiters]

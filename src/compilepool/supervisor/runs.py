@@ -155,21 +155,30 @@ class RunTable:
         return run
 
 
-def send_each(message: Message, to: Sequence[tuple[Waiter, int]]) -> None:
-    """Send a message to jobs, each under its own number. Takes over the descriptors.
+def addressed(message: Message, to: Sequence[tuple[Waiter, int]]) -> list[tuple[Client, Message]]:
+    """A message for each of several jobs, under its own number. Takes over the descriptors.
 
     Args:
         message: the message. If it goes to several jobs, the files of its descriptors must be
             sealed, because they share them.
         to: the jobs, and the flag for each.
+
+    Returns:
+        Whom to send what, in the same order.
     """
     if not to:
         close_all(message.fds)
-        return
-    (first, first_flag), *others = to
-    for (client, id), flag in others:
-        client.send(message._replace(id=id, flag=flag, fds=duplicates(message.fds)))
-    first.client.send(message._replace(id=first.id, flag=first_flag))
+    copies = [duplicates(message.fds) for _ in to[1:]]
+    return [
+        (client, message._replace(id=id, flag=flag, fds=fds))
+        for ((client, id), flag), fds in zip(to, [*copies, message.fds], strict=False)
+    ]
+
+
+def send_each(message: Message, to: Sequence[tuple[Waiter, int]]) -> None:
+    """Send a message to jobs; see `addressed`."""
+    for client, own in addressed(message, to):
+        client.send(own)
 
 
 def duplicates(fds: tuple[int, ...]) -> tuple[int, ...]:
