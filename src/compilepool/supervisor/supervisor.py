@@ -237,6 +237,7 @@ class Supervisor:
         client.send(Message(Kind.CONFIGURED, os.getpid(), fds=(pidfd,)))
         client.link.flush()  # alone in its packet: its reader is another one than that of the rest
         self._pool.greet(client)
+        self._pool.widen()
 
     def _submit(self, client: Client, pool: Pool, message: Message) -> None:
         id = message.id

@@ -23,9 +23,17 @@ from compilepool.observe.quiet_logger import QuietLogger
 from compilepool.observe.record import note_usage
 from compilepool.text import describe
 from compilepool.wire.channel import handle_each, refuse
-from compilepool.wire.failure import Failure
-from compilepool.wire.messages import Kind, Message, ProtocolError, Readiness, read_json
-from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
+from compilepool.wire.failure import Failure, KeyCrash
+from compilepool.wire.messages import (
+    OUTCOME_BITS,
+    Kind,
+    Message,
+    ProtocolError,
+    Readiness,
+    check,
+    read_json,
+)
+from compilepool.wire.payloads import Payload, lacks_descriptor, of_message, unpack_json
 from compilepool.wire.pool_view import PoolView
 from compilepool.wire.serializers import Serializer
 from compilepool.wire.usage import Usage, read_usage
@@ -150,6 +158,9 @@ class Receiver:
                 self._failed.died_idle(Failure.of_message(message))
         elif kind is Kind.INITIALIZER_FAILED:
             self._initializer_failed(message)
+        elif kind in (Kind.KEY_CRASHED, Kind.KEY_RAN):
+            if not lacks_descriptor(message):
+                self._hear_of_key(kind, of_message(message))
         elif message.fds:
             refuse(message, "with descriptors")
         elif kind is Kind.CONFIGURED:
@@ -177,6 +188,13 @@ class Receiver:
         else:
             refuse(message, "from a supervisor")
 
+    def _hear_of_key(self, kind: Kind, payload: Payload) -> None:
+        """A job of another process has ended."""
+        if kind is Kind.KEY_CRASHED:
+            self._failed.key_crashed(KeyCrash.of_payload(payload))
+        else:
+            self._failed.poisoned.has_run(unpack_json(payload, _checked_key, "a key"))
+
     def _end_taken(self, error: BaseException) -> None:
         """End the call whose end could not be handled. Its job is not run again."""
         call, self._taken = self._taken, None
@@ -192,7 +210,7 @@ class Receiver:
         if call is not None:
             if usage.started:
                 self._failed.poisoned.has_run(call.terms.key)
-            self._resolve(call, usage, message.flag, payload)
+            self._resolve(call, usage, message.flag & OUTCOME_BITS, payload)
             self._taken = None
             self._calls.reuse(call.payload)  # last: a large one takes its time
         elif payload is not None:
@@ -226,6 +244,7 @@ class Receiver:
         except (OSError, ImportError) as reason:  # no descriptor to import what reads it
             self._end_unread(message.id, reason)
             return
+        is_repeated = bool(message.flag)
         gets_folder = self._failed.gets_folder(failure)
         call = self._taken = self._calls.pop(message.id, close=not gets_folder)
         if call is None:
@@ -235,7 +254,9 @@ class Receiver:
             self._failed.keep(call, failure)
         else:
             error = outcomes.of_failure(failure, call.name, call.future.record.log)
-            self._end(call, functools.partial(self._failed.end, call, failure), error)
+            counts = not is_repeated
+            end = functools.partial(self._failed.end, call, failure, counts=counts)
+            self._end(call, end, error)
         self._taken = None
 
     def _end_unread(self, id: int, reason: Exception) -> None:
@@ -282,6 +303,11 @@ def _import_rest() -> None:
         import compilepool.client.reports.errors
         import compilepool.client.session.crash_keeper
         import compilepool.errors.crashed  # noqa: F401 - to have them loaded
+
+
+def _checked_key(value: object) -> str:
+    check(isinstance(value, str))
+    return str(value)
 
 
 def _read_usage(message: Message) -> tuple[Usage, int]:
