@@ -137,7 +137,10 @@ class Supervisor:
         client = self.add_client(channel, pidfd)
         client.pid, client.name, client.log_level = joining.pid, joining.name, joining.log_level
         client.cpus, client.counts_cpus = joining.cpus, joining.counts_cpus
-        self._handle_all(client, [configure])
+        try:
+            self._configure(client, configure)
+        except (ProtocolError, OSError) as error:  # OSError: too many open files
+            self._drop(client, error)
 
     def _visit(self, channel: Channel, message: Message) -> None:
         """Tell somebody who is no client of the pool, and end it if that is wanted."""
@@ -146,7 +149,11 @@ class Supervisor:
         identity, linger_s = self._door.identity, self._door.linger_s
         view = shared_view(identity, linger_s, self._started, self._clients, pool)
         with contextlib.suppress(OSError):
-            channel.send(view.payload().message(Kind.LOOKED), wait=False)
+            answer = view.payload().message(Kind.LOOKED)
+            try:
+                channel.send(answer, wait=False)
+            finally:
+                close_all(answer.fds)
         channel.close()
         if message.kind is Kind.STOP:
             self._shut_door()
@@ -185,19 +192,18 @@ class Supervisor:
         except ProtocolError as error:
             self._drop(client, error)
 
-    def _drop(self, client: Client, error: ProtocolError) -> None:
+    def _drop(self, client: Client, error: ProtocolError | OSError) -> None:
         print(f"compilepool supervisor: dropped its client: {error}", file=sys.stderr)
         self._note_gone(client)
 
     def _handle(self, client: Client, message: Message) -> None:
         kind = message.kind
         pool = self._pool
-        if kind is Kind.SUBMIT and pool is not None and client.is_configured:
+        if kind is Kind.SUBMIT and pool is not None:
             self._submit(client, pool, message)
-        elif kind is Kind.CONFIGURE and not client.is_configured:
-            client.is_configured = True
+        elif kind is Kind.CONFIGURE and pool is None:
             self._configure(client, message)
-        elif pool is None or not client.is_configured:
+        elif pool is None:
             refuse(message, "before CONFIGURE")
         elif message.fds:
             refuse(message, "with descriptors")
