@@ -1,11 +1,11 @@
-"""Ranks of one node that compile the same kernels: with PyTorch's pools, with ours, with one of ours.
+"""Ranks of one node that compile the same kernels, in a pool each or in one of ours.
 
     python benchmarks/node.py [--ranks 1 4 8] [--runs 3] [--workers 2]
 
-The kernels are those that Inductor makes for blocks of a GPT (benchmarks/gpt_kernels.py). Each rank is a
-process with torch, and asks for all of them at the same time, in another pool than the others, or in the
-same one. The cache on disk is empty at first, and all ranks share it, as they do by default. This needs
-torch and triton, but no GPU. The modes take turns. The table has medians of RUNS.
+The kernels are those that Inductor makes for blocks of a GPT (benchmarks/gpt_kernels.py). Each rank
+is a process with torch. All of them ask for all kernels at the same time. The cache on disk is
+empty at first, and all ranks share it, as they do by default. This needs torch and triton, but no
+GPU. The modes take turns. The table has medians of RUNS.
 
 - kernels compiled: jobs that took longer than 25 ms; what Triton finds in its cache takes a few.
 - wall: from the ranks' start signal until the last one has all kernels.
