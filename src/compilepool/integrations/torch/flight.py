@@ -26,17 +26,17 @@ class KernelSource(NamedTuple):
 
     Attributes:
         before: what comes before the index.
-        index: the index; None: the kernel is for any device of its type.
+        device: the index; None: the kernel is for any device of its type.
         after: what comes after the index.
     """
 
     before: str
-    index: int | None
+    device: int | None
     after: str
 
-    def for_device(self, index: int | None) -> str:
-        """Return the source as Inductor writes it for another device."""
-        return f"{self.before}{index}{self.after}"
+    def for_device(self, device: int | None) -> str:
+        """Return the source as Inductor writes it for this or another device."""
+        return f"{self.before}{device}{self.after}"
 
 
 class Flight(NamedTuple):
@@ -73,24 +73,28 @@ def flight_of(
     if kwargs or len(args) != 3:
         return None
     load_kernel, extra_env, extra_config = args
-    if not isinstance(load_kernel, functools.partial) or load_kernel.keywords:
+    kernel = _kernel_of(load_kernel)
+    source = kernel and cut_at_index(*kernel)
+    if not kernel or not source or type(extra_env) is not dict:
         return None
-    loader = load_kernel.func
-    if (getattr(loader, "__module__", ""), getattr(loader, "__name__", "")) != _LOADER:
-        return None
-    if len(load_kernel.args) != 2 or not all(type(arg) is str for arg in load_kernel.args):
-        return None
-    name, text = load_kernel.args
-    source = cut_at_index(name, text)
-    if source is None or type(extra_env) is not dict:
-        return None
+    env = _without_own_folder(extra_env, source.device)
+    is_for_any = source.device is None
+    all_of_it = [kernel[0], source.before, is_for_any, source.after, is_cuda_available]
     try:
-        surroundings = _canonical([_without_own_folder(extra_env, source.index), extra_config])
+        text = _canonical([*all_of_it, env, extra_config])
     except ValueError:
         return None
-    is_for_any = source.index is None
-    all_of_it = (name, source.before, is_for_any, source.after, surroundings, is_cuda_available)
-    return Flight(hashlib.sha256(repr(all_of_it).encode()).hexdigest(), source, extra_env)
+    return Flight(hashlib.sha256(text.encode()).hexdigest(), source, extra_env)
+
+
+def _kernel_of(load_kernel: object) -> tuple[str, str] | None:
+    """Return the name and the source of the kernel that a partial of torch's function loads."""
+    if not isinstance(load_kernel, functools.partial) or load_kernel.keywords:
+        return None
+    loader, args = load_kernel.func, load_kernel.args
+    if (getattr(loader, "__module__", ""), getattr(loader, "__name__", "")) != _LOADER:
+        return None
+    return (args[0], args[1]) if [type(arg) for arg in args] == [str, str] else None
 
 
 def cut_at_index(name: str, text: str) -> KernelSource | None:

@@ -1,4 +1,4 @@
-"""A text that changes when the installed torch or Triton does: a shared pool has it in its identity.
+"""A text that changes with the installed torch and Triton. A shared pool's identity has it.
 
 torch's own `torch_key` and Triton's `triton_key` say the same by the content of the files. That
 takes 1.5 s, and torch must be imported before. Here it takes 30 ms, and nothing is imported. A file

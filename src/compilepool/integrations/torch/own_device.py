@@ -43,9 +43,9 @@ def for_own_device(result: Any, source: KernelSource) -> Any:
     """
     kernel, _elapsed_us = result
     _check(kernel, source)
-    if kernel.device_props.index != source.index:
+    if kernel.device_props.index != source.device:
         _rename(kernel, source)
-        _set_index(kernel, source.index)
+        _set_index(kernel, source.device)
     _choose_again(kernel)
     return result
 
@@ -69,7 +69,8 @@ def _names(text: str) -> tuple[str, str]:
 
 
 def _rename(kernel: Any, source: KernelSource) -> None:
-    its_text, own_text = source.for_device(kernel.device_props.index), source.for_device(source.index)
+    its_text = source.for_device(kernel.device_props.index)
+    own_text = source.for_device(source.device)
     its_key, _path = _names(its_text)
     own_key, own_path = PyCodeCache.write(own_text)
     for function in _functions(kernel):
@@ -123,7 +124,8 @@ def _choose_again(kernel: Any) -> None:
     chosen = best and triton_config_to_hashable(best)
     for compiled in kernel.compile_results:
         if chosen and triton_config_to_hashable(compiled.config) == chosen:
-            compiled.config.found_by_coordesc = getattr(best, "found_by_coordesc", False)
+            if getattr(best, "found_by_coordesc", False):
+                compiled.config.found_by_coordesc = True
             kernel.compile_results = [compiled]
             kernel.autotune_cache_info = {"best_config": chosen, "autotune_cache_state": "hit"}
             return

@@ -175,7 +175,7 @@ class SubprocPool:
             from compilepool.integrations.torch.own_device import for_own_device
 
             return for_own_device(result, flight.source)
-        except Exception:  # torch's code may raise anything
+        except Exception:  # noqa: BLE001 - torch's code may raise anything
             if self._shares_kernels:
                 _log.warning("kernels are not shared with other ranks any more", exc_info=True)
             self._shares_kernels = False
