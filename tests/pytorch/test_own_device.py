@@ -150,6 +150,21 @@ def test_what_is_chosen_for_the_own_device_is_kept_where_its_own_worker_looks() 
     assert len(compiled("sine", sine(0))[0].compile_results) == 2
 
 
+def test_a_worker_forgets_the_variables_and_knobs_of_a_job(caches: Path) -> None:
+    from triton import knobs
+
+    library = knobs.nvidia.libdevice_path
+    load = functools.partial(_load_triton_kernel_from_source, "double", double())
+    theirs = str(caches / "theirs")
+    env = {"TORCHINDUCTOR_CACHE_DIR": theirs, "TRITON_LIBDEVICE_PATH": str(caches / "none.bc")}
+    before = dict(os.environ)
+    with pytest.raises(FileNotFoundError, match=r"none\.bc"):
+        compile_kernel(False, load, env, {"use_static_triton_launcher": True})
+    assert dict(os.environ) == before
+    assert knobs.nvidia.libdevice_path == library
+    assert [entry.name for entry in caches.iterdir()] == ["theirs"]
+
+
 def test_a_result_of_another_source_is_refused() -> None:
     with pytest.raises(UnknownResult, match="its module is"):
         for_own_device(compiled("sine", sine(0)), cut("sine", sine(3) + "# changed\n"))

@@ -71,14 +71,13 @@ def _names(text: str) -> tuple[str, str]:
 def _rename(kernel: Any, source: KernelSource) -> None:
     its_text = source.for_device(kernel.device_props.index)
     own_text = source.for_device(source.device)
-    its_key, _path = _names(its_text)
+    its_key, its_path = _names(its_text)
     own_key, own_path = PyCodeCache.write(own_text)
     for function in _functions(kernel):
-        names = vars(function)
-        for name, value in names.items():
-            if isinstance(value, str):
-                names[name] = value.replace(its_key, own_key)
-        function.repr.value = function.repr.value.replace(its_key, own_key)
+        for names in (vars(function), vars(function.repr)):
+            for name, value in names.items():
+                if isinstance(value, str):
+                    names[name] = value.replace(its_path, own_path).replace(its_key, own_key)
         line = source.before.count("\n")
         its_line, own_line = its_text.split("\n")[line], own_text.split("\n")[line]
         function.raw_src = [text.replace(its_line, own_line) for text in function.raw_src]
