@@ -112,7 +112,7 @@ def test_the_functions_are_all_there() -> None:
         "client.pool.CompilePool.__init__",
         "client.executor.JobExecutor.submit",
         "client.pool.CompilePool.ready",
-        "client.pool.ConfiguredPool.shutdown",
+        "client.configured_pool.ConfiguredPool.shutdown",
         "client.as_completed.as_completed",
         "any_process.phases.report_phase",
         "integrations.torch.compile_worker.timer.Timer.record_call",

@@ -155,14 +155,15 @@ class Scheduler(SchedulerState[Reason]):
     def reload(self) -> None:
         """Begin no run in the current workers, and replace the fork server."""
         self._broken = None
-        self.replace_workers()
+        self._staffing.replace_all()
         if self._staffing.has_fork_server:
             self._due.append(ReplaceForkServer())
+        self._take_all_back()
 
     def replace_workers(self) -> None:
         """Begin no run in the current workers."""
         self._staffing.replace_all()
-        self._take_back(id for id in self._workers if self._workers[id].runs)
+        self._take_all_back()
 
     # Events of workers
 
@@ -372,6 +373,9 @@ class Scheduler(SchedulerState[Reason]):
             if worker not in self._unanswered:
                 self._unanswered.add(worker)
                 self._due.append(TakeBack(worker))
+
+    def _take_all_back(self) -> None:
+        self._take_back(id for id in self._workers if self._workers[id].runs)
 
     def _condemn(self, id: WorkerId, worker: Worker) -> None:
         """Kill a worker, unless that was done, because its current run must end."""
