@@ -80,9 +80,16 @@ class Run:
 
 
 class RunTable:
-    """The unfinished runs of one pool."""
+    """The unfinished runs of one pool.
+
+    Attributes:
+        joined: the number of jobs that have joined the run of another job.
+        reused: the number of jobs that have got a kept result.
+    """
 
     def __init__(self) -> None:
+        self.joined = 0
+        self.reused = 0
         self._runs: dict[RunId, Run] = {}
         self._last_id = 0
 

@@ -57,7 +57,9 @@ class Kind(IntEnum):
 
     # supervisor -> client
     REFUSED = 17  # body: text, why a shared supervisor does not take this client
-    LOOKED = 18  # the answer to LOOK and STOP; body: payload of a SharedPoolView
+    # the answer to LOOK and STOP; body: payload of a SharedPoolView; its last fd: the supervisor's
+    # pidfd
+    LOOKED = 18
     # the answer to CONFIGURE, the first message; of a shared supervisor, id: its PID; fds: [its
     # pidfd]
     CONFIGURED = 19
@@ -130,6 +132,15 @@ class Outcome(IntEnum):
     RAISED = 1  # section 0: JSON {type, traceback}; then the pickled exception
     UNSERIALIZABLE = 2  # section 0: JSON {what, type, reason, traceback}
 
+
+OUTCOME_BITS = 0x1F
+"""The bits of a RESULT's flag that hold its Outcome."""
+
+REUSED = 0x20
+"""The flag bit of a RESULT that says: the run had ended before the job was submitted."""
+
+JOINED = 0x40
+"""The flag bit of a RESULT that says: the job has joined the run of another job."""
 
 HAS_OUTPUT = 0x80
 """The flag bit of a RESULT that says: when the job ended, some of its output was still unread."""

@@ -20,11 +20,18 @@ from compilepool.errors import CompilePoolError
 from compilepool.light_typing import Any
 from compilepool.linux.polling import READABLE, poll
 from compilepool.observe.quiet_logger import QuietLogger
-from compilepool.observe.record import note_usage
+from compilepool.observe.record import note_shared, note_usage
 from compilepool.text import describe
 from compilepool.wire.channel import handle_each, refuse
 from compilepool.wire.failure import Failure
-from compilepool.wire.messages import Kind, Message, ProtocolError, Readiness, read_json
+from compilepool.wire.messages import (
+    OUTCOME_BITS,
+    Kind,
+    Message,
+    ProtocolError,
+    Readiness,
+    read_json,
+)
 from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
 from compilepool.wire.pool_view import PoolView
 from compilepool.wire.serializers import Serializer
@@ -192,7 +199,8 @@ class Receiver:
         if call is not None:
             if usage.started:
                 self._failed.poisoned.has_run(call.terms.key)
-            self._resolve(call, usage, message.flag, payload)
+            note_shared(call.future.record, message.flag)
+            self._resolve(call, usage, message.flag & OUTCOME_BITS, payload)
             self._taken = None
             self._calls.reuse(call.payload)  # last: a large one takes its time
         elif payload is not None:
