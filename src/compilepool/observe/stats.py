@@ -73,11 +73,9 @@ class SharedStats(NamedTuple):
     reused_by_all: int
 
     def __str__(self) -> str:
-        jobs = sum(client.jobs for client in self.clients)
         return (
-            f"{self.identity}, {len(self.clients)} clients with {jobs} unfinished jobs;"
-            f" joined a run {self.joined} of {self.joined_by_all},"
-            f" got a kept result {self.reused} of {self.reused_by_all}"
+            f"{len(self.clients)} clients; joined runs {self.joined} ({self.joined_by_all} by all),"
+            f" reused results {self.reused} ({self.reused_by_all} by all); {self.identity}"
         )
 
 

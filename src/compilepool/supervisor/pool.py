@@ -229,9 +229,7 @@ class Pool:
     def view(self, client: Client | None) -> PoolView:
         """The state of the pool, with the jobs of this client only."""
         now = time.monotonic()
-        return self._tally.view(
-            client, self._clients, self._scheduler, self._crew, self._runs, now
-        )
+        return self._tally.view(client, self._clients, self._scheduler, self._crew, self._runs, now)
 
     def tell_view(self, client: Client, id: int) -> None:
         """Tell a client the state of the pool."""

@@ -112,5 +112,6 @@ class PoolView(NamedTuple):
             *numbers,
         )
         check(all_are(int | float, *numbers) and isinstance(identity, str))
-        check(all(each.is_valid() for each in (*view.workers, *view.clients)))
+        check(all(worker.is_valid() for worker in view.workers))
+        check(all(client.is_valid() for client in view.clients))
         return view
