@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from compilepool.supervisor.links.listener import Listener
 from compilepool.supervisor.links.loop import Loop, ScheduledCall
-from compilepool.wire.channel import Channel, close_all
+from compilepool.wire.channel import Channel, close_all, close_messages
 from compilepool.wire.joining import Joining
 from compilepool.wire.messages import Kind, Message, ProtocolError, text_message
 
@@ -28,7 +28,8 @@ class Door:
         listener: the listening socket.
         lock: the descriptor of the locked file.
         directory: the descriptor of the directory that has both.
-        on_join: called with a connection, what the client says of itself, and its pidfd.
+        on_join: called with a connection, what the client says of itself, its pidfd, and its
+            CONFIGURE.
         on_visit: called with a connection and a LOOK or a STOP.
 
     Attributes:
@@ -43,7 +44,7 @@ class Door:
         listener: int,
         lock: int,
         directory: int,
-        on_join: Callable[[Channel, Joining, int], None],
+        on_join: Callable[[Channel, Joining, int, Message], None],
         on_visit: Callable[[Channel, Message], None],
     ) -> None:
         self._loop = loop
@@ -85,20 +86,21 @@ class Door:
     def _shut_in(self, seconds: float) -> None:
         self._end = self._loop.call_at(time.monotonic() + seconds, self.shut)
 
-    def _handle(self, channel: Channel, message: Message) -> None:
-        if message.kind is Kind.JOIN:
-            self._join(channel, message)
-        elif message.kind in (Kind.LOOK, Kind.STOP) and not message.fds:
-            self._on_visit(channel, message)
+    def _handle(self, channel: Channel, messages: list[Message]) -> None:
+        kinds = [message.kind for message in messages]
+        if kinds == [Kind.JOIN, Kind.CONFIGURE]:
+            self._join(channel, *messages)
+        elif kinds in ([Kind.LOOK], [Kind.STOP]) and not messages[0].fds:
+            self._on_visit(channel, messages[0])
         else:
-            close_all(message.fds)
+            close_messages(messages)
             channel.close()
 
-    def _join(self, channel: Channel, message: Message) -> None:
+    def _join(self, channel: Channel, join: Message, configure: Message) -> None:
         trouble = ""
         try:
-            joining = Joining.of_message(message)
-            if len(message.fds) != 1 or not _is_pidfd(message.fds[0]):
+            joining = Joining.of_message(join)
+            if len(join.fds) != 1 or not _is_pidfd(join.fds[0]):
                 trouble = "it has sent no pidfd"
             elif self._identity not in ("", joining.identity):
                 trouble = "its identity differs from that of the supervisor's other clients"
@@ -108,14 +110,14 @@ class Door:
             with contextlib.suppress(OSError):
                 refusal = f"the supervisor does not take this client: {trouble}"
                 channel.send(text_message(Kind.REFUSED, refusal), wait=False)
-            close_all(message.fds)
+            close_messages([join, configure])
             channel.close()
             return
         self._identity = joining.identity
         self.linger_s = max(self.linger_s, joining.linger_s)
         if self._end is not None:
             self._end.cancel()
-        self._on_join(channel, joining, message.fds[0])
+        self._on_join(channel, joining, join.fds[0], configure)
 
 
 def _is_pidfd(fd: int) -> bool:

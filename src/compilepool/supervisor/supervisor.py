@@ -118,17 +118,18 @@ class Supervisor:
         # The last client also waits for unwanted runs, which are being ended.
         return not client.runs and (len(self._clients) > 1 or self._pool.has_ended_all)
 
-    def _join(self, channel: Channel, joining: Joining, pidfd: int) -> None:
+    def _join(self, channel: Channel, joining: Joining, pidfd: int, configure: Message) -> None:
         if self._pool is not None and not self._pool.renew():
             # This client starts another supervisor. Those that this one has go on as before.
             self._shut_door()
+            close_all([*configure.fds, pidfd])
             channel.close()
-            os.close(pidfd)
             return
         client = self.add_client(channel, pidfd)
         self._clients.identity = joining.identity
         client.pid, client.name, client.log_level = joining.pid, joining.name, joining.log_level
         client.cpus, client.counts_cpus = joining.cpus, joining.counts_cpus
+        self._handle_all(client, [configure])
 
     def _visit(self, channel: Channel, message: Message) -> None:
         """Tell somebody who is no client of the pool, and end it if that is wanted."""
@@ -166,13 +167,23 @@ class Supervisor:
     def _read(self, client: Client) -> None:
         try:
             messages = client.link.channel.receive(wait=False)
-            if messages is None:
-                self._note_gone(client)
-            else:
-                handle_each(messages, functools.partial(self._handle, client))
         except ProtocolError as error:
-            print(f"compilepool supervisor: dropped its client: {error}", file=sys.stderr)
+            self._drop(client, error)
+            return
+        if messages is None:
             self._note_gone(client)
+        else:
+            self._handle_all(client, messages)
+
+    def _handle_all(self, client: Client, messages: list[Message]) -> None:
+        try:
+            handle_each(messages, functools.partial(self._handle, client))
+        except ProtocolError as error:
+            self._drop(client, error)
+
+    def _drop(self, client: Client, error: ProtocolError) -> None:
+        print(f"compilepool supervisor: dropped its client: {error}", file=sys.stderr)
+        self._note_gone(client)
 
     def _handle(self, client: Client, message: Message) -> None:
         kind = message.kind

@@ -51,7 +51,7 @@ class Kind(IntEnum):
     RELOAD = 9
     VIEW = 10  # id: any
     # Each the first message to a shared supervisor.
-    JOIN = 11  # body: JSON, see `Joining`; fds: [the client's pidfd]; CONFIGURE follows
+    JOIN = 11  # body: JSON, see `Joining`; fds: [the client's pidfd]; with CONFIGURE in one packet
     LOOK = 12
     STOP = 13
 

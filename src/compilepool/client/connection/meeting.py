@@ -19,7 +19,7 @@ from compilepool.linux.polling import READABLE, poll
 from compilepool.linux.spawn import process_command, spawn
 from compilepool.wire.channel import Channel, close_all, close_messages
 from compilepool.wire.joining import Joining
-from compilepool.wire.messages import Kind, Message, ProtocolError
+from compilepool.wire.messages import Kind, Message, ProtocolError, encode
 
 _PATIENCE_S = 30.0
 """A supervisor answers within this time; it takes 50 ms on an idle machine."""
@@ -87,16 +87,7 @@ def _join(
     try:
         if peer != os.geteuid():
             raise CannotMeet(f"user {peer} listens at the socket of this user's supervisor")
-        pidfd = os.pidfd_open(os.getpid())
-        try:
-            channel.send(joining.message(pidfd), wait=False)
-        finally:
-            os.close(pidfd)
-        message = configure()
-        try:
-            _send(channel, message, deadline)
-        finally:
-            close_all(message.fds)
+        _introduce(channel, joining, configure)
         answer = _answer(channel, deadline)
         if answer is None:
             return None
@@ -139,11 +130,16 @@ def _answer(channel: Channel, deadline: float) -> Message | None:
     return answer
 
 
-def _send(channel: Channel, message: Message, deadline: float) -> None:
-    while not channel.send(message, wait=False):
-        if time.monotonic() > deadline:
-            raise TimeoutError("it does not read")
-        select.select([], [], [], _LOOK_AGAIN_S)
+def _introduce(channel: Channel, joining: Joining, configure: Callable[[], Message]) -> None:
+    """Send JOIN and CONFIGURE. The socket is new, so it has room."""
+    pidfd = os.pidfd_open(os.getpid())
+    fds: tuple[int, ...] = (pidfd,)
+    try:
+        messages = [joining.message(pidfd), configure()]
+        fds += messages[1].fds
+        channel.send_packet(b"".join(map(encode, messages)), fds, wait=False)
+    finally:
+        close_all(fds)
 
 
 def peer_uid(sock: socket.socket) -> int:

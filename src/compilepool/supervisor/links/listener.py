@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _socket as socket  # see `wire.channel`
-import contextlib
 import functools
 import os
 import struct
@@ -11,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from compilepool.supervisor.links.loop import Loop, ScheduledCall
-from compilepool.wire.channel import Channel, close_messages
+from compilepool.wire.channel import Channel
 from compilepool.wire.messages import Message, ProtocolError
 
 _FIRST_WORD_S = 30.0
@@ -23,20 +22,21 @@ _CREDENTIALS = struct.Struct("3i")  # struct ucred, unix(7)
 
 
 class Listener:
-    """Accepts connections, and reads the first message of each.
+    """Accepts connections, and reads the first packet of each.
 
     Args:
         loop: the event loop.
         fd: the listening socket, which is taken over.
-        on_message: called with a connection and its first message; takes over both. It may raise
-            ProtocolError.
+        on_packet: called with a connection and the messages of its first packet; takes over both.
     """
 
-    def __init__(self, loop: Loop, fd: int, on_message: Callable[[Channel, Message], None]) -> None:
+    def __init__(
+        self, loop: Loop, fd: int, on_packet: Callable[[Channel, list[Message]], None]
+    ) -> None:
         self._loop = loop
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)
         self._socket.setblocking(False)
-        self._on_message = on_message
+        self._on_packet = on_packet
         self._guests: dict[Channel, ScheduledCall] = {}
         self._loop.watch(fd, self._accept)
 
@@ -85,14 +85,12 @@ class Listener:
             return
         if messages == []:
             return
-        if messages is None or len(messages) != 1:
-            close_messages(messages or ())
+        if messages is None:
             self._dismiss(channel)
             return
         self._guests.pop(channel).cancel()
         self._loop.forget(channel.fileno())
-        with contextlib.suppress(ProtocolError):  # whoever handles it has closed the connection
-            self._on_message(channel, messages[0])
+        self._on_packet(channel, messages)
 
     def _dismiss(self, channel: Channel) -> None:
         self._guests.pop(channel).cancel()
