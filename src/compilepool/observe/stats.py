@@ -109,7 +109,7 @@ class PoolStats:
         quiesced_seconds: the total time that the pool has slept.
         snapshot_seconds: the age of the preload that workers are forked from; None if there is
             none.
-        shared: what the pool shares with other clients; None if it is private.
+        shared: what the pool shares with other clients; None if it is private, or has not begun.
     """
 
     submitted: int

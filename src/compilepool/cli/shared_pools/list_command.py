@@ -19,7 +19,8 @@ from compilepool.observe.stats import memory_of_pool
 from compilepool.text import printable, size_text
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-_MAX_NAME = 50  # characters
+_WIDTH = 80
+_MIN_NAME = 20  # characters
 
 
 def list_pools(*, as_json: bool) -> None:
@@ -91,23 +92,22 @@ def _lines(row: dict[str, Any]) -> list[Text]:
             f"    {_count(row['joined'], 'job')} joined a run,"
             f" {_count(row['reused'], 'job')} got a kept result"
         ),
-        *(
-            Text.assemble(
-                f"    {client['pid']:>7}  ",
-                (_cut(printable(client["name"])), "cyan"),
-                f"  {_count(client['jobs'], 'unfinished job')}",
-            )
-            for client in clients
-        ),
+        *map(_client_line, clients),
     ]
+
+
+def _client_line(client: dict[str, Any]) -> Text:
+    start, end = f"    {client['pid']:>7}  ", f"  {_count(client['jobs'], 'unfinished job')}"
+    name = _cut(printable(client["name"]), max(_MIN_NAME, _WIDTH - len(start) - len(end)))
+    return Text.assemble(start, (name, "cyan"), end)
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def _cut(name: str) -> str:
-    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"
+def _cut(name: str, room: int) -> str:
+    return name if len(name) <= room else f"{name[: room - 1]}…"
 
 
 def _duration(seconds: float) -> str:
