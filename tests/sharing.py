@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.proc import PATIENCE_S, pids_with_environment, command_line, wait_until
+from tests.proc import PATIENCE_S, command_line, pids_with_environment, wait_until
 
 _PROGRAM = """
 import ast, json, os, signal, sys, threading, time

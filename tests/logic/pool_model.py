@@ -76,6 +76,14 @@ class PoolModel(RuleBasedStateMachine):
         self.expected: dict[int, int] = {}
         self.free: float = math.inf
         self.priority: dict[int, int] = {}
+        self.clients: dict[int, list[int]] = {}
+        self.lines: dict[tuple[int, int], list[int]] = {}
+        """The jobs by priority and client, in the order in which they start if no turn is another
+        client's."""
+        self.joined: set[int] = set()
+        self.overtaken: Counter[tuple[int, int, int]] = Counter()
+        """By priority, client and other client: the jobs of the other that were sent while one
+        of the client's waited for its turn."""
         self.retries: dict[int, int] = {}
         self.reported: set[tuple[int | None, int]] = set()
         self.over_limit: set[int] = set()
@@ -239,10 +247,10 @@ class PoolModel(RuleBasedStateMachine):
             job in process.socket or job == process.running for process in self.processes.values()
         )
         if job not in self.ever_sent:
-            waiting = set(self.may_go_ahead) - set(self.ends) - self.jobs_at_workers()
-            order = {each: (-self.priority[each], each) for each in {job, *waiting}}
-            assert order[job] == min(order.values()), "not first come, first served"
+            self.check_turn(job)
             self.ever_sent.add(job)
+        else:
+            self.overtaken.clear()  # its client has had the turn of this job again
         sent = self.jobs_sent()
         if sent and self.expected[job]:
             assert sum(self.expected[each] for each in {job, *sent}) <= self.free
@@ -260,6 +268,24 @@ class PoolModel(RuleBasedStateMachine):
         else:
             assert process.is_known_ready
             assert self.may_go_ahead[job]
+
+    def check_turn(self, job: int) -> None:
+        waiting = {job, *self.waiting()} - self.ever_sent
+        priority = self.priority[job]
+        assert priority == max(self.priority[each] for each in waiting)
+        firsts = {}
+        for (rank, client), line in self.lines.items():
+            if rank == priority and (own := [each for each in line if each in waiting]):
+                firsts[client] = own[0]
+        served = [client for client, first in firsts.items() if first == job]
+        assert served, "not first come, first served"
+        assert set(served) <= set(self.clients[job])
+        if len(served) == 1:
+            for other in set(firsts) - set(served):
+                self.overtaken[priority, other, served[0]] += 1
+                assert self.overtaken[priority, other, served[0]] <= 1, "not this client's turn"
+        for key in [key for key in self.overtaken if key[0] == priority and key[1] in served]:
+            del self.overtaken[key]
 
     def note_idle_or_begun(self, worker: int) -> None:
         if not self.scheduler.runs_of(worker):

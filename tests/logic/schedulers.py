@@ -22,9 +22,18 @@ class Settling(Scheduler[str]):
     _now = 0.0
 
     def submit(
-        self, run: int, now: float, *, may_go_ahead: bool, priority: int = 0, retries: int = 0
+        self,
+        run: int,
+        now: float,
+        *,
+        may_go_ahead: bool,
+        priority: int = 0,
+        retries: int = 0,
+        client: int = 0,
     ) -> list[Action[str]]:
-        super().submit(run, may_go_ahead=may_go_ahead, priority=priority, retries=retries)
+        super().submit(
+            run, may_go_ahead=may_go_ahead, priority=priority, retries=retries, client=client
+        )
         return self.tick(now)
 
     def cancel(self, run: int, now: float) -> list[Action[str]]:

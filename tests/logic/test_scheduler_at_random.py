@@ -41,7 +41,7 @@ class Pool(PoolModel):
         self.reset(max_workers, policy)
         if is_warm:
             # All are ready, and the last job was short.
-            self.submit(may_go_ahead=True, count=max_workers, priority=0, retries=0, expected=0)
+            self.submit(True, max_workers, priority=0, retries=0, expected=0, client=1)
             for pick in range(max_workers):
                 self.go_on(pick, steps=3)
             self.hear_all()
@@ -57,9 +57,16 @@ class Pool(PoolModel):
         priority=st.sampled_from([0, 0, 0, 1, -1]),
         retries=st.sampled_from([0, 0, 1, 2]),
         expected=st.sampled_from([0, 0, 1, 5]),
+        client=st.sampled_from([1, 1, 2, 3]),
     )
     def submit(
-        self, may_go_ahead: bool, count: int, priority: int, retries: int, expected: int
+        self,
+        may_go_ahead: bool,
+        count: int,
+        priority: int,
+        retries: int,
+        expected: int,
+        client: int,
     ) -> None:
         for _ in range(count):
             job = len(self.may_go_ahead) + 1
@@ -68,11 +75,52 @@ class Pool(PoolModel):
             self.retries[job] = retries
             self.expected[job] = expected
             self.allowed_runs[job] = 1 + MAX_RERUNS + retries
+            self.clients[job] = [client]
+            self.note_in_line(job, client)
             self.scheduler.submit(
-                job, may_go_ahead=may_go_ahead, priority=priority, retries=retries
+                job, may_go_ahead=may_go_ahead, priority=priority, retries=retries, client=client
             )
             self.was_told_to_quiesce &= self.is_broken  # then it fails, and wakes nobody
         self.perform()
+
+    def note_in_line(self, job: int, client: int) -> None:
+        self.lines.setdefault((self.priority[job], client), []).append(job)
+        self.overtaken.clear()
+
+    @precondition(lambda self: self.wanted())
+    @rule(
+        pick=st.integers(0, 30),
+        client=st.sampled_from([1, 2, 3]),
+        priority=st.sampled_from([0, 0, 1]),
+    )
+    def join(self, pick: int, client: int, priority: int) -> None:
+        job = self.choose(pick, self.wanted())
+        assert job is not None
+        self.joined.add(job)
+        is_raised = priority > self.priority[job]
+        is_new = client not in self.clients[job]
+        if is_new:
+            self.clients[job].append(client)
+        if is_raised:
+            self.priority[job] = priority
+            for each in self.clients[job]:
+                self.note_in_line(job, each)
+        elif is_new:
+            self.note_in_line(job, client)
+        self.was_told_to_quiesce &= self.is_broken
+        self.scheduler.join(job, client=client, priority=priority)
+        self.perform()
+
+    def wanted(self) -> list[int]:
+        """The jobs that have not ended and are not cancelled."""
+        return sorted(set(self.may_go_ahead) - set(self.ends) - self.cancelled)
+
+    @rule(more=st.integers(-1, 1))
+    def raise_the_limit(self, more: int) -> None:
+        if self.max_workers + more <= 4:
+            self.scheduler.raise_limit(self.max_workers + more)
+            self.max_workers = max(self.max_workers, self.max_workers + more)
+            self.perform()
 
     @precondition(lambda self: self.scheduler.unfinished)
     @rule(pick=st.integers(0, 30))
@@ -91,6 +139,7 @@ class Pool(PoolModel):
         job = self.choose(pick, sorted(jobs))
         assert job is not None
         self.cancelled.add(job)
+        self.overtaken.clear()
         self.scheduler.cancel(job)
         self.perform()
 
@@ -107,6 +156,7 @@ class Pool(PoolModel):
     def cancel_queued(self) -> None:
         waiting = self.waiting()
         self.cancelled |= waiting
+        self.overtaken.clear()
         for job in sorted(waiting):
             self.scheduler.cancel(job)
         self.perform()
@@ -430,10 +480,15 @@ class Pool(PoolModel):
                 assert process.is_doomed
 
     @invariant()
-    def one_worker_runs_jobs_in_their_order(self) -> None:
+    def one_worker_runs_the_jobs_of_a_client_in_their_order(self) -> None:
         if self.max_workers == 1:
-            for priority in set(self.priority.values()):
-                reads = [job for job in self.first_reads if self.priority[job] == priority]
+            for priority, client in self.lines:
+                wanted = (priority, [client])
+                reads = [
+                    job
+                    for job in self.first_reads
+                    if (self.priority[job], self.clients[job]) == wanted and job not in self.joined
+                ]
                 assert reads == sorted(reads)
 
     # The end: let everything run its course

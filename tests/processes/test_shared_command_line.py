@@ -409,11 +409,10 @@ def test_a_directory_that_is_open_to_others_is_told(command: list[str], runtime:
 def test_the_next_run_of_a_program_finds_its_pool_warm(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text("""
-import os
 from compilepool import CompilePool
 if __name__ == "__main__":
     with CompilePool(1) as pool:
-        print(pool.submit(os.getpid).result(), pool.stats().shared.supervisor)
+        print(pool.submit(abs, -1).result(), pool.stats().shared.supervisor)
 """)
     command = ["run", "--shared", "--linger", "600", "--", sys.executable, str(program)]
     first, second = (compilepool(*command) for _ in range(2))
@@ -470,6 +469,39 @@ def test_a_client_counts_its_own_jobs_and_sees_all_clients(tmp_path: Path) -> No
         many.end()
         assert wait_until(lambda: len(stats_of(few, "shared.clients")[0]) == 1)
         few.end()
+
+
+def test_joined_runs_and_reused_results_are_counted_for_each_and_for_all(tmp_path: Path) -> None:
+    log, go = tmp_path / "log", tmp_path / "go"
+    options = "max_workers=1, shared=True, single_flight=True"
+    names = ("submitted", "done", "shared.joined", "shared.reused")
+    totals = ("shared.joined_by_all", "shared.reused_by_all")
+    with programs(3, options) as (first, second, late):
+        call = f"jobs.append_and_wait, {str(log)!r}, {str(go)!r}"
+        for program, count in ((first, 1), (second, 2)):
+            program.run(f"futures.update({{n: pool.submit({call}) for n in range({count})}})")
+        assert wait_until(lambda: stats_of(first, *totals) == [2, 0])
+        assert [client[2] for client in stats_of(first, "shared.clients")[0]] == [1, 2]
+        go.touch()
+        for program in (first, second):
+            program.run("[each.result() for each in futures.values()]")
+        late.run(f"futures.update({{0: pool.submit({call})}}) or futures[0].result()")
+        assert stats_of(first, *names) == [1, 1, 0, 0]
+        assert stats_of(second, *names) == [2, 2, 2, 0]
+        assert stats_of(late, *names) == [1, 1, 0, 1]
+        shared = [
+            program.run("[each.record.shared for each in futures.values()]")
+            for program in (first, second, late)
+        ]
+        assert shared == [[""], ["joined", "joined"], ["reused"]]
+        for program in (first, second, late):
+            assert stats_of(program, *totals) == [2, 1]
+        assert len(log.read_text().splitlines()) == 1
+        (row,) = listed()
+        assert (row["joined"], row["reused"], row["queued"]) == (2, 1, 0)
+        assert "    2 jobs joined a run, 1 job got a kept result\n" in compilepool("ps").stdout
+        for program in (first, second, late):
+            program.end()
 
 
 def test_statistics_go_on_when_the_supervisor_dies() -> None:

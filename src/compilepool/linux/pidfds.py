@@ -31,6 +31,21 @@ def send_signal(pidfd: int, number: int) -> bool:
     return True
 
 
+def pid_of(pidfd: int) -> int:
+    """The PID of the process behind `pidfd`, from /proc/self/fdinfo, pidfd_open(2).
+
+    Returns:
+        -1 if the process is dead, or its PID namespace cannot be seen from here.
+    """
+    try:
+        with open(f"/proc/self/fdinfo/{pidfd}", "rb") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return -1
+    pid = next((int(line[4:]) for line in lines if line.startswith(b"Pid:")), -1)
+    return pid or -1  # the kernel writes 0 for another namespace
+
+
 def wait_dead(pidfd: int, timeout_s: float) -> bool:
     """Wait until the process behind `pidfd` is dead. It need not have been reaped.
 

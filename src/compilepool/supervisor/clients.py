@@ -16,6 +16,7 @@ class Client:
     """One client.
 
     Attributes:
+        number: the client's number; no other client of the supervisor ever has it.
         link: the connection to the client.
         runs: the run for each unfinished job of the client, by the client's number for the job.
         log_level: the lowest level of log messages that the client wants.
@@ -36,6 +37,7 @@ class Client:
     """
 
     def __init__(self, link: ClientLink) -> None:
+        self.number = 0
         self.link = link
         self.runs: dict[int, RunId] = {}
         self.log_level: int = Level.WARNING
@@ -69,6 +71,7 @@ class Clients:
     def __init__(self) -> None:
         self._clients: list[Client] = []
         self.identity = ""
+        self._last_number = 0
 
     def __iter__(self) -> Iterator[Client]:
         return iter(self._clients)
@@ -77,7 +80,9 @@ class Clients:
         return len(self._clients)
 
     def add(self, client: Client) -> None:
-        """Add a client, which has connected."""
+        """Add a client, which has connected, and number it."""
+        self._last_number += 1
+        client.number = self._last_number
         self._clients.append(client)
 
     def remove(self, client: Client) -> None:
@@ -97,6 +102,16 @@ class Clients:
         """
         wishes = [client.keeps_fork_server for client in self._clients]
         return any(wishes) or not wishes
+
+    @property
+    def cpus(self) -> set[int]:
+        """The CPUs that any client may use, if the pool may use those."""
+        return {cpu for client in self._clients for cpu in client.cpus}
+
+    @property
+    def count_cpus(self) -> bool:
+        """Whether the number of workers follows from the CPUs of all clients."""
+        return any(client.counts_cpus for client in self._clients)
 
     def views(self) -> tuple[ClientView, ...]:
         """The clients of a shared pool, for people; empty if the pool is private."""

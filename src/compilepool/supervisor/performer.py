@@ -9,6 +9,7 @@ from compilepool.light_typing import Any, TypeAlias
 from compilepool.supervisor.clients import Clients
 from compilepool.supervisor.crew import events
 from compilepool.supervisor.crew.crew import Crew
+from compilepool.supervisor.jobs import Jobs
 from compilepool.supervisor.rules import actions
 from compilepool.supervisor.rules.actions import WorkerId
 from compilepool.supervisor.rules.scheduler import Scheduler
@@ -29,15 +30,22 @@ class Performer:
         scheduler: the rules.
         crew: the processes.
         runs: the unfinished runs.
+        jobs: the jobs that wait for them.
         clients: all clients.
     """
 
     def __init__(
-        self, scheduler: Scheduler[FailureReason], crew: Crew, runs: RunTable, clients: Clients
+        self,
+        scheduler: Scheduler[FailureReason],
+        crew: Crew,
+        runs: RunTable,
+        jobs: Jobs,
+        clients: Clients,
     ) -> None:
         self._scheduler = scheduler
         self._crew = crew
         self._runs = runs
+        self._jobs = jobs
         self._clients = clients
         self._has_answered = False
         self._refused: dict[WorkerId, Failure] = {}
@@ -106,12 +114,10 @@ class Performer:
             self._has_answered = True
             self._scheduler.not_begun(worker)
             return
-        run = self._runs[action.run]
-        run.tell(Kind.STARTED)
-        self._crew.note_long_run(worker, action.run, run)
+        self._crew.note_long_run(worker, action.run, self._jobs.begun(action.run))
 
     def _forget_run(self, action: actions.ForgetRun) -> None:
-        self._runs.end(action.run)
+        self._jobs.forget(action.run)
 
     def _report_no_workers(self, action: actions.ReportNoWorkers[FailureReason]) -> None:
         reason = action.reason
@@ -126,9 +132,8 @@ class Performer:
 
     def _fail_run(self, action: actions.FailRun[FailureReason]) -> None:
         reason = action.reason
-        run = self._runs.end(action.run)
         if isinstance(reason, Failure):
-            message = reason.payload().message(Kind.FAILED)
+            self._jobs.failed(action.run, reason)
         else:
             message = result_message(0, reason.outcome, reason.payload, NO_USAGE)
-        run.tell(message.kind, message.flag, message.form, message.body, message.fds)
+            self._jobs.could_not_begin(action.run, message)

@@ -6,16 +6,21 @@ what the rules say, once for all requests and events that have come.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
 from compilepool.light_typing import Any
+from compilepool.linux.cpus import usable_cpus
 from compilepool.linux.process import give_back_memory
 from compilepool.supervisor.answers import JobDumps, Tally
 from compilepool.supervisor.clients import Client, Clients
+from compilepool.supervisor.crash_news import CrashNews
 from compilepool.supervisor.crew import events
 from compilepool.supervisor.crew.crew import Crew
 from compilepool.supervisor.fork_server_start import ForkServerStarter
+from compilepool.supervisor.jobs import Jobs
+from compilepool.supervisor.kept_results import KeptResults
 from compilepool.supervisor.links.loop import Loop
 from compilepool.supervisor.performer import FailureReason, Performer
 from compilepool.supervisor.rules.actions import RunId, WorkerId
@@ -27,14 +32,13 @@ from compilepool.supervisor.watch.deaths import not_started, terminated
 from compilepool.supervisor.watch.free_memory import MemoryRoom
 from compilepool.wire.channel import refuse
 from compilepool.wire.failure import KILLED_FROM_OUTSIDE, Cause
-from compilepool.wire.messages import HAS_OUTPUT, Kind, Level, Message, ProtocolError, Readiness
+from compilepool.wire.messages import Kind, Level, Message, ProtocolError, Readiness
 from compilepool.wire.payloads import Payload, check_payload, lacks_descriptor
 from compilepool.wire.pool_config import PoolConfig
 from compilepool.wire.pool_view import PoolView
-from compilepool.wire.submission import JobTerms, settings_as_json
+from compilepool.wire.submission import JobTerms
 from compilepool.wire.usage import replace_usage, usage_of
 
-_AHEAD_LIMIT = 8 * 1024  # bytes; so the runs that wait in a worker's socket always fit its buffer
 _SEND_AGAIN_S = 0.005
 _SPIN_S = 0.0001  # waking a process up takes 20 to 50 us, and happens twice for each run
 
@@ -89,7 +93,9 @@ class Pool:
             config.max_workers, self._expected_memory, policy
         )
         self._crew = Crew(loop, self._handle_event, config, startup_fds, starter)
-        self._performer = Performer(self._scheduler, self._crew, self._runs, clients)
+        self._news = CrashNews(clients)
+        self._jobs = Jobs(self._runs, self._scheduler, KeptResults(), self._news)
+        self._performer = Performer(self._scheduler, self._crew, self._runs, self._jobs, clients)
         try:
             self._crew.fork_servers.start()
         except OSError as error:
@@ -158,7 +164,19 @@ class Pool:
             self.reload()
         elif self._crew.workers.are_outdated:
             self._scheduler.replace_workers()
+            self._jobs.renew()
+        else:
+            return True
+        self._crew.workers.loaded_files.clear()
         return True
+
+    def widen(self) -> None:
+        """Use the CPUs of all clients, since a launcher may give each other ones."""
+        cpus = self._clients.cpus
+        if cpus - os.sched_getaffinity(0):
+            self._crew.use_cpus(cpus)
+            if self._clients.count_cpus:
+                self._scheduler.raise_limit(usable_cpus())
 
     def greet(self, client: Client) -> None:
         """Tell a client that comes late what the others know. `go_on` tells it the readiness."""
@@ -166,33 +184,21 @@ class Pool:
             client.send(Message(Kind.IDLE_MEMORY, self._idle_bytes))
 
     def submit(self, client: Client, id: int, name: str, terms: JobTerms, payload: Payload) -> None:
-        """Queue a run for a client's job, whose number is not in use. Takes over the payload."""
-        client.lets_sleep = False
-        run = self._runs.add(Waiter(client, id), name, terms, payload)
-        size = len(payload.body) + len(settings_as_json(terms))
-        self._scheduler.submit(
-            run,
-            may_go_ahead=size <= _AHEAD_LIMIT and payload.is_inline,
-            priority=terms.priority,
-            retries=terms.retries,
-        )
+        """Run a client's job, whose number is not in use. Takes over the payload."""
+        self._jobs.submit(client, id, name, terms, payload)
         self._may_need_memory = True
 
     def cancel(self, client: Client, id: int) -> None:
         """Cancel a client's job, unless it has ended."""
-        run = client.runs.get(id)
-        if run is None:
-            return
-        is_unwanted = self._runs.withdraw(Waiter(client, id))
-        client.send(Message(Kind.CANCELLED, id))
-        if is_unwanted:
-            self._scheduler.cancel(run)
+        self._jobs.cancel(client, id)
 
     def cancel_queued(self, client: Client) -> None:
         """Cancel those jobs of a client that no worker has."""
-        for id, run in list(client.runs.items()):
-            if self._scheduler.waits(run):
-                self.cancel(client, id)
+        self._jobs.cancel_queued(client)
+
+    def raise_limit(self, max_workers: int) -> None:
+        """Allow more workers, because a client has come that brings CPUs of its own."""
+        self._scheduler.raise_limit(max_workers)
 
     def warm_up(self, client: Client, id: int) -> None:
         """Start all workers, and tell the client when they are ready."""
@@ -211,11 +217,11 @@ class Pool:
         """Begin no run with the modules that are preloaded now; preload again."""
         self._scheduler.reload()
         self._act()  # at once: what is heard of the old processes next must not break the pool
+        self._jobs.renew()
 
     def leave(self, client: Client) -> None:
         """Cancel all jobs of a client that has left."""
-        for id in list(client.runs):
-            self.cancel(client, id)
+        self._jobs.cancel_all(client)
         self._sleep_if_all_do()
 
     def dump(self, client: Client, id: int) -> None:
@@ -254,7 +260,8 @@ class Pool:
         if not lacks_descriptor(result):
             check_payload(result)
         id = result.id
-        run = self._runs.end(id)
+        run = self._runs[id]
+        self._jobs.make_shareable(id, result)
         peak_bytes = max(usage.peak_bytes, self._crew.workers.memory_seen(worker, id))
         self._memory.note(run, peak_bytes)
         if run.attempt != usage.attempts or peak_bytes != usage.peak_bytes:
@@ -267,8 +274,7 @@ class Pool:
             time.monotonic(),
             took_s=usage.ended - usage.started,
         )
-        outcome = result.flag & ~HAS_OUTPUT
-        run.tell(Kind.RESULT, outcome, result.form, result.body, result.fds)
+        self._jobs.ended(id, result)
         self._may_need_memory = True
 
     def _torn_down(self, event: events.TornDown) -> None:
@@ -276,10 +282,7 @@ class Pool:
         self._scheduler.torn_down(worker, time.monotonic(), is_outgrown=is_outgrown)
 
     def _run_output(self, event: events.RunOutput) -> None:
-        run = self._runs.get(event.run)
-        if run is not None:
-            run.has_output = True
-            run.tell(Kind.LOG, body=event.tail)
+        self._jobs.put_out(event.run, event.tail)
 
     def _over_limit(self, event: events.OverLimit) -> None:
         if self._scheduler.over_limit(event.worker, event.run):
@@ -299,8 +302,8 @@ class Pool:
             self._memory.note(run, why.usage.peak_bytes)
         if why.is_after_job and not self._scheduler.was_condemned(worker):
             is_orderly = was_dismissed and (why.cause is Cause.IDLE or why.exitcode == 0)
-            for client in () if is_orderly else self._clients:
-                client.send(why.payload().message(Kind.DIED_IDLE))
+            if not is_orderly:
+                self._news.died_idle(why)
         self._scheduler.worker_lost(
             worker,
             self._unread(worker, last_started),
@@ -343,7 +346,7 @@ class Pool:
 
         Those are all workers, or those that run what nobody else wants.
         """
-        self.cancel_queued(client)
+        self._jobs.cancel_queued(client)
         for link in self._crew.workers.values():
             if not link.has_started or link.number in self._terminated:
                 continue

@@ -1,18 +1,19 @@
 """Runs, and the jobs that wait for them.
 
 A *job* is a call that a client has submitted. The client numbers its jobs. A *run* is what a worker
-executes for the jobs that wait for it. Today exactly one job waits for each run.
+executes for the jobs that wait for it. Jobs with the same *flight* wait for the same run.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from compilepool.light_typing import NamedTuple
 from compilepool.supervisor.clients import Client
 from compilepool.supervisor.rules.actions import RunId
 from compilepool.wire.channel import close_all
-from compilepool.wire.messages import Form, Kind, Message
+from compilepool.wire.messages import Kind, Message
 from compilepool.wire.payloads import Payload
 from compilepool.wire.submission import JobTerms
 
@@ -36,43 +37,44 @@ class Run:
         name: the name of its first job.
         terms: the terms of its first job.
         payload: the call.
-        waiters: the jobs that wait for the run; empty once nobody wants it.
+        first: its first job, which may wait no more.
+        waiters: the jobs that wait for the run, in the order submitted; empty once nobody wants it.
         attempt: the number of the current attempt; the first is 1.
-        has_output: whether the waiters were sent output, of this attempt or an earlier one.
+        is_reported: whether the waiters were told that it has begun.
+        log: the end of the output that the waiters were sent, of this attempt or an earlier one;
+            None if they were sent none.
     """
 
-    __slots__ = ("attempt", "has_output", "name", "payload", "terms", "waiters")
+    __slots__ = (
+        "attempt",
+        "first",
+        "is_reported",
+        "log",
+        "name",
+        "payload",
+        "terms",
+        "waiters",
+    )
 
     def __init__(self, name: str, terms: JobTerms, payload: Payload, waiter: Waiter) -> None:
         self.name = name
         self.terms = terms
         self.payload = payload
+        self.first = waiter
         self.waiters: tuple[Waiter, ...] = (waiter,)
         self.attempt = 1
-        self.has_output = False
+        self.is_reported = False
+        self.log: bytes | None = None
 
     @property
     def kind(self) -> str:
         """The key that similar runs share."""
         return self.terms.key or self.name
 
-    def tell(
-        self,
-        kind: Kind,
-        flag: int = 0,
-        form: Form = Form.NONE,
-        body: bytes = b"",
-        fds: tuple[int, ...] = (),
-    ) -> None:
-        """Send a message to each waiter, under its own number. Takes over the descriptors."""
-        if not self.waiters:
-            close_all(fds)
-            return
-        client, id = self.waiters[0]
-        for other, its_id in self.waiters[1:]:
-            own_fds = tuple(os.dup(fd) for fd in fds)
-            other.send(Message(kind, its_id, flag, form, body, own_fds))
-        client.send(Message(kind, id, flag, form, body, fds))
+    def tell(self, kind: Kind, body: bytes = b"") -> None:
+        """Send a message to each waiter, under its own number."""
+        for client, id in self.waiters:
+            client.send(Message(kind, id, body=body))
 
     def id_for(self, client: Client) -> int:
         """The number of this client's job among the waiters; 0 if there is none."""
@@ -91,6 +93,7 @@ class RunTable:
         self.joined = 0
         self.reused = 0
         self._runs: dict[RunId, Run] = {}
+        self._flights: dict[str, RunId] = {}
         self._last_id = 0
 
     def __contains__(self, id: RunId) -> bool:
@@ -103,23 +106,99 @@ class RunTable:
         """The run; None if it has ended."""
         return self._runs.get(id)
 
+    def in_flight(self, flight: str) -> RunId | None:
+        """The run that jobs with this flight share; None if there is none."""
+        return self._flights.get(flight)
+
     def add(self, waiter: Waiter, name: str, terms: JobTerms, payload: Payload) -> RunId:
         """Add a run for a job, and return its id. Takes over the payload."""
         self._last_id += 1
         self._runs[self._last_id] = Run(name, terms, payload, waiter)
         waiter.client.runs[waiter.id] = self._last_id
+        if terms.flight:
+            self._flights[terms.flight] = self._last_id
         return self._last_id
 
+    def join(self, id: RunId, waiter: Waiter) -> Run:
+        """Have one more job wait for a run. Returns the run."""
+        run = self._runs[id]
+        run.waiters = (*run.waiters, waiter)
+        self.joined += 1
+        waiter.client.runs[waiter.id] = id
+        return run
+
     def withdraw(self, waiter: Waiter) -> bool:
-        """Remove a job from the waiters of its run. Returns whether no waiter is left."""
-        run = self._runs[waiter.client.runs.pop(waiter.id)]
+        """Remove a job from the waiters of its run.
+
+        Returns:
+            Whether no waiter is left. Then the run is in flight no more.
+        """
+        id = waiter.client.runs.pop(waiter.id)
+        run = self._runs[id]
         run.waiters = tuple(each for each in run.waiters if each != waiter)
-        return not run.waiters
+        if run.waiters:
+            return False
+        self.land(id)
+        return True
+
+    def land(self, id: RunId) -> bool:
+        """Have no more jobs join a run. Returns whether any could until now."""
+        flight = self._runs[id].terms.flight
+        if not flight or self._flights.get(flight) != id:
+            return False
+        del self._flights[flight]
+        return True
+
+    def all_in_flight(self) -> list[RunId]:
+        """The runs that jobs may join."""
+        return list(self._flights.values())
 
     def end(self, id: RunId) -> Run:
         """Remove a run, which has ended. The caller then tells its waiters."""
+        self.land(id)
         run = self._runs.pop(id)
         for client, job in run.waiters:
             del client.runs[job]
         run.payload.close()
         return run
+
+
+def addressed(message: Message, to: Sequence[tuple[Waiter, int]]) -> list[tuple[Client, Message]]:
+    """A message for each of several jobs, under its own number. Takes over the descriptors.
+
+    Args:
+        message: the message. If it goes to several jobs, the files of its descriptors must be
+            sealed, because they share them.
+        to: the jobs, and the flag for each.
+
+    Returns:
+        Whom to send what, in the same order.
+    """
+    if not to:
+        close_all(message.fds)
+    copies = [duplicates(message.fds) for _ in to[1:]]
+    return [
+        (client, message._replace(id=id, flag=flag, fds=fds))
+        for ((client, id), flag), fds in zip(to, [*copies, message.fds], strict=False)
+    ]
+
+
+def send_each(message: Message, to: Sequence[tuple[Waiter, int]]) -> None:
+    """Send a message to jobs; see `addressed`."""
+    for client, own in addressed(message, to):
+        client.send(own)
+
+
+def duplicates(fds: tuple[int, ...]) -> tuple[int, ...]:
+    """Descriptors of the same files; none if there are not enough.
+
+    A message that lacks its descriptor costs only its own job, which ends with an error that says
+    so.
+    """
+    copies: list[int] = []
+    try:
+        copies += (os.dup(fd) for fd in fds)
+    except OSError:
+        close_all(copies)
+        return ()
+    return tuple(copies)

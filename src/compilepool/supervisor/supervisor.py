@@ -63,22 +63,32 @@ class Supervisor:
 
     def run(self) -> None:
         """Serve until no client is left and none can come, then end all processes of the pool."""
-        while self._clients or (self._door is not None and self._door.is_open):
+        while not self._is_over:
             pool = self._pool
             if pool is None:
                 self._loop.run_once(None)
             else:
                 self._loop.run_once(pool.patience_s(), spin_s=pool.spin_s)
             self._flush()  # clients wait for these messages, but nobody waits for `go_on`
-            if self._pool is not None:
-                self._pool.go_on()
-            self._flush()
-            for client in [each for each in self._clients if each.shutdown is not None]:
+            self._go_on()
+            leaving = [each for each in self._clients if each.shutdown is not None]
+            for client in leaving:
                 self._let_go(client)
+            if leaving and not self._is_over:
+                self._go_on()  # their jobs are not wanted any more
         if self._pool is None:
             pidfds.sweep()  # the fork server that was started ahead
             return
         self._pool.end()
+
+    @property
+    def _is_over(self) -> bool:
+        return not (self._clients or (self._door is not None and self._door.is_open))
+
+    def _go_on(self) -> None:
+        if self._pool is not None:
+            self._pool.go_on()
+        self._flush()
 
     def _let_go(self, client: Client) -> None:
         """Remove a client that wants to leave, if it may leave yet."""
@@ -233,6 +243,7 @@ class Supervisor:
         client.send(Message(Kind.CONFIGURED, os.getpid(), fds=(pidfd,)))
         client.link.flush()  # alone in its packet: its reader is another one than that of the rest
         self._pool.greet(client)
+        self._pool.widen()
 
     def _submit(self, client: Client, pool: Pool, message: Message) -> None:
         id = message.id

@@ -83,6 +83,8 @@ class Failure(NamedTuple):
         jobs_before: the number of jobs that had ended in the worker.
         last_job: the name of the last of them; empty if there was none.
         left_behind: what earlier jobs have left that may have killed the worker.
+        kept_by: the PID of the client that makes the crash folder, because its job has had the same
+            run; 0: the client that gets this failure makes it.
     """
 
     cause: Cause
@@ -100,6 +102,7 @@ class Failure(NamedTuple):
     jobs_before: int = 0
     last_job: str = ""
     left_behind: LeftBehind = LeftBehind.NOTHING
+    kept_by: int = 0
 
     @property
     def is_innocent(self) -> bool:
@@ -141,10 +144,15 @@ class Failure(NamedTuple):
         Raises:
             ProtocolError: the payload holds no valid failure.
         """
-        return unpack_json(payload, cls._of_fields, "a failure")
+        return unpack_json(payload, cls.of_fields, "a failure")
 
     @classmethod
-    def _of_fields(cls, fields: dict[str, Any]) -> Failure:
+    def of_fields(cls, fields: dict[str, Any]) -> Failure:
+        """The failure of which `_asdict` has made these fields, after JSON.
+
+        Raises:
+            ValueError, TypeError, KeyError: they are not those of a failure.
+        """
         fields["cause"] = Cause(fields["cause"])
         fields["processes"] = tuple(ProcessMemory(*each) for each in fields["processes"])
         fields["usage"] = Usage.of_values(fields["usage"])
@@ -155,9 +163,42 @@ class Failure(NamedTuple):
                 str, failure.module, failure.text, failure.native, failure.phase, failure.last_job
             )
             and isinstance(failure.exitcode, int | None)
-            and all_are(int, failure.peak_bytes, failure.jobs_before)
+            and all_are(int, failure.peak_bytes, failure.jobs_before, failure.kept_by)
             and isinstance(failure.is_out_of_memory, bool | None)
             and all_are(int | float, failure.phase_s, failure.limit)
             and all(each.is_valid() for each in failure.processes)
         )
         return failure
+
+
+class KeyCrash(NamedTuple):
+    """A crash of which clients hear whose jobs have not waited for the run.
+
+    Attributes:
+        key: the key of the run.
+        job: the name of the job that has crashed.
+        failure: why.
+    """
+
+    key: str
+    job: str
+    failure: Failure
+
+    def payload(self) -> Payload:
+        """The payload of the KEY_CRASHED message."""
+        return pack_json([self.key, self.job, self.failure._asdict()])
+
+    @classmethod
+    def of_payload(cls, payload: Payload) -> KeyCrash:
+        """The crash in a payload, which is closed.
+
+        Raises:
+            ProtocolError: the payload holds no valid crash.
+        """
+        return unpack_json(payload, cls._of_values, "a crash")
+
+    @classmethod
+    def _of_values(cls, values: list[Any]) -> KeyCrash:
+        key, job, fields = values
+        check(all_are(str, key, job))
+        return cls(key, job, Failure.of_fields(fields))

@@ -64,10 +64,10 @@ class Kind(IntEnum):
     # pidfd]
     CONFIGURED = 19
     STARTED = 20  # id: job
-    # id: job; flag: Outcome; body: Usage, then the payload. A worker sends it to the supervisor,
-    # too, with the run's id, and may add HAS_OUTPUT to the flag.
+    # id: job; flag: Outcome, and JOINED or REUSED; body: Usage, then the payload. A worker sends it
+    # to the supervisor, too, with the run's id, and may add HAS_OUTPUT to the flag.
     RESULT = 21
-    FAILED = 22  # id: job; body: payload of a Failure
+    FAILED = 22  # id: job; flag: whether another job of the client got it; body: as DIED_IDLE
     CANCELLED = 23  # id: job
     # id: the PID of the process that logs; flag: Level; body: JSON, the logger's name and the text
     LOGGED = 24
@@ -78,6 +78,10 @@ class Kind(IntEnum):
     NO_WORKERS = 29  # id: the id of the last WARM_UP; body: payload of a Failure
     VIEWED = 30  # id: the id of the VIEW; body: payload of a PoolView
     DIED_IDLE = 31  # body: payload of the Failure of a worker that has died without a job
+    # A run has ended that no job of this client has waited for, and that has the key of one that
+    # had crashed; or it crashes now.
+    KEY_CRASHED = 32  # body: payload of a KeyCrash
+    KEY_RAN = 33  # body: the key
 
     # supervisor -> fork server
     SERVE = 40  # body: payload of a PoolConfig; the first message

@@ -335,7 +335,7 @@ def _size(piece: Buffer) -> int:
 def _write(pieces: Sequence[Buffer], fd: int = -1) -> int:
     """Write the pieces to a memfd: to a new one, or to `fd`, whose old content is lost."""
     if fd < 0:
-        fd = os.memfd_create(NAME, os.MFD_CLOEXEC)
+        fd = os.memfd_create(NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         pending = [memoryview(piece).cast("B") for piece in pieces if _size(piece)]
         pending.reverse()

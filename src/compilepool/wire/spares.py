@@ -2,11 +2,15 @@
 
 The kernel has already allocated their pages. Allocating new pages and freeing them costs more than
 copying a megabyte.
+
+A payload that several processes read, or that is read later, is sealed instead: it is never written
+again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from collections import deque
 
@@ -17,6 +21,22 @@ _LINK = f"/memfd:{NAME} (deleted)"  # the link target of such a memfd in /proc/s
 
 _STATE_AT = 4  # offset in the head of a payload; the byte is 0 when the payload is written
 _HAS_BEEN_READ = b"\1"
+
+
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+def seal(fd: int) -> None:
+    """Let nobody change a memfd any more, not even the process that wrote it.
+
+    Raises:
+        OSError: it is no memfd, or not one of ours, or is mapped for writing, fcntl(2).
+    """
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+
+
+def _is_sealed(fd: int) -> bool:
+    return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE)
 
 
 def mark_read(fd: int) -> None:
@@ -65,7 +85,7 @@ class Spares:
             self._drop()
 
     def take(self) -> int:
-        """A memfd that may be written to; -1 if there is none."""
+        """A memfd that may be written to; -1 if there is none. Closes those that are sealed."""
         if os.getpid() != self._pid:
             return -1  # this is a forked child, and its parent has the same memfds
         for _ in range(len(self._fds)):
@@ -74,9 +94,12 @@ class Spares:
             except IndexError:  # another thread took it
                 break
             if _is_ours(fd):
-                if os.pread(fd, 1, _STATE_AT) == _HAS_BEEN_READ:
+                if _is_sealed(fd):
+                    os.close(fd)
+                elif os.pread(fd, 1, _STATE_AT) == _HAS_BEEN_READ:
                     return fd
-                self._fds.append(fd)
+                else:
+                    self._fds.append(fd)
         return -1
 
     def close(self) -> None:

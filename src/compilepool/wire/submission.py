@@ -156,17 +156,17 @@ def env_as_json(env: Env) -> bytes:
 
 def settings_as_json(terms: JobTerms) -> bytes:
     """A job's settings as they are sent to its worker; empty if they are the default."""
-    return b"" if terms is DEFAULT_TERMS else _settings_as_json(terms)
+    return b"" if terms is DEFAULT_TERMS else _settings_as_json(terms.settings)
 
 
 @functools.lru_cache(_CACHED)
-def _settings_as_json(terms: JobTerms) -> bytes:
-    if terms.settings == DEFAULT_SETTINGS:
+def _settings_as_json(settings: JobSettings) -> bytes:
+    if settings == DEFAULT_SETTINGS:
         return b""
     import json
 
-    rest = json.dumps([terms.seed, terms.authkey]).encode()
-    return b"[%b,%b]" % (env_as_json(terms.env), rest)
+    rest = json.dumps([settings.seed, settings.authkey]).encode()
+    return b"[%b,%b]" % (env_as_json(settings.env), rest)
 
 
 @functools.lru_cache(_CACHED)

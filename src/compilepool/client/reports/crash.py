@@ -63,6 +63,8 @@ def failure_text(
         end += labelled("report", [folder])
     elif folder:
         end += labelled("replay", [f"compilepool replay {shlex.quote(folder)}"])
+    elif failure.kept_by:
+        end += labelled("replay", wrap(_kept_by(failure.kept_by)))
     elif unkept:
         label = "report" if failure.is_after_job else "replay"
         end += labelled(label, wrap(f"not possible: {unkept}"))
@@ -79,6 +81,11 @@ def failure_text(
     ]
     headline = _HEADLINES[failure.cause](failure, report, quoted(job))
     return screen(headline, parts, end)
+
+
+def _kept_by(pid: int) -> str:
+    keeper = f"process {pid}" if pid > 0 else "another process"
+    return f"{keeper} has submitted the same job, and its error names the crash folder"
 
 
 def _of_crash(failure: Failure, report: NativeReport, job: str) -> list[str]:

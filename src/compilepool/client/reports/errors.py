@@ -48,7 +48,7 @@ def error_of(
         "message": str(error),
         "where": place_of(failure),
     }
-    del facts["text"], facts["folder"]
+    del facts["text"], facts["folder"], facts["kept_by"]
     try:
         folder = keep(facts, report_text(error))
     except Exception as reason:  # noqa: BLE001 - the crash itself can still be told

@@ -14,7 +14,7 @@ from compilepool.client.session.threads import Background
 from compilepool.errors import CompilePoolError, SupervisorDied
 from compilepool.light_typing import TYPE_CHECKING, TypeAlias
 from compilepool.observe.quiet_logger import QuietLogger
-from compilepool.wire.failure import KILLED_FROM_OUTSIDE, Failure
+from compilepool.wire.failure import KILLED_FROM_OUTSIDE, Failure, KeyCrash
 from compilepool.wire.messages import Kind, Message
 from compilepool.wire.payloads import Payload
 
@@ -74,7 +74,7 @@ class FailedCalls:
 
     def gets_folder(self, failure: Failure) -> bool:
         """Whether a call that has failed like this is to be given to `keep`."""
-        return self._keeper is not None and failure.is_crash
+        return self._keeper is not None and failure.is_crash and not failure.kept_by
 
     def keep(self, call: Call, failure: Failure) -> None:
         """Make a crash folder, in the background, and then end the call."""
@@ -87,7 +87,8 @@ class FailedCalls:
 
     def _tell_of(self, failure: Failure) -> None:
         job, keep = failure.last_job, None
-        if self._keeper is not None and failure.exitcode not in KILLED_FROM_OUTSIDE:
+        is_kept = not failure.kept_by and failure.exitcode not in KILLED_FROM_OUTSIDE
+        if self._keeper is not None and is_kept:
             keep = functools.partial(self._keeper.keep_ended, job)
         error = outcomes.of_failure(failure, job, keep=keep)
         from compilepool.client.reports.errors import headline_of
@@ -96,14 +97,30 @@ class FailedCalls:
         seen = f"; its report is in {folder}" if folder else ""
         _log.warning("%s%s", headline_of(error), seen)
 
-    def end(self, call: Call, failure: Failure, error: CompilePoolError) -> None:
+    def key_crashed(self, crash: KeyCrash) -> None:
+        """A job of another process has crashed. Count that, in the background."""
+        self._background.run(functools.partial(self._count_crash, crash))
+
+    def _count_crash(self, crash: KeyCrash) -> None:
+        error = outcomes.of_failure(crash.failure, crash.job)
+        end_all(self._take_poisoned(crash.key, error))
+
+    def end(
+        self, call: Call, failure: Failure, error: CompilePoolError, *, counts: bool = True
+    ) -> None:
         """End a call that is not in the table any more. Any thread.
 
         If that poisons its key, the waiting calls with the same key end as well.
+
+        Args:
+            call: the call.
+            failure: why it has failed.
+            error: the error that its future gets.
+            counts: whether this is the first call of this process that ends by this failure.
         """
         poisoned: list[FailedCall] = []
         try:
-            if failure.is_crash and not failure.is_innocent:
+            if counts and failure.is_crash and not failure.is_innocent:
                 poisoned = self._take_poisoned(call.terms.key, error)
         finally:
             # They end first: a callback of the call's own future may wait for them.

@@ -23,16 +23,17 @@ from compilepool.observe.quiet_logger import QuietLogger
 from compilepool.observe.record import note_shared, note_usage
 from compilepool.text import describe
 from compilepool.wire.channel import handle_each, refuse
-from compilepool.wire.failure import Failure
+from compilepool.wire.failure import Failure, KeyCrash
 from compilepool.wire.messages import (
     OUTCOME_BITS,
     Kind,
     Message,
     ProtocolError,
     Readiness,
+    check,
     read_json,
 )
-from compilepool.wire.payloads import Payload, lacks_descriptor, of_message
+from compilepool.wire.payloads import Payload, lacks_descriptor, of_message, unpack_json
 from compilepool.wire.pool_view import PoolView
 from compilepool.wire.serializers import Serializer
 from compilepool.wire.usage import Usage, read_usage
@@ -157,6 +158,9 @@ class Receiver:
                 self._failed.died_idle(Failure.of_message(message))
         elif kind is Kind.INITIALIZER_FAILED:
             self._initializer_failed(message)
+        elif kind in (Kind.KEY_CRASHED, Kind.KEY_RAN):
+            if not lacks_descriptor(message):
+                self._hear_of_key(kind, of_message(message))
         elif message.fds:
             refuse(message, "with descriptors")
         elif kind is Kind.CONFIGURED:
@@ -183,6 +187,13 @@ class Receiver:
             self._log_for(message)
         else:
             refuse(message, "from a supervisor")
+
+    def _hear_of_key(self, kind: Kind, payload: Payload) -> None:
+        """A job of another process has ended."""
+        if kind is Kind.KEY_CRASHED:
+            self._failed.key_crashed(KeyCrash.of_payload(payload))
+        else:
+            self._failed.poisoned.has_run(unpack_json(payload, _checked_key, "a key"))
 
     def _end_taken(self, error: BaseException) -> None:
         """End the call whose end could not be handled. Its job is not run again."""
@@ -234,6 +245,7 @@ class Receiver:
         except (OSError, ImportError) as reason:  # no descriptor to import what reads it
             self._end_unread(message.id, reason)
             return
+        is_repeated = bool(message.flag)
         gets_folder = self._failed.gets_folder(failure)
         call = self._taken = self._calls.pop(message.id, close=not gets_folder)
         if call is None:
@@ -243,7 +255,9 @@ class Receiver:
             self._failed.keep(call, failure)
         else:
             error = outcomes.of_failure(failure, call.name, call.future.record.log)
-            self._end(call, functools.partial(self._failed.end, call, failure), error)
+            counts = not is_repeated
+            end = functools.partial(self._failed.end, call, failure, counts=counts)
+            self._end(call, end, error)
         self._taken = None
 
     def _end_unread(self, id: int, reason: Exception) -> None:
@@ -290,6 +304,11 @@ def _import_rest() -> None:
         import compilepool.client.reports.errors
         import compilepool.client.session.crash_keeper
         import compilepool.errors.crashed  # noqa: F401 - to have them loaded
+
+
+def _checked_key(value: object) -> str:
+    check(isinstance(value, str))
+    return str(value)
 
 
 def _read_usage(message: Message) -> tuple[Usage, int]:

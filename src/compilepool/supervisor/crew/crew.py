@@ -5,6 +5,8 @@ The pool tells the crew what to do. The crew tells the pool what has happened, a
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -143,6 +145,13 @@ class Crew:
         """Find out what the worker's current run is doing. `on_done` is called once."""
         self._crash_watch.take_snapshot(self.workers[worker], on_done)
 
+    def use_cpus(self, cpus: set[int]) -> None:
+        """Let this process and all below it that runs jobs use these CPUs, if they exist."""
+        servers = [server.pid for server in self.fork_servers.all]
+        for pid in (os.getpid(), *servers, *(link.pid for link in self.workers.values())):
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(pid, cpus)
+
     def dismiss(self) -> None:
         """Wait a bounded time for workers, which were told to exit, and then for fork servers."""
         deadline = time.monotonic() + _WORKERS_EXIT_S
@@ -228,7 +237,7 @@ class Crew:
         elif kind is Kind.LOGGED and not message.fds:
             self._log.relay(message)
         elif kind is Kind.LOADED and not lacks_descriptor(message):
-            link.loaded_files += read_loaded(message)
+            self.workers.loaded_files.update(read_loaded(message))
         elif kind is Kind.TORN_DOWN and link.is_ready and not message.fds:
             self._tell(events.TornDown(link.number, message.id > 0))
         elif link.is_ready:
@@ -320,7 +329,7 @@ class Crew:
         tail = link.run_ended(has_output=has_output)
         run = self.sent_runs.pop(id)
         self._log_dir.end(id)
-        if tail or run.has_output:  # an empty tail replaces the output of an earlier attempt
+        if tail or run.log is not None:  # an empty tail replaces the output of an earlier attempt
             self._tell(events.RunOutput(id, tail))
         return run
 

@@ -7,15 +7,23 @@ from collections.abc import Mapping
 from compilepool.supervisor.links.worker import WorkerLink
 from compilepool.supervisor.rules.actions import RunId, WorkerId
 from compilepool.supervisor.watch.run_memory import resident_growth
+from compilepool.wire.loaded_files import LoadedFile
 
 
 class WorkerLinks(dict[WorkerId, WorkerLink]):
-    """The link to each worker. A worker that could not be started has none."""
+    """The link to each worker. A worker that could not be started has none.
+
+    Attributes:
+        loaded_files: the files that workers, dead ones included, have loaded modules from.
+    """
+
+    def __init__(self) -> None:
+        self.loaded_files: set[LoadedFile] = set()
 
     @property
     def are_outdated(self) -> bool:
-        """Whether a file has changed that a worker has loaded a module from."""
-        return any(file.has_changed for link in self.values() for file in link.loaded_files)
+        """Whether a file of `loaded_files` has changed."""
+        return any(file.has_changed for file in self.loaded_files)
 
     def memory_of(self, runs: Mapping[WorkerId, RunId]) -> dict[RunId, int]:
         """An upper bound of the bytes that each run takes, for runs that have begun.

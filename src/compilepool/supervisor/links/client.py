@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 
+from compilepool.linux.pidfds import pid_of
 from compilepool.supervisor.links.loop import Callback, Loop
 from compilepool.wire.channel import Channel, Outbox
 from compilepool.wire.messages import Message
@@ -31,6 +32,11 @@ class ClientLink:
         self._pidfd = pidfd
         self._on_gone: Callback | None = None
         self.channel = channel
+
+    @property
+    def pid(self) -> int:
+        """The client's PID; -1 if it is dead or cannot be told."""
+        return pid_of(self._pidfd)
 
     def watch(self, on_messages: Callback, on_gone: Callback) -> None:
         """Call back when the client has sent something, and when it is gone."""

@@ -13,7 +13,6 @@ from compilepool.supervisor.links.crash_socket import CrashSocket
 from compilepool.supervisor.links.loop import Loop
 from compilepool.supervisor.links.worker_output import WorkerOutput
 from compilepool.wire.channel import Channel, close_messages
-from compilepool.wire.loaded_files import LoadedFile
 from compilepool.wire.messages import Kind, Message, ProtocolError
 from compilepool.wire.payloads import Payload
 from compilepool.wire.status_page import Status, make_status, read_status
@@ -62,8 +61,6 @@ class WorkerLink:
         self.trouble = ""
         """What went wrong between worker and supervisor, in words; empty if nothing did."""
         self.is_ready = False
-        self.loaded_files: list[LoadedFile] = []
-        """What its process has told of the files that it has loaded modules from."""
         self.importing = ""
         """The module that the worker is preloading, if it was spawned; else empty."""
         self._memory_seen = (0, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
 from compilepool.light_typing import Generic
@@ -16,6 +15,7 @@ from compilepool.supervisor.rules.actions import (
     WorkerId,
 )
 from compilepool.supervisor.rules.memory import Claims
+from compilepool.supervisor.rules.turns import Turns
 from compilepool.supervisor.rules.workers import Worker
 
 MAX_RERUNS = 1
@@ -32,17 +32,29 @@ class ScheduledRun:
         reruns: how often the run was lost with its fork server and then ran again.
         is_cancelled: whether nobody wants the run any more.
         worker: the worker that has the run; None while it waits.
+        clients: the numbers of the clients that have submitted it, the first one first.
     """
 
-    __slots__ = ("is_cancelled", "may_go_ahead", "priority", "reruns", "retries", "worker")
+    __slots__ = (
+        "clients",
+        "is_cancelled",
+        "may_go_ahead",
+        "priority",
+        "reruns",
+        "retries",
+        "worker",
+    )
 
-    def __init__(self, may_go_ahead: bool, priority: int = 0, retries: int = 0) -> None:
+    def __init__(
+        self, may_go_ahead: bool, priority: int = 0, retries: int = 0, client: int = 0
+    ) -> None:
         self.may_go_ahead = may_go_ahead
         self.priority = priority
         self.retries = retries
         self.reruns = 0
         self.is_cancelled = False
         self.worker: WorkerId | None = None
+        self.clients: tuple[int, ...] = (client,)
 
 
 class ScheduledRuns(Generic[Reason]):
@@ -82,9 +94,29 @@ class ScheduledRuns(Generic[Reason]):
         return bool(self._queue) and not self._claims.admit(self._queue.first())
 
     def add(self, id: RunId, run: ScheduledRun) -> None:
-        """Add a new run, at the end of the queue for its priority."""
+        """Add a new run, behind those of its client and its priority."""
         self._runs[id] = run
-        self._queue.put(id, run.priority)
+        self._queue.put(id, run.priority, run.clients[0])
+
+    def join(self, id: RunId, client: int, priority: int) -> None:
+        """Another job wants a run.
+
+        Args:
+            id: the run's id.
+            client: the number of the job's client, whose turn may start the run, too.
+            priority: the job's priority. The run gets it if it is higher than the run's.
+        """
+        run = self._runs[id]
+        wanting = run.clients if client in run.clients else (*run.clients, client)
+        if run.worker is None:
+            if priority > run.priority:
+                self._queue.remove(id, run.priority, run.clients)
+                for each in wanting:
+                    self._queue.put(id, priority, each)
+            elif wanting is not run.clients:
+                self._queue.put(id, run.priority, client)
+        run.clients = wanting
+        run.priority = max(run.priority, priority)
 
     def take_first(self, worker: WorkerId, *, to_go_ahead: bool = False) -> RunId | None:
         """Take the first run from the queue, for a worker.
@@ -104,6 +136,8 @@ class ScheduledRuns(Generic[Reason]):
         if (to_go_ahead and not run.may_go_ahead) or not self._claims.claim(id):
             return None
         self._queue.take()
+        if len(run.clients) > 1:
+            self._queue.remove(id, run.priority, run.clients)
         run.worker = worker
         return id
 
@@ -112,7 +146,7 @@ class ScheduledRuns(Generic[Reason]):
         run = self._runs[id]
         run.worker = None
         self._claims.drop(id)
-        self._queue.put_first(id, run.priority)
+        self._queue.put_first(id, run.priority, run.clients[0])
 
     def put_back(self, worker: Worker, ids: Sequence[RunId]) -> None:
         """Take runs from a worker that has not begun them. They return to the front of the queue.
@@ -165,12 +199,16 @@ class ScheduledRuns(Generic[Reason]):
 
     def fail_waiting(self, reason: Reason) -> None:
         """End every run that no worker has, without a result."""
-        for id in self._queue.take_all():
+        while self._queue:
+            id = self._queue.take()
+            run = self._runs[id]
+            self._queue.remove(id, run.priority, run.clients)
             self.fail(id, reason)
 
     def cancel_waiting(self, id: RunId) -> None:
         """End a run that no worker has and that nobody wants any more."""
-        self._queue.remove(id, self._runs[id].priority)
+        run = self._runs[id]
+        self._queue.remove(id, run.priority, run.clients)
         self._end_cancelled(id)
 
     def memory_seen(self, free: int, used: Mapping[RunId, int]) -> None:
@@ -185,60 +223,65 @@ class ScheduledRuns(Generic[Reason]):
 class Queue:
     """The ids of waiting runs, in the order in which they start.
 
-    A run with a higher priority comes first. Runs of the same priority keep their order.
+    A run with a higher priority comes first. Among runs of the same priority, clients take turns,
+    and those of one client keep their order.
     """
 
     def __init__(self) -> None:
         self._ranks: list[int] = []  # negated priorities that some run has, ascending
-        self._runs: dict[int, OrderedDict[RunId, None]] = {}  # by rank
+        self._turns: dict[int, Turns] = {0: Turns()}
+        """The runs by rank. Those of the default priority stay when they are empty."""
 
     def __bool__(self) -> bool:
         return bool(self._ranks)
 
-    def put(self, id: RunId, priority: int) -> None:
-        """Add a run behind all others of its priority."""
-        runs = self._runs.get(-priority)
-        if runs is None:
-            runs = self._of_rank(-priority)
-        runs[id] = None
+    def put(self, id: RunId, priority: int, client: int) -> None:
+        """Add a run behind all others of its client and its priority.
 
-    def put_first(self, id: RunId, priority: int) -> None:
+        A run that is in the queue for another client is in it for both then.
+        """
+        if -priority not in self._ranks:
+            self._begin(-priority)
+        self._turns[-priority].put(id, client)
+
+    def put_first(self, id: RunId, priority: int, client: int) -> None:
         """Add a run before all others of its priority."""
-        runs = self._of_rank(-priority)
-        runs[id] = None
-        runs.move_to_end(id, last=False)
+        if -priority not in self._ranks:
+            self._begin(-priority)
+        self._turns[-priority].put_first(id, client)
 
     def first(self) -> RunId:
         """The first run. Raises IndexError if there is none."""
-        return next(iter(self._runs[self._ranks[0]]))
+        return self._turns[self._ranks[0]].first()
 
     def take(self) -> RunId:
-        """Remove and return the first run. Raises IndexError if there is none."""
+        """Remove and return the first run. Raises IndexError if there is none.
+
+        If several clients want it, the caller also calls `remove`.
+        """
         rank = self._ranks[0]
-        runs = self._runs[rank]
-        id, _ = runs.popitem(last=False)
-        if not runs:
-            self._drop_if_empty(rank)
+        turns = self._turns[rank]
+        id = turns.take()
+        if not turns:
+            self._end(rank)
         return id
 
-    def remove(self, id: RunId, priority: int) -> None:
-        """Remove a run. Raises KeyError if it is not in the queue."""
-        del self._runs[-priority][id]
-        self._drop_if_empty(-priority)
+    def remove(self, id: RunId, priority: int, clients: Sequence[int]) -> None:
+        """Remove a run, which some of these clients want, if it is in the queue."""
+        if -priority not in self._ranks:
+            return
+        turns = self._turns[-priority]
+        for client in clients:
+            turns.remove(id, client)
+        if not turns:
+            self._end(-priority)
 
-    def take_all(self) -> list[RunId]:
-        """Remove and return all runs, in order."""
-        ids = [id for rank in self._ranks for id in self._runs[rank]]
-        self._ranks, self._runs = [], {}
-        return ids
+    def _begin(self, rank: int) -> None:
+        bisect.insort(self._ranks, rank)
+        if rank not in self._turns:
+            self._turns[rank] = Turns()
 
-    def _of_rank(self, rank: int) -> OrderedDict[RunId, None]:
-        if rank not in self._runs:
-            self._runs[rank] = OrderedDict()
-            bisect.insort(self._ranks, rank)
-        return self._runs[rank]
-
-    def _drop_if_empty(self, rank: int) -> None:
-        if not self._runs[rank]:
-            del self._runs[rank]
-            self._ranks.remove(rank)
+    def _end(self, rank: int) -> None:
+        self._ranks.remove(rank)
+        if rank:
+            del self._turns[rank]

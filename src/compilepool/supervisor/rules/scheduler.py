@@ -77,7 +77,13 @@ class Scheduler(SchedulerState[Reason]):
     # Requests of clients
 
     def submit(
-        self, run: RunId, *, may_go_ahead: bool, priority: int = 0, retries: int = 0
+        self,
+        run: RunId,
+        *,
+        may_go_ahead: bool,
+        priority: int = 0,
+        retries: int = 0,
+        client: int = 0,
     ) -> None:
         """Add a new run to the queue.
 
@@ -86,10 +92,29 @@ class Scheduler(SchedulerState[Reason]):
             may_go_ahead: whether the run is small enough to wait in a busy worker's socket.
             priority: the priority; runs with a higher one start first.
             retries: how often the run may run again after its worker died through no fault of it.
+            client: the number of the client. Clients take turns.
         """
-        self._runs.add(run, ScheduledRun(may_go_ahead, priority, retries))
+        self._runs.add(run, ScheduledRun(may_go_ahead, priority, retries, client))
         if self._broken is None:
             self._staffing.wake()
+
+    def join(self, run: RunId, *, client: int, priority: int = 0) -> bool:
+        """Another job wants a run, which is not cancelled.
+
+        Args:
+            run: the run's id.
+            client: the number of the job's client. Its turn may start the run, too.
+            priority: the job's priority. The run gets it if it is higher than the run's.
+
+        Returns:
+            False if the run has ended, even if the next actions have yet to report that.
+        """
+        if self._runs.get(run) is None:
+            return False
+        self._runs.join(run, client, priority)
+        if self._broken is None:
+            self._staffing.wake()
+        return True
 
     def cancel(self, run: RunId) -> None:
         """End a run that nobody wants any more. If a worker has begun it, kill the worker."""
@@ -101,6 +126,14 @@ class Scheduler(SchedulerState[Reason]):
             self._runs.cancel_waiting(run)
         else:
             self._take_back([wanted.worker])
+
+    def raise_limit(self, max_workers: int) -> None:
+        """Allow more workers, because a client has come that brings CPUs of its own.
+
+        A lower number changes nothing: the others still count on what they have.
+        """
+        self._workers.raise_limit(max_workers)
+        self._staffing.raise_limit(max_workers)
 
     def warm_up(self, now: float) -> None:
         """Start all workers. They stay for as long as the policy lets them be idle, from now on."""

@@ -105,6 +105,14 @@ class Staffing:
         self._has_given_up = False
         self._has_fork_server = True
 
+    def raise_limit(self, max_workers: int) -> None:
+        """Allow up to `max_workers` workers, if that is more than before.
+
+        A warm-up that has asked for all workers has asked for the new ones, too.
+        """
+        self._max_workers = max(self._max_workers, max_workers)
+        self._warm = self._max_workers if self._warm else 0
+
     def warm_up(self, now: float) -> None:
         """A warm-up wants all workers. Restart the idle clocks of the pool and of idle workers."""
         self.wake()

@@ -176,6 +176,10 @@ class Workers:
         self._forget_successor(id)
         return worker
 
+    def raise_limit(self, max_workers: int) -> None:
+        """Allow up to `max_workers` workers, if that is more than before."""
+        self._max_workers = max(self._max_workers, max_workers)
+
     def note_full(self) -> None:
         """Note that the machine allows no more workers. The next worker that starts lifts this."""
         self._limit = len(self._workers)
