@@ -166,7 +166,7 @@ class PoolModel(RuleBasedStateMachine):
                     self.scheduler.not_begun(worker)
                     has_answered = True
                 else:
-                    self.reported.add((worker, action.run))
+                    self.note_begun(worker, action.run)
             elif isinstance(action, ForgetRun):
                 assert action.run in self.cancelled
                 self.end(action.run, "cancelled")
@@ -179,6 +179,9 @@ class PoolModel(RuleBasedStateMachine):
             or has_answered
             or any(isinstance(action, TakeBack) for action in actions)
         )
+
+    def note_begun(self, worker: int, job: int) -> None:
+        self.reported.add((worker, job))
 
     def take_back(self, worker: int) -> None:
         process = self.processes[worker]
@@ -317,10 +320,17 @@ class PoolModel(RuleBasedStateMachine):
         if settle:
             self.perform()
 
+    def note_crash(self, process: Process) -> None:
+        """If it had not started, it has a place until it is dead: its start may have failed."""
+        process.is_known_crashing = True
+        if process.is_known_ready:
+            process.is_replaceable = True
+        elif not (process.is_doomed or process.is_ending):
+            process.is_replaceable = False
+
     def hear_crash(self, worker: int) -> None:
         process = self.processes[worker]
-        process.is_known_crashing = True
-        process.is_replaceable |= process.is_known_ready
+        self.note_crash(process)
         unread = set(process.socket)
         self.scheduler.worker_crashing(worker)
         self.perform()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from hypothesis import settings
@@ -17,6 +18,8 @@ from compilepool.supervisor.rules.staffing import (
     StaffingPolicy,
 )
 from tests.logic.pool_model import READY, TORN_DOWN, PoolModel
+
+ROUNDS = int(os.environ.get("COMPILEPOOL_TEST_ROUNDS", "500"))
 
 
 class Pool(PoolModel):
@@ -69,19 +72,26 @@ class Pool(PoolModel):
         client: int,
     ) -> None:
         for _ in range(count):
-            job = len(self.may_go_ahead) + 1
-            self.may_go_ahead[job] = may_go_ahead
-            self.priority[job] = priority
-            self.retries[job] = retries
-            self.expected[job] = expected
-            self.allowed_runs[job] = 1 + MAX_RERUNS + retries
-            self.clients[job] = [client]
-            self.note_in_line(job, client)
+            job = self.note_submitted(may_go_ahead, priority, retries, expected, client)
             self.scheduler.submit(
                 job, may_go_ahead=may_go_ahead, priority=priority, retries=retries, client=client
             )
-            self.was_told_to_quiesce &= self.is_broken  # then it fails, and wakes nobody
         self.perform()
+
+    def note_submitted(
+        self, may_go_ahead: bool, priority: int, retries: int, expected: int, client: int
+    ) -> int:
+        """Returns the new job."""
+        job = len(self.may_go_ahead) + 1
+        self.may_go_ahead[job] = may_go_ahead
+        self.priority[job] = priority
+        self.retries[job] = retries
+        self.expected[job] = expected
+        self.allowed_runs[job] = 1 + MAX_RERUNS + retries
+        self.clients[job] = [client]
+        self.note_in_line(job, client)
+        self.was_told_to_quiesce &= self.is_broken  # then it fails, and wakes nobody
+        return job
 
     def note_in_line(self, job: int, client: int) -> None:
         self.lines.setdefault((self.priority[job], client), []).append(job)
@@ -96,9 +106,14 @@ class Pool(PoolModel):
     def join(self, pick: int, client: int, priority: int) -> None:
         job = self.choose(pick, self.wanted())
         assert job is not None
-        self.joined.add(job)
+        self.note_joined(job, client, priority)
+        self.scheduler.join(job, client=client, priority=priority)
+        self.perform()
+
+    def note_joined(self, job: int, client: int, priority: int) -> None:
         is_raised = priority > self.priority[job]
         is_new = client not in self.clients[job]
+        self.joined.add(job)
         if is_new:
             self.clients[job].append(client)
         if is_raised:
@@ -108,8 +123,6 @@ class Pool(PoolModel):
         elif is_new:
             self.note_in_line(job, client)
         self.was_told_to_quiesce &= self.is_broken
-        self.scheduler.join(job, client=client, priority=priority)
-        self.perform()
 
     def wanted(self) -> list[int]:
         """The jobs that have not ended and are not cancelled."""
@@ -138,10 +151,13 @@ class Pool(PoolModel):
     def cancel_one_of(self, pick: int, jobs: set[int]) -> None:
         job = self.choose(pick, sorted(jobs))
         assert job is not None
+        self.cancel_job(job)
+        self.perform()
+
+    def cancel_job(self, job: int) -> None:
         self.cancelled.add(job)
         self.overtaken.clear()
         self.scheduler.cancel(job)
-        self.perform()
 
     @precondition(lambda self: self.ends)
     @rule(pick=st.integers(0, 30))
@@ -155,10 +171,8 @@ class Pool(PoolModel):
     @rule()
     def cancel_queued(self) -> None:
         waiting = self.waiting()
-        self.cancelled |= waiting
-        self.overtaken.clear()
-        for job in sorted(waiting):
-            self.scheduler.cancel(job)
+        for job in sorted(waiting - self.cancelled):
+            self.cancel_job(job)
         self.perform()
         assert waiting <= set(self.ends)
 
@@ -183,20 +197,20 @@ class Pool(PoolModel):
 
     @rule()
     def reload(self) -> None:
-        self.note_reload()
         had_fork_server = self.has_fork_server
         before = self.generation
-        self.scheduler.reload()
+        self.begin_reload()
         self.perform()
         assert self.generation == before + had_fork_server
         for process in self.processes.values():
             assert process.generation == self.generation or not process.socket
 
-    def note_reload(self) -> None:
+    def begin_reload(self) -> None:
         self.is_broken = False
         self.start_failures = 0
         for process in self.processes.values():
             process.is_replaceable |= not (process.is_known_crashing or process.is_doomed)
+        self.scheduler.reload()
 
     @rule(are_outgrown=st.booleans())
     def grow(self, are_outgrown: bool) -> None:
@@ -370,14 +384,12 @@ class Pool(PoolModel):
         assert worker is not None
         process = self.processes[worker]
         if first == "cancel" and (jobs := self.scheduler.runs_of(worker)):
-            self.cancelled.add(jobs[-1])
-            self.scheduler.cancel(jobs[-1])
+            self.cancel_job(jobs[-1])
         elif first == "reload":
-            self.note_reload()
-            self.scheduler.reload()
+            self.begin_reload()
         elif first == "crash" and process.is_alive and not process.is_known_crashing:
-            process.is_known_crashing = process.has_crashed = True
-            process.is_replaceable |= process.is_known_ready
+            process.has_crashed = True
+            self.note_crash(process)
             self.scheduler.worker_crashing(worker)
         elif first == "broken" and len(self.may_go_ahead) > 8:
             self.is_broken = True
@@ -545,5 +557,5 @@ class Pool(PoolModel):
         assert not self.has_fork_server
 
 
-Pool.TestCase.settings = settings(max_examples=500, stateful_step_count=50)
+Pool.TestCase.settings = settings(max_examples=ROUNDS, stateful_step_count=50)
 TestPool = Pool.TestCase

@@ -46,35 +46,39 @@ _PROPERTIES = types.SimpleNamespace(
 class _Driver:
     """As much of Triton's driver as Inductor asks while it generates code."""
 
+    def __init__(self, index: int) -> None:
+        self._index = index
+
     def get_current_target(self) -> GPUTarget:
         return GPUTarget("cuda", 90, _PROPERTIES.warp_size)
 
     def get_current_device(self) -> int:
-        return 0
+        return self._index
 
     def get_active_torch_device(self) -> torch.device:
-        return torch.device("cuda", 0)
+        return torch.device("cuda", self._index)
 
     def get_device_capability(self, _device: int = 0) -> tuple[int, int]:
         return _CAPABILITY
 
 
-def plug_in() -> None:
-    """From now on, this process has a GPU; there is no way back."""
-    driver.set_active(_Driver())
+def plug_in(index: int = 0) -> None:
+    """From now on, this process has GPUs, and uses that of an index; there is no way back."""
+    driver.set_active(_Driver(index))
     torch.version.cuda = "12.8"
-    _say(torch.cuda, is_available=True, device_count=1, current_device=0, is_initialized=False)
+    _say(torch.cuda, is_available=True, device_count=index + 1, current_device=index)
+    _say(torch.cuda, is_initialized=False)
     _say(torch.cuda, get_device_properties=_PROPERTIES, get_device_capability=_CAPABILITY)
     _say(torch.cuda, get_device_name=_PROPERTIES.name, is_bf16_supported=True, synchronize=None)
-    _say(torch.cuda, _lazy_init=None, set_device=None, _exchange_device=0)
-    _say(torch.cuda, _maybe_exchange_device=0)
+    _say(torch.cuda, _lazy_init=None, set_device=None, _exchange_device=index)
+    _say(torch.cuda, _maybe_exchange_device=index)
     _say(torch._C, _cuda_getCurrentRawStream=0)
     for module in (torch.cuda, torch.cuda.random):
         _say(module, get_rng_state=torch.zeros(16, dtype=torch.uint8), set_rng_state=None)
-    _say(CudaInterface, is_available=True, device_count=1, current_device=0)
+    _say(CudaInterface, is_available=True, device_count=index + 1, current_device=index)
     _say(CudaInterface, get_device_properties=_PROPERTIES, get_compute_capability=90)
     _say(CudaInterface, is_triton_capable=True, raise_if_triton_unavailable=None)
-    _say(CudaInterface.Worker, get_device_properties=_PROPERTIES, current_device=0)
+    _say(CudaInterface.Worker, get_device_properties=_PROPERTIES, current_device=index)
     for check in (_triton.has_triton, _triton.has_triton_package):
         check.cache_clear()
     # All of these want to run something on it.
@@ -87,15 +91,16 @@ def plug_in() -> None:
 
 def compile_for(function: Callable[..., Any], *shapes: Sequence[int]) -> None:
     """Have Inductor compile a function of tensors of these shapes, for the GPU."""
+    device = torch.device("cuda", torch.cuda.current_device())
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode, tracing(TracingContext(mode)):
         # Autograd would start a thread for the GPU, so it is the CPU that is traced.
         graph = make_fx(function)(*(torch.randn(*shape) for shape in shapes))
         for node in graph.graph.nodes:
             if "device" in node.kwargs:
-                node.kwargs = {**node.kwargs, "device": torch.device("cuda", 0)}
+                node.kwargs = {**node.kwargs, "device": device}
         graph.recompile()
-        compile_fx(graph, [torch.randn(*shape, device="cuda") for shape in shapes])
+        compile_fx(graph, [torch.randn(*shape, device=device) for shape in shapes])
 
 
 def _say(owner: Any, **answers: object) -> None:

@@ -39,9 +39,9 @@ def in_backend(name, what):
         return make_cubin(self, src, metadata, *args)
     CUDABackend.make_cubin = changed
 
-def compile_for_gpu(function):
+def compile_for_gpu(function, index=0):
     from tests.pytorch import fake_gpu
-    fake_gpu.plug_in()
+    fake_gpu.plug_in(index)
     import torch
     torch._inductor.config.fx_graph_cache = False
     import torch._inductor.async_compile as async_compile

@@ -26,7 +26,6 @@ class Client:
         lets_sleep: whether the client lets the pool sleep once no job is left.
         keeps_fork_server: whether the client wants the fork server to stay while the pool sleeps.
         is_terminated: whether the client's jobs are to end by SIGTERM.
-        is_configured: whether the client has sent its configuration.
         knows_statistics: whether the client, which leaves, was told the final statistics.
         pid: the client's PID; 0 if it is the only one.
         name: the client's name, for people.
@@ -47,7 +46,6 @@ class Client:
         self.lets_sleep = False
         self.keeps_fork_server = False
         self.is_terminated = False
-        self.is_configured = False
         self.knows_statistics = False
         self.pid = 0
         self.name = ""

@@ -139,7 +139,10 @@ class Supervisor:
         self._clients.identity = joining.identity
         client.pid, client.name, client.log_level = joining.pid, joining.name, joining.log_level
         client.cpus, client.counts_cpus = joining.cpus, joining.counts_cpus
-        self._handle_all(client, [configure])
+        try:
+            self._configure(client, configure)
+        except (ProtocolError, OSError) as error:  # OSError: too many open files
+            self._drop(client, error)
 
     def _visit(self, channel: Channel, message: Message) -> None:
         """Tell somebody who is no client of the pool, and end it if that is wanted."""
@@ -191,19 +194,18 @@ class Supervisor:
         except ProtocolError as error:
             self._drop(client, error)
 
-    def _drop(self, client: Client, error: ProtocolError) -> None:
+    def _drop(self, client: Client, error: ProtocolError | OSError) -> None:
         print(f"compilepool supervisor: dropped its client: {error}", file=sys.stderr)
         self._note_gone(client)
 
     def _handle(self, client: Client, message: Message) -> None:
         kind = message.kind
         pool = self._pool
-        if kind is Kind.SUBMIT and pool is not None and client.is_configured:
+        if kind is Kind.SUBMIT and pool is not None:
             self._submit(client, pool, message)
-        elif kind is Kind.CONFIGURE and not client.is_configured:
-            client.is_configured = True
+        elif kind is Kind.CONFIGURE and pool is None:
             self._configure(client, message)
-        elif pool is None or not client.is_configured:
+        elif pool is None:
             refuse(message, "before CONFIGURE")
         elif message.fds:
             refuse(message, "with descriptors")

@@ -24,7 +24,9 @@ __all__ = ["current_pool", "install", "uninstall"]
 
 
 @lazy_annotations
-def install(*, on_crash: OnCrash = "raise", **pool_options: Any) -> None:
+def install(
+    *, on_crash: OnCrash = "raise", shared: bool | None = None, **pool_options: Any
+) -> None:
     """Make TorchInductor compile in a `CompilePool`, in this process and in its forked children.
 
     The pool starts now, and imports torch while this process does. It has as many workers as
@@ -40,6 +42,9 @@ def install(*, on_crash: OnCrash = "raise", **pool_options: Any) -> None:
     Args:
         on_crash: what to do with a kernel whose worker crashed. "raise": it fails. "in_process":
             this process compiles it, which may crash this process.
+        shared: whether all ranks of this node use one pool, and compile each kernel once. None: as
+            the environment variable COMPILEPOOL_SHARED says; without it, if a launcher such as
+            torchrun has started several ranks here (`LOCAL_WORLD_SIZE` is over 1).
         pool_options: options of `CompilePool`, such as `timeout` and `memory_limit`, which hold for
             each kernel.
 
@@ -50,7 +55,7 @@ def install(*, on_crash: OnCrash = "raise", **pool_options: Any) -> None:
         UnsupportedTorch: this version of torch cannot use another pool. If Inductor is not imported
             yet, a RuntimeWarning says so when it is.
     """
-    installed.install(on_crash, pool_options, is_early=True)
+    installed.install(on_crash, shared, pool_options, is_early=True)
 
 
 def uninstall() -> None:

@@ -33,7 +33,8 @@ def autoload() -> None:
         options = options_of_environment()
         from compilepool.integrations.torch.takeover.installed import installed
 
-        installed.install(options.pop("on_crash", "raise"), options, is_early=_may_compile())
+        on_crash, shared = options.pop("on_crash", "raise"), options.pop("shared", None)
+        installed.install(on_crash, shared, options, is_early=_may_compile())
     except Exception as error:  # noqa: BLE001 - the program can do without
         warnings.warn(
             f"compilepool is not used: {error}. Inductor goes on with its own pool",

@@ -77,15 +77,23 @@ class KernelFuture(Future[Any]):
         job: the future of the job.
         run_here: a function that does the job's work in this process, if the worker crashes; None:
             a crash fails the job.
+        finish: a function that makes the result of the job's result, in the thread that asks for
+            it; None: that is the result.
     """
 
-    def __init__(self, job: CompileFuture[Any], run_here: Callable[[], Any] | None = None) -> None:
+    def __init__(
+        self,
+        job: CompileFuture[Any],
+        run_here: Callable[[], Any] | None = None,
+        finish: Callable[[Any], Any] | None = None,
+    ) -> None:
         super().__init__()
         self._job = job
         self._pid = os.getpid()
         self._run_here = run_here
+        self._finish = finish
         self._lock = threading.Lock()
-        self._here_future: Future[Any] | None = None
+        self._done_here: Future[Any] | None = None
         job.add_done_callback(self._job_ended)
 
     def cancel(self) -> bool:
@@ -112,11 +120,14 @@ class KernelFuture(Future[Any]):
             # A forked child: the job's future has ended here, with an error that says why.
             return self._job.result(timeout)
         try:
-            return super().result(timeout)
+            result = super().result(timeout)
         except KernelFailed as failure:
             if self._run_here is None or not isinstance(failure.error, WorkerCrashed):
                 raise
-            return self._result_in_this_process(self._run_here, failure)
+            return self._once(functools.partial(_run_here, self._run_here, failure))
+        if self._finish is None:
+            return result
+        return self._once(functools.partial(self._finish, result))
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return the exception that `result` raises; None if it returns.
@@ -137,21 +148,16 @@ class KernelFuture(Future[Any]):
             return error
         return None
 
-    def _result_in_this_process(self, run_here: Callable[[], Any], failure: KernelFailed) -> Any:
+    def _once(self, work: Callable[[], Any]) -> Any:
+        """Do this in the first thread that asks for the result. All threads get what it returns."""
         with self._lock:
-            if self._here_future is None:
-                first_line = str(failure.error).partition("\n")[0]
-                _log.warning("compiling %s in this process: %s", failure.name, first_line)
-                self._here_future = Future()
-                env = dict(os.environ)
+            if self._done_here is None:
+                self._done_here = Future()
                 try:
-                    # Pickled and unpickled, as a worker's result: Inductor expects such an object.
-                    self._here_future.set_result(pickle.loads(pickle.dumps(run_here())))
+                    self._done_here.set_result(work())
                 except BaseException as error:  # noqa: BLE001 - the future raises it
-                    self._here_future.set_exception(error)
-                finally:
-                    _restore(env)  # the job itself sets variables as they were at its submission
-        return self._here_future.result()
+                    self._done_here.set_exception(error)
+        return self._done_here.result()
 
     def _job_ended(self, job: Future[Any]) -> None:
         if job.cancelled():
@@ -166,6 +172,17 @@ class KernelFuture(Future[Any]):
             self.set_exception(error)  # unchanged: the kernel did not fail
         else:
             self.set_exception(KernelFailed(_details(error), self._job.name, error))
+
+
+def _run_here(work: Callable[[], Any], failure: KernelFailed) -> Any:
+    first_line = str(failure.error).partition("\n")[0]
+    _log.warning("compiling %s in this process: %s", failure.name, first_line)
+    env = dict(os.environ)
+    try:
+        # Pickled and unpickled, as a worker's result: Inductor expects such an object.
+        return pickle.loads(pickle.dumps(work()))
+    finally:
+        _restore(env)  # the job itself sets variables as they were at its submission
 
 
 def _restore(env: dict[str, str]) -> None:

@@ -15,6 +15,30 @@ PROGRAM_PID = "COMPILEPOOL_TORCH_PID"
 OPTIONS = "COMPILEPOOL_TORCH_OPTIONS"
 """The variable with the arguments of `install`, as JSON."""
 
+SHARED = "COMPILEPOOL_SHARED"
+"""The variable of `CompilePool` that makes all pools shared, or none, by 1 or 0."""
+
+FILES = "COMPILEPOOL_TORCH_FILES"
+"""The variable of a shared pool's processes that tells pools of other installed files apart."""
+
+
+def is_shared(wanted: bool | None, *, by_launcher: bool = False) -> bool:
+    """Whether a pool is to be shared with the other ranks of this node.
+
+    Args:
+        wanted: what the program says; None: nothing.
+        by_launcher: whether to share also if only the launcher's `LOCAL_WORLD_SIZE` speaks for it:
+            it tells how many ranks of this program the node has
+            (https://docs.pytorch.org/docs/stable/elastic/run.html).
+    """
+    if wanted is not None:
+        return wanted
+    variable = os.environ.get(SHARED, "")
+    if variable in ("0", "1"):
+        return variable == "1"
+    ranks = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return by_launcher and ranks.isdecimal() and int(ranks) > 1
+
 
 def options_of_environment() -> dict[str, Any]:
     """The arguments of `install` that the environment has.

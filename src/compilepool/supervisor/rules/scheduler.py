@@ -56,15 +56,21 @@ class Scheduler(SchedulerState[Reason]):
         return actions
 
     def _give_out_and_adjust(self, now: float) -> bool:
-        """Returns whether the number of workers was changed: then there may be more to give out."""
+        """Returns whether there may be more to give out, because workers have come or gone.
+
+        A worker that gets its last run makes room for another one.
+        """
+        makes_room = False
         if self._broken is None:
             self._take_back(self._dispatch.take_back_for_idle())
             if self._unanswered:
                 return False
-            self._due += self._dispatch.give_out(now)
+            given = self._dispatch.give_out(now)
+            self._due += given
+            makes_room = bool(given) and self._staffing.limits_runs
         changes = self._staffing.adjust(now, self._runs)
         self._due += changes
-        return bool(changes)
+        return makes_room or bool(changes)
 
     def wakes_at(self) -> float | None:
         """The time to call `next_actions` if no event comes before; None means never."""

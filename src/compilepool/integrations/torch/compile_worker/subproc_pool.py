@@ -7,6 +7,7 @@ name of that module. `except` and `isinstance` in torch's own code keep working.
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -22,11 +23,14 @@ from torch._inductor.compile_worker.subproc_pool import (
 )
 from torch._logging import trace_structured
 
+from compilepool.client.future import CompileFuture
 from compilepool.client.internals import end_without_waiting, first_worker, supervisor_of
 from compilepool.client.pool import CompilePool
 from compilepool.errors import PoolClosed
 from compilepool.integrations.torch.compile_worker.timer import Timer
+from compilepool.integrations.torch.flight import Flight, flight_of
 from compilepool.integrations.torch.kernel_future import KernelFuture, kernel_name, ready_future
+from compilepool.integrations.torch.settings import is_shared
 from compilepool.integrations.torch.sidecar import Sidecar
 from compilepool.integrations.torch.status_reports import StatusReports
 from compilepool.integrations.torch.takeover.pool_for_torch import EnvAtStart, OnCrash, make_pool
@@ -47,6 +51,8 @@ __all__ = [
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 
 class SubprocPool:
     """The pool in which `torch._inductor.async_compile` compiles.
@@ -62,6 +68,8 @@ class SubprocPool:
             seconds without a job, until the next job.
         pool: a pool that has started already; None: make a new one, whose jobs fail when the
             sidecar dies, as in torch's.
+        shared: whether `pool` is shared, or the new pool is to be: then ranks of this node compile
+            each kernel once. None: as the environment variable COMPILEPOOL_SHARED says.
         env: the environment with which `pool` was started.
         on_crash: "in_process": a kernel whose worker crashed is compiled in this process, when
             somebody asks for its result. "raise": it fails.
@@ -75,6 +83,7 @@ class SubprocPool:
         quiesce: bool = False,
         *,
         pool: CompilePool | None = None,
+        shared: bool | None = None,
         env: EnvAtStart | None = None,
         on_crash: OnCrash = "raise",
     ) -> None:
@@ -82,8 +91,14 @@ class SubprocPool:
         self.kind = kind
         output = output_env()
         self._env = env or EnvAtStart()
+        self._shares_kernels = is_shared(shared)
         self.pool = pool or make_pool(
-            nprocs, start_method=kind.value, serializer=pickler, env=output, resubmit=False
+            nprocs,
+            shared=self._shares_kernels,
+            start_method=kind.value,
+            serializer=pickler,
+            env=output,
+            resubmit=False,
         )
         self._log = WorkerLog(output, is_new=pool is None)
         self._on_crash = on_crash
@@ -117,18 +132,54 @@ class SubprocPool:
         name = kernel_name(job_fn, args)
         here = functools.partial(job_fn, *args, **kwargs)
         call: functools.partial[Any] = here
+        flight = None
         if getattr(job_fn, "__name__", "") == "_worker_compile_triton":
             has_cuda = torch.cuda.is_available()
             call = functools.partial(compile_kernel, has_cuda, *here.args, **here.keywords)
-        job = self.pool.options(name=name, env=self._env.changes()).submit(call)
+            if self._shares_kernels:
+                flight = flight_of(has_cuda, here.args, here.keywords)
+        job = self._submit(name, call, flight)
+        # Last, so that its callbacks run after all those that `_submit` adds.
+        is_run_here = name is not None and self._on_crash == "in_process"
+        return KernelFuture(
+            job,
+            here if is_run_here else None,
+            functools.partial(self._finish, name, call, flight) if flight else None,
+        )
+
+    def _submit(
+        self, name: str | None, call: Callable[[], Any], flight: Flight | None
+    ) -> CompileFuture[Any]:
+        changes = self._env.changes()
+        flight_key = None
+        if flight is not None:
+            flight_key = flight.key
+            changes = {name: value for name, value in changes.items() if name not in flight.env}
+        job = self.pool.options(name=name, env=changes, flight_key=flight_key).submit(call)
         self._counters.job_submitted(job)
         self._status_reports.job_submitted(job)
         job.add_done_callback(self._log.job_ended)
         if self.timer:
             job.add_done_callback(self._job_ended)
-        # Last, so that its callbacks run after all those above.
-        is_run_here = name is not None and self._on_crash == "in_process"
-        return KernelFuture(job, here if is_run_here else None)
+        return job
+
+    def _finish(
+        self, name: str | None, call: Callable[[], Any], flight: Flight, result: Any
+    ) -> Any:
+        """Return the result for this process's device, of a job that may be another rank's.
+
+        If torch is not as `own_device.py` knows it, the job runs again, and no kernel is shared any
+        more.
+        """
+        try:
+            from compilepool.integrations.torch.own_device import for_own_device
+
+            return for_own_device(result, flight.source)
+        except Exception:  # noqa: BLE001 - torch's code may raise anything
+            if self._shares_kernels:
+                _log.warning("kernels are not shared with other ranks any more", exc_info=True)
+            self._shares_kernels = False
+            return KernelFuture(self._submit(name, call, None)).result()
 
     def quiesce(self) -> None:
         """Let all jobs end, then end the workers. The next job or `wakeup` starts them again."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from compilepool.client.pool import CompilePool
 from compilepool.integrations.torch.compile_worker.timer import Timer
+from compilepool.integrations.torch.settings import is_shared
 from compilepool.integrations.torch.takeover.pool_for_torch import EnvAtStart, OnCrash, make_pool
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Installation:
 
     Args:
         on_crash: what to do with a kernel whose worker crashed; see `install`.
+        shared: whether to share the pool with other ranks; see `install`.
         pool_options: options of `CompilePool`; see `install`.
         is_early: whether the pool starts now; False: when Inductor asks for it.
 
@@ -37,20 +39,26 @@ class Installation:
         TypeError, ValueError, OSError, CompilePoolError: `CompilePool` raises it.
     """
 
-    def __init__(self, on_crash: str, pool_options: dict[str, Any], *, is_early: bool) -> None:
+    def __init__(
+        self, on_crash: str, shared: bool | None, pool_options: dict[str, Any], *, is_early: bool
+    ) -> None:
         if on_crash not in ("raise", "in_process"):
             raise ValueError(f"on_crash must be 'raise' or 'in_process', not {on_crash!r}")
         if importlib.util.find_spec("torch") is None:
             raise ImportError("compilepool has nothing to compile for: torch is not installed")
         self._on_crash: OnCrash = cast(OnCrash, on_crash)
         self._options = pool_options
+        if pool_options.get("capture") is False or pool_options.get("seed") is not None:
+            shared = bool(shared)  # neither goes with a shared pool
+        self._is_shared = is_shared(shared, by_launcher=True)
         self._lock = threading.RLock()
         self._early_pool: CompilePool | None = None
         self._early_env: EnvAtStart | None = None
+        self._early_workers: int | None = None
         self._unused_timer: Timer | None = None
         self._subproc_pool: SubprocPool | None = None
         if is_early and _compile_threads() > 1:
-            self._early_env = EnvAtStart()
+            self._early_env, self._early_workers = EnvAtStart(), self._workers()
             self._early_pool = self._make_pool()
             self._early_pool.warm_up()
             self._unused_timer = Timer(_UNUSED_S, self._early_pool.quiesce)
@@ -104,7 +112,8 @@ class Installation:
         from compilepool.integrations.torch.compile_worker.subproc_pool import SubprocPool
 
         pool, env = self._take_early_pool(), self._early_env
-        is_usable = pool and self._is_of_right_size(pool) and env and not env.is_outdated
+        is_of_right_size = self._workers() == self._early_workers
+        is_usable = pool and is_of_right_size and env and not env.is_outdated
         if pool is not None and not is_usable:
             pool.kill_workers()
             pool = None
@@ -115,6 +124,7 @@ class Installation:
             pool.max_workers,
             quiesce=wants_quiesce,
             pool=pool,
+            shared=self._is_shared,
             env=env,
             on_crash=self._on_crash,
         )
@@ -129,18 +139,20 @@ class Installation:
 
     def _make_pool(self, **different: Any) -> CompilePool:
         options = {"start_method": _start_method(), **self._options, **different}
-        if options.get("max_workers") is None:
-            options["max_workers"] = _compile_threads()
+        options["max_workers"] = self._workers()
         if "torch._inductor.config" in sys.modules:
             from compilepool.integrations.torch.worker_log import output_env
 
             options["env"] = {**output_env(), **(options.get("env") or {})}
-        return make_pool(**options)
+        return make_pool(shared=self._is_shared, **options)
 
-    def _is_of_right_size(self, pool: CompilePool) -> bool:
-        return self._options.get("max_workers") is not None or (
-            pool.max_workers == _compile_threads()
-        )
+    def _workers(self) -> int | None:
+        """How many workers the pool is to have; None: one for each CPU that some rank may use."""
+        given = self._options.get("max_workers")
+        if given is not None:
+            return cast(int, given)
+        wanted = _compile_threads()
+        return None if self._is_shared and wanted == _default_threads() else wanted
 
 
 def _compile_threads() -> int:
@@ -154,6 +166,10 @@ def _compile_threads() -> int:
     text = os.environ.get("TORCHINDUCTOR_COMPILE_THREADS", "")
     if text:
         return max(1, int(text)) if text.isdecimal() else 1
+    return _default_threads()
+
+
+def _default_threads() -> int:
     return min(_MAX_THREADS, len(os.sched_getaffinity(0)))  # as `torch._utils.cpu_count` counts
 
 

@@ -26,11 +26,14 @@ class _Installed:
         installation = self._installation
         return None if installation is None else installation.pool
 
-    def install(self, on_crash: str, pool_options: dict[str, Any], *, is_early: bool) -> None:
+    def install(
+        self, on_crash: str, shared: bool | None, pool_options: dict[str, Any], *, is_early: bool
+    ) -> None:
         """Have Inductor use a pool of ours, in place of its own or an earlier one of ours.
 
         Args:
             on_crash: as `compilepool.integrations.torch.install` has it.
+            shared: as `install` has it.
             pool_options: the options of `CompilePool`.
             is_early: whether the pool starts now, rather than when Inductor asks for it.
 
@@ -40,7 +43,7 @@ class _Installed:
         from compilepool.integrations.torch.takeover.inductor import Takeover
         from compilepool.integrations.torch.takeover.installation import Installation
 
-        new = Installation(on_crash, pool_options, is_early=is_early)
+        new = Installation(on_crash, shared, pool_options, is_early=is_early)
         with self._lock:
             try:
                 if self._takeover is None:

@@ -7,15 +7,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from compilepool.client.pool import CompilePool
-from compilepool.integrations.torch.settings import ENABLE
+from compilepool.integrations.torch.installed_files import fingerprint
+from compilepool.integrations.torch.settings import ENABLE, FILES, OPTIONS, PROGRAM_PID
 
 OnCrash: TypeAlias = Literal["raise", "in_process"]
 """The values of `on_crash`, which says what to do with a kernel whose worker crashed."""
 
 PRELOAD = "compilepool.integrations.torch.worker.preload"
 
-_NOT_IN_WORKERS: dict[str, str | None] = {"TORCH_WARM_POOL": "0", ENABLE: None}
-"""Variables that keep the pool's processes, and all that jobs start, from starting a pool."""
+_NOT_IN_WORKERS: dict[str, str | None] = {
+    "TORCH_WARM_POOL": "0",
+    ENABLE: None,
+    OPTIONS: None,
+    PROGRAM_PID: None,
+}
+"""Variables that keep the pool's processes, and all that jobs start, from starting a pool. What is
+only read with `ENABLE` is unset: programs may share a pool whatever it says.
+"""
 
 _READ_ONCE = "TORCHINDUCTOR_"
 """The prefix of the variables that Inductor's config reads when it is imported."""
@@ -24,8 +32,9 @@ _SENT_WITH_EACH_KERNEL = ("TORCHINDUCTOR_CACHE_DIR",)
 
 
 def make_pool(
-    max_workers: int,
+    max_workers: int | None,
     *,
+    shared: bool,
     start_method: Literal["fork", "spawn"] = "fork",
     preload: Sequence[str] = (),
     env: Mapping[str, str | None] | None = None,
@@ -34,7 +43,10 @@ def make_pool(
     """Make a pool, without starting it.
 
     Args:
-        max_workers: the number of jobs that may run at once.
+        max_workers: the number of jobs that may run at once; None: the number of usable CPUs, of
+            all ranks if the pool is shared.
+        shared: whether other programs of this node may have the same pool, and the same kernel is
+            compiled once for all of them. They have the same torch and Triton then.
         start_method: `CompilePool`'s.
         preload: modules to preload in addition to torch and Triton.
         env: `CompilePool`'s.
@@ -44,12 +56,14 @@ def make_pool(
         TypeError, ValueError, OSError, CompilePoolError: `CompilePool` raises it.
     """
     env = {**(env or {}), **_NOT_IN_WORKERS}
+    if shared:
+        env[FILES] = fingerprint()
     return CompilePool(
         max_workers,
         start_method=start_method,
         preload=[PRELOAD, *preload],
         env=env,
-        **options,
+        **{"shared": shared, "single_flight": shared, **options},
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import compilepool
@@ -50,14 +51,49 @@ def _do_nothing() -> None:
     """Replaces `triton_helpers.set_driver_to_gpu`."""
 
 
-def compile_kernel(is_cuda_available: bool, load_kernel: Callable[[], Any], *args: Any) -> Any:
+@contextlib.contextmanager
+def nothing_left_set(extra_env: Mapping[str, str | None]) -> Iterator[None]:
+    """After the block, the environment is as before: the next job may be another program's.
+
+    `_worker_compile_triton` sets the variables of its job, and a knob of Triton's by one of them. A
+    `CachingAutotuner` sets `TRITON_CACHE_DIR` to a folder of its own device, unless it is set.
+
+    Args:
+        extra_env: the variables that `_worker_compile_triton` gets.
+    """
+    from triton import knobs
+
+    before = {name: os.environ.get(name) for name in (*_CACHES, *extra_env)}
+    knobs_before = dict(vars(knobs.nvidia))
+    try:
+        yield
+    finally:
+        vars(knobs.nvidia).clear()
+        vars(knobs.nvidia).update(knobs_before)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+_CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+
+
+def compile_kernel(
+    is_cuda_available: bool,
+    load_kernel: Callable[[], Any],
+    extra_env: Mapping[str, str | None],
+    *args: Any,
+) -> Any:
     """Compile a Triton kernel. No GPU is opened unless the kernel itself asks Triton for one.
 
     Args:
         is_cuda_available: the answer of `torch.cuda.is_available` in the client.
         load_kernel: the first argument of `_worker_compile_triton`
             (torch/_inductor/runtime/compile_tasks.py).
-        args: the other arguments of it.
+        extra_env: its second argument.
+        args: its other arguments.
 
     Returns:
         The result of `_worker_compile_triton`.
@@ -65,5 +101,5 @@ def compile_kernel(is_cuda_available: bool, load_kernel: Callable[[], Any], *arg
     from torch._inductor.runtime.compile_tasks import _worker_compile_triton
 
     compilepool.report_phase(CACHE_LOOKUP)
-    with no_triton_driver(), cuda_said_to_be(is_cuda_available):
-        return _worker_compile_triton(load_kernel, *args)
+    with nothing_left_set(extra_env), no_triton_driver(), cuda_said_to_be(is_cuda_available):
+        return _worker_compile_triton(load_kernel, extra_env, *args)
