@@ -43,8 +43,9 @@ def for_own_device(result: Any, source: KernelSource) -> Any:
     """
     kernel, _elapsed_us = result
     _check(kernel, source)
+    key, path = PyCodeCache.write(source.for_device(source.device))  # as its own job would have
     if kernel.device_props.index != source.device:
-        _rename(kernel, source)
+        _rename(kernel, source, key, path)
         _set_index(kernel, source.device)
     _choose_again(kernel)
     return result
@@ -68,11 +69,10 @@ def _names(text: str) -> tuple[str, str]:
     return key, path
 
 
-def _rename(kernel: Any, source: KernelSource) -> None:
+def _rename(kernel: Any, source: KernelSource, own_key: str, own_path: str) -> None:
     its_text = source.for_device(kernel.device_props.index)
     own_text = source.for_device(source.device)
     its_key, its_path = _names(its_text)
-    own_key, own_path = PyCodeCache.write(own_text)
     for function in _functions(kernel):
         for names in (vars(function), vars(function.repr)):
             for name, value in names.items():

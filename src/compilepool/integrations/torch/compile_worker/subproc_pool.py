@@ -90,8 +90,8 @@ class SubprocPool:
         self.pickler = pickler or SubprocPickler()
         self.kind = kind
         output = output_env()
-        self._env = env or EnvAtStart()
         self._shares_kernels = is_shared(shared)
+        self._env = env or EnvAtStart(shared=self._shares_kernels)
         self.pool = pool or make_pool(
             nprocs,
             shared=self._shares_kernels,

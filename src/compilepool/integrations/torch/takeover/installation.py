@@ -58,7 +58,8 @@ class Installation:
         self._unused_timer: Timer | None = None
         self._subproc_pool: SubprocPool | None = None
         if is_early and _compile_threads() > 1:
-            self._early_env, self._early_workers = EnvAtStart(), self._workers()
+            self._early_env = EnvAtStart(shared=self._is_shared)
+            self._early_workers = self._workers()
             self._early_pool = self._make_pool()
             self._early_pool.warm_up()
             self._unused_timer = Timer(_UNUSED_S, self._early_pool.quiesce)
@@ -118,7 +119,7 @@ class Installation:
             pool.kill_workers()
             pool = None
         if pool is None:
-            env, pool = EnvAtStart(), self._make_pool()
+            env, pool = EnvAtStart(shared=self._is_shared), self._make_pool()
         wants_quiesce = config.quiesce_async_compile_pool and "idle_timeout" not in self._options
         subproc_pool = SubprocPool(
             pool.max_workers,

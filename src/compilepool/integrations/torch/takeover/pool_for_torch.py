@@ -27,8 +27,12 @@ only read with `ENABLE` is unset: programs may share a pool whatever it says.
 
 _READ_ONCE = "TORCHINDUCTOR_"
 """The prefix of the variables that Inductor's config reads when it is imported."""
-_SENT_WITH_EACH_KERNEL = ("TORCHINDUCTOR_CACHE_DIR",)
-"""The variables with that prefix that Inductor passes to the worker with each kernel."""
+_SENT_WITH_EACH_KERNEL = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+"""Variables that Inductor passes to the worker with each kernel.
+
+torch sets them while the program runs, and the folder may be the device's own. So a
+shared pool starts without them, and each job has those of its rank.
+"""
 
 
 def make_pool(
@@ -57,7 +61,7 @@ def make_pool(
     """
     env = {**(env or {}), **_NOT_IN_WORKERS}
     if shared:
-        env[FILES] = fingerprint()
+        env = {**dict.fromkeys(_SENT_WITH_EACH_KERNEL), FILES: fingerprint(), **env}
     return CompilePool(
         max_workers,
         start_method=start_method,
@@ -71,10 +75,16 @@ class EnvAtStart:
     """A copy of the environment at the start of a pool. It tells what has changed since.
 
     Programs set variables while they run, and expect them to apply to the next kernel.
+
+    Args:
+        shared: whether the pool is shared.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared: bool) -> None:
         self._then = dict(os.environ)
+        if shared:
+            for name in _SENT_WITH_EACH_KERNEL:
+                self._then.pop(name, None)
 
     def changes(self) -> dict[str, str | None]:
         """Return the variables that differ now; None: the variable is unset."""
