@@ -1,8 +1,9 @@
-"""Crashed jobs that are replayed, and the commands that do it."""
+"""Commands as users run them, and crashed jobs that are replayed."""
 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import subprocess
 import sys
@@ -18,6 +19,14 @@ def compilepool(
     return subprocess.run(
         command, input=stdin, env=env, capture_output=True, text=True, check=False, cwd=cwd
     )
+
+
+def listed() -> list[dict[str, Any]]:
+    """What `compilepool ps --json` tells."""
+    ended = compilepool("ps", "--json")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    rows: list[dict[str, Any]] = json.loads(ended.stdout)
+    return rows
 
 
 def crash(*_arguments: object) -> None:

@@ -17,6 +17,7 @@ import typer
 
 import compilepool
 from compilepool import CompilePool
+from compilepool.client.connection.sharing import LINGER, SHARED
 from compilepool.integrations.torch.autoload import autoload
 from compilepool.integrations.torch.settings import ENABLE, OPTIONS, PROGRAM_PID
 from tests.proc import PATIENCE_S
@@ -52,7 +53,7 @@ print(json.dumps([
 @pytest.fixture(autouse=True)
 def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither is what these tests set, nor what Python sets for itself where there is no locale."""
-    for name in (ENABLE, OPTIONS, PROGRAM_PID, SWITCH):
+    for name in (ENABLE, OPTIONS, PROGRAM_PID, SWITCH, SHARED, LINGER):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
 
@@ -185,6 +186,21 @@ def test_the_options_are_told_to_the_program_with_the_traces_whole_path(
     assert not list(tmp_path.iterdir())  # it is the program's to begin
 
 
+def test_sharing_is_told_to_every_pool_of_the_program() -> None:
+    seen = shown(run("--shared", "--linger", "0.5", sys.executable, "-c", SHOW))
+    assert (seen["environment"][SHARED], seen["environment"][LINGER]) == ("1", "0.5")
+    assert options_in(seen) == {"on_crash": "raise"}
+
+
+@pytest.mark.parametrize("value", ["0", "1"])
+def test_without_the_option_the_environment_says_whether_pools_are_shared(value: str) -> None:
+    environment = {SHARED: value, LINGER: "7"}
+    seen = shown(run(sys.executable, "-c", SHOW, **environment))["environment"]
+    assert {name: seen[name] for name in environment} == environment
+    overridden = shown(run("--shared", "--linger", "0", sys.executable, "-c", SHOW, **environment))
+    assert [overridden["environment"][name] for name in environment] == ["1", "0"]
+
+
 def test_options_that_were_there_before_do_not_count() -> None:
     environment = {ENABLE: "0", OPTIONS: '{"max_workers": 7}', SWITCH: "1"}
     seen = shown(run("--timeout", "9", sys.executable, "-c", SHOW, **environment))
@@ -196,6 +212,8 @@ def test_options_that_were_there_before_do_not_count() -> None:
     ("options", "message"),
     [
         (["--timeout", "-1"], "timeout must be a number of seconds greater than 0"),
+        (["--linger", "-1"], "linger must be 0 or more seconds, not -1.0"),
+        (["--shared", "--linger", "nan"], "linger must be 0 or more seconds, not nan"),
         (["--memory-limit", "lots"], "memory_limit must be a number of bytes, or text such as"),
     ],
 )

@@ -1,1 +1,1 @@
-"""The command line: `compilepool demo`, `doctor`, `crashes`, `replay` and `run`."""
+"""The command line: `compilepool demo`, `doctor`, `crashes`, `replay`, `run`, `ps` and `stop`."""

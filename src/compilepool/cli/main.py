@@ -194,10 +194,22 @@ def run(
     trace: Annotated[
         Path | None, typer.Option(help="The trace file to write, for https://ui.perfetto.dev.")
     ] = None,
+    shared: Annotated[
+        bool,
+        typer.Option("--shared", help="Let the program's processes on this node share a pool."),
+    ] = False,
+    linger: Annotated[
+        float | None,
+        typer.Option(
+            help="How long a shared pool waits for the next program after its last one, in seconds."
+        ),
+    ] = None,
 ) -> None:
     """Run a program and let its torch.compile use a CompilePool. The program needs no change.
 
     The command sets COMPILEPOOL_TORCH=1 for the program, and passes the options to the pool.
+    --shared and --linger become COMPILEPOOL_SHARED and COMPILEPOOL_LINGER, which every CompilePool
+    of the program obeys.
     """
     from compilepool.cli.run_command import run_program
 
@@ -210,8 +222,55 @@ def run(
         "trace": None if trace is None else str(trace.absolute()),
     }
     try:
-        run_program(command, options)
+        run_program(command, options, is_shared=shared, linger_s=linger)
     except (OSError, ValueError, TypeError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(_WRONG_USE) from None
+
+
+@app.command()
+def ps(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """List the pools that your programs on this node share."""
+    from compilepool.cli.shared_pools.list_command import list_pools
+
+    with _told_in_a_line():
+        list_pools(as_json=as_json)
+
+
+@app.command()
+def stop(
+    identities: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="IDENTITY...",
+            help="The pools, as `compilepool ps` names them; the first digits will do.",
+        ),
+    ] = None,
+    all_pools: Annotated[bool, typer.Option("--all", help="End all shared pools.")] = False,
+) -> None:
+    """End shared pools, and wait until nothing of them is left.
+
+    A program that still has jobs there starts another pool, and runs them again. The exit code is 0
+    if all pools have ended, 1 if one has not, and 2 if there is no such pool.
+    """
+    if bool(identities) == all_pools:
+        typer.echo("name the pools to stop, or use --all", err=True)
+        raise typer.Exit(_WRONG_USE)
+    from compilepool.cli.shared_pools.stop_command import stop_pools
+
+    with _told_in_a_line():
+        is_success = stop_pools(identities)
+    raise typer.Exit(0 if is_success else 1)
+
+
+@contextlib.contextmanager
+def _told_in_a_line() -> Iterator[None]:
+    """Have what is wrong told in a line, with the exit code for it."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(_WRONG_USE) from None
 

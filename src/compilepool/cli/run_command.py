@@ -9,16 +9,26 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any, NoReturn
 
+from compilepool.client.connection.sharing import LINGER, SHARED
 from compilepool.client.pool import CompilePool
 from compilepool.integrations.torch.settings import ENABLE, OPTIONS, PROGRAM_PID
 
 
-def run_program(command: Sequence[str], options: Mapping[str, Any]) -> NoReturn:
+def run_program(
+    command: Sequence[str],
+    options: Mapping[str, Any],
+    *,
+    is_shared: bool = False,
+    linger_s: float | None = None,
+) -> NoReturn:
     """Replace this process by a program.
 
     Args:
         command: the program, which is looked up in PATH, and its arguments.
         options: arguments of `compilepool.integrations.torch.install`; None: not given.
+        is_shared: whether the pools of the program are shared.
+        linger_s: how long what they share lives without clients, in seconds; None: as the
+            environment says.
 
     Raises:
         TypeError, ValueError: an option is wrong.
@@ -26,13 +36,17 @@ def run_program(command: Sequence[str], options: Mapping[str, Any]) -> NoReturn:
         OSError: the program cannot be run.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    _check(given)
+    _check({**given, **({} if linger_s is None else {"linger": linger_s})})
     if not any(point.name == "compilepool" for point in entry_points(group="torch.backends")):
         raise ValueError(
             "torch would not find compilepool, which is not installed, but only on sys.path;"
             " install it with pip"
         )
     settings = {ENABLE: "1", OPTIONS: json.dumps(given), PROGRAM_PID: str(os.getpid())}
+    if is_shared:
+        settings[SHARED] = "1"
+    if linger_s is not None:
+        settings[LINGER] = f"{linger_s:g}"
     env = {**os.environ, **settings}
     if env.get("TORCH_DEVICE_BACKEND_AUTOLOAD", "1") != "1":
         raise ValueError(

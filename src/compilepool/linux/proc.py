@@ -203,6 +203,22 @@ def unwritten_file_mappings() -> list[tuple[int, int]]:
     return found
 
 
+def pid_behind(pidfd: int) -> int:
+    """The PID of the process behind a pidfd, as this process sees it.
+
+    Returns:
+        0 if the process is in another PID namespace, which this one does not see; -1 if it is dead.
+
+    Raises:
+        OSError, ValueError: the descriptor is no pidfd.
+    """
+    for line in read_proc(f"/proc/self/fdinfo/{pidfd}").splitlines():
+        name, _, value = line.partition(b":")
+        if name == b"Pid":
+            return int(value)
+    raise ValueError(f"descriptor {pidfd} is no pidfd")
+
+
 def name_of(pid: int) -> str:
     """The name of a process's program, as `ps` shows it."""
     try:

@@ -72,6 +72,8 @@ class Counters:
         cancelled: the number of jobs that were cancelled.
         failed: the number of failed jobs by the name of the exception's type.
         retried: how often a job began again.
+        joined: the number of jobs that got the result of another job's run.
+        reused: the number of jobs that got the result of a run that had ended before.
         queue_times: the times from submission to start.
         run_times: the times from start to end.
         first_result_at: the time of the first result, by `time.monotonic()`; None before it.
@@ -86,6 +88,8 @@ class Counters:
         self.cancelled = 0
         self.failed: dict[str, int] = {}
         self.retried = 0
+        self.joined = 0
+        self.reused = 0
         self.queue_times = Histogram()
         self.run_times = Histogram()
         self.first_result_at: float | None = None
@@ -121,6 +125,8 @@ class Counters:
                 self.done += 1
                 if self.first_result_at is None:
                     self.first_result_at = time.monotonic()
+            self.joined += record.shared == "joined"
+            self.reused += record.shared == "reused"
             if record.attempts:
                 self.retried += record.attempts - 1
                 self.queue_times.add(record.queue_seconds)

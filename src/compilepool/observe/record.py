@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from compilepool.light_typing import NamedTuple
+from compilepool.light_typing import Literal, NamedTuple
+from compilepool.wire.messages import JOINED, REUSED
 from compilepool.wire.usage import NO_USAGE, Usage, phases_of_text
 
 
@@ -42,13 +43,17 @@ class JobRecord:
         phases: the phases that the job reported, in order; for a killed job, only the last one.
         log: the end of what the job and its children wrote to their output and error output; "" if
             the pool does not capture it.
+        shared: "joined" if the job has got the result of another job's run that had not ended,
+            "reused" if that run had ended before this job was submitted, else "". The times are
+            those of the run, so `started` may be before `queued`.
     """
 
-    __slots__ = ("_clock", "_usage", "log", "queued")
+    __slots__ = ("_clock", "_usage", "log", "queued", "shared")
 
     def __init__(self) -> None:
         self.queued = 0.0
         self.log = ""
+        self.shared: Literal["", "joined", "reused"] = ""
         self._usage = NO_USAGE
         self._clock = 0.0
         """Seconds to add to `time.monotonic()` for `time.time()`."""
@@ -105,6 +110,14 @@ class JobRecord:
 
 
 # For the session and its observers.
+
+
+def note_shared(record: JobRecord, flag: int) -> None:
+    """Note by the flag of a job's RESULT whether it was made for another job."""
+    if flag & REUSED:
+        record.shared = "reused"
+    elif flag & JOINED:
+        record.shared = "joined"
 
 
 def note_usage(record: JobRecord, usage: Usage) -> None:

@@ -9,6 +9,7 @@ from compilepool.light_typing import NamedTuple
 from compilepool.linux.proc import descendants, smaps_rollup
 from compilepool.observe.counters import Quantiles
 from compilepool.text import size_text
+from compilepool.wire.pool_view import ClientView
 
 
 class Restarts(NamedTuple):
@@ -49,9 +50,41 @@ class Memory(NamedTuple):
         return sum(self)
 
 
+class SharedStats(NamedTuple):
+    """What a pool shares with other clients on this node.
+
+    Attributes:
+        identity: the name of what is shared, as `compilepool ps` shows it.
+        supervisor: the PID of the supervisor.
+        clients: all clients, this one included.
+        joined: the number of this client's jobs that got the result of a run that was begun for
+            another job, or queued for it.
+        reused: the number of this client's jobs that got the result of a run that had ended before.
+        joined_by_all: as `joined`, for all clients that there have been.
+        reused_by_all: as `reused`, for all clients that there have been.
+    """
+
+    identity: str
+    supervisor: int
+    clients: tuple[ClientView, ...]
+    joined: int
+    reused: int
+    joined_by_all: int
+    reused_by_all: int
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.clients)} clients; joined runs {self.joined} ({self.joined_by_all} by all),"
+            f" reused results {self.reused} ({self.reused_by_all} by all); {self.identity}"
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class PoolStats:
     """The state of a pool at one moment, and what it has counted so far. `str()` reports it all.
+
+    If the pool shares its processes, the jobs are those of this client only, and the processes and
+    their memory are those of all clients.
 
     Attributes:
         submitted: the number of jobs that were submitted.
@@ -76,6 +109,7 @@ class PoolStats:
         quiesced_seconds: the total time that the pool has slept.
         snapshot_seconds: the age of the preload that workers are forked from; None if there is
             none.
+        shared: what the pool shares with other clients; None if it is private, or has not begun.
     """
 
     submitted: int
@@ -96,6 +130,7 @@ class PoolStats:
     is_quiesced: bool
     quiesced_seconds: float
     snapshot_seconds: float | None
+    shared: SharedStats | None
 
     @property
     def summary(self) -> str:
@@ -126,6 +161,8 @@ class PoolStats:
         if self.quiesced_seconds or self.is_quiesced:
             now = ", and is now" if self.is_quiesced else ""
             lines.append(f"quiesced  {self.quiesced_seconds:.3g} s in all{now}")
+        if self.shared is not None:
+            lines.append(f"shared    {self.shared}")
         return "\n".join(lines)
 
 

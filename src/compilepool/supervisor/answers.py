@@ -12,7 +12,7 @@ from compilepool.supervisor.rules.actions import RunId, WorkerId
 from compilepool.supervisor.rules.scheduler import Scheduler
 from compilepool.supervisor.runs import RunTable, Waiter
 from compilepool.wire.job_snapshot import JobSnapshot
-from compilepool.wire.joining import ClientView, SharedPoolView
+from compilepool.wire.joining import SharedPoolView
 from compilepool.wire.messages import Kind
 from compilepool.wire.pool_view import PoolView, WorkerView
 
@@ -81,15 +81,35 @@ class Tally:
         self._asleep_since = now if is_asleep else None
         return True
 
+    def note_queues(self, clients: Clients, scheduler: Scheduler[Any], runs: RunTable) -> None:
+        """Note how many jobs of each client wait, if there are several."""
+        for client in clients if clients.identity else ():
+            if len(client.runs) > client.max_queued:
+                waiting = _queued_of(client, scheduler, runs)
+                client.max_queued = max(client.max_queued, waiting)
+
     def view(
         self,
         client: Client | None,
+        clients: Clients,
         scheduler: Scheduler[Any],
         crew: Crew,
         runs: RunTable,
         now: float,
     ) -> PoolView:
-        """The state of the pool. It shows only this client's own jobs."""
+        """The state of the pool. Of a shared one, a client sees its own jobs only.
+
+        Args:
+            client: the client; None for a view of the whole pool.
+            clients: all clients.
+            scheduler: the rules.
+            crew: the processes.
+            runs: the unfinished runs.
+            now: the time, by `time.monotonic()`.
+        """
+        queued, max_queued = scheduler.queued, scheduler.max_queued
+        if client is not None and clients.identity:
+            queued, max_queued = _queued_of(client, scheduler, runs), client.max_queued
         slept_s = self._slept_s
         if self._asleep_since is not None:
             slept_s += now - self._asleep_since
@@ -99,8 +119,12 @@ class Tally:
                 _worker_view(client, scheduler.activity_of(link.number), link, runs)
                 for link in crew.workers.values()
             ),
-            scheduler.queued,
-            scheduler.max_queued,
+            clients.views(),
+            clients.identity,
+            runs.joined,
+            runs.reused,
+            queued,
+            max_queued,
             0 if server is None else server.pid,
             0.0 if server is None else server.ready_at,
             self.fork_servers_lost,
@@ -109,6 +133,13 @@ class Tally:
             self._asleep_since is not None,
             slept_s,
         )
+
+
+def _queued_of(client: Client, scheduler: Scheduler[Any], runs: RunTable) -> int:
+    """The number of a client's jobs whose runs have not begun."""
+    begun = [runs.get(id) for id in scheduler.first_runs().values()]
+    waiters = [waiter for run in begun if run is not None for waiter in run.waiters]
+    return len(client.runs) - sum(1 for waiter in waiters if waiter.client is client)
 
 
 def _worker_view(
@@ -128,27 +159,23 @@ def _worker_view(
     )
 
 
-def shared_view(
-    identity: str, linger_s: float, started: float, clients: Clients, pool: PoolView | None
-) -> SharedPoolView:
+def shared_view(linger_s: float, started: float, pool: PoolView) -> SharedPoolView:
     """What anybody of this user may know of a shared pool.
 
     Args:
-        identity: what its clients have in common.
         linger_s: the seconds that it lives without clients.
         started: when the supervisor has started, in seconds since the epoch.
-        clients: its clients.
-        pool: its state; None before the first client has configured it.
+        pool: its state.
     """
     return SharedPoolView(
-        identity,
+        pool.identity,
         os.getpid(),
         started,
         linger_s,
-        tuple(ClientView(each.pid, each.name, len(each.runs)) for each in clients),
-        () if pool is None else tuple(worker.pid for worker in pool.workers),
-        0 if pool is None else pool.fork_server,
-        0 if pool is None else pool.queued,
-        0,
-        0,
+        pool.clients,
+        tuple(worker.pid for worker in pool.workers),
+        pool.fork_server,
+        pool.queued,
+        pool.joined,
+        pool.reused,
     )

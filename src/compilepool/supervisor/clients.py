@@ -6,6 +6,7 @@ from compilepool.light_typing import TYPE_CHECKING
 from compilepool.supervisor.links.client import ClientLink
 from compilepool.supervisor.rules.actions import RunId
 from compilepool.wire.messages import Level, Message, Readiness, Shutdown, log_message
+from compilepool.wire.pool_view import ClientView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,8 @@ class Client:
         name: the client's name, for people.
         cpus: the CPUs that the client may use; empty if it is the only one.
         counts_cpus: whether the number of workers follows from the CPUs of all clients.
+        max_queued: the largest number of the client's jobs that have waited at once, if the pool is
+            shared.
     """
 
     def __init__(self, link: ClientLink) -> None:
@@ -48,6 +51,7 @@ class Client:
         self.name = ""
         self.cpus: tuple[int, ...] = ()
         self.counts_cpus = False
+        self.max_queued = 0
 
     def send(self, message: Message) -> None:
         """Queue a message. Takes over its descriptors."""
@@ -55,10 +59,16 @@ class Client:
 
 
 class Clients:
-    """All clients of one supervisor."""
+    """All clients of one supervisor.
+
+    Attributes:
+        identity: what the clients of a shared pool have in common; empty before the first one has
+            come, and if the pool is private.
+    """
 
     def __init__(self) -> None:
         self._clients: list[Client] = []
+        self.identity = ""
         self._last_number = 0
 
     def __iter__(self) -> Iterator[Client]:
@@ -100,6 +110,12 @@ class Clients:
     def count_cpus(self) -> bool:
         """Whether the number of workers follows from the CPUs of all clients."""
         return any(client.counts_cpus for client in self._clients)
+
+    def views(self) -> tuple[ClientView, ...]:
+        """The clients of a shared pool, for people; empty if the pool is private."""
+        if not self.identity:
+            return ()
+        return tuple(ClientView(each.pid, each.name, len(each.runs)) for each in self._clients)
 
     def log(self, level: Level, source: str, text: str) -> None:
         """Send a log message to the clients that want its level.

@@ -61,11 +61,6 @@ class Door:
         self._shut_in(_FIRST_CLIENT_S)
 
     @property
-    def identity(self) -> str:
-        """What all clients have in common; empty until the first one has come."""
-        return self._identity
-
-    @property
     def lingers(self) -> bool:
         """Whether the door stays open when the last client leaves."""
         return self.is_open and self.linger_s > 0

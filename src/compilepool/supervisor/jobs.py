@@ -49,6 +49,7 @@ class Jobs:
         """
         waiter = Waiter(client, id)
         if terms.flight and self._kept.answer(waiter, terms.flight):
+            self._runs.reused += 1
             payload.close()
             return
         client.lets_sleep = False

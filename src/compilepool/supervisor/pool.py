@@ -134,6 +134,7 @@ class Pool:
             if client.is_terminated:
                 self._terminate_rest(client)
         self._act()
+        self._tally.note_queues(self._clients, self._scheduler, self._runs)
         if self._scheduler.is_short_of_memory and self._measure_memory(free_memory.SHORT_S):
             self._act()
         self._tell_readiness()
@@ -234,7 +235,7 @@ class Pool:
     def view(self, client: Client | None) -> PoolView:
         """The state of the pool, with the jobs of this client only."""
         now = time.monotonic()
-        return self._tally.view(client, self._scheduler, self._crew, self._runs, now)
+        return self._tally.view(client, self._clients, self._scheduler, self._crew, self._runs, now)
 
     def tell_view(self, client: Client, id: int) -> None:
         """Tell a client the state of the pool."""

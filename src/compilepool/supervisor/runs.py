@@ -82,9 +82,16 @@ class Run:
 
 
 class RunTable:
-    """The unfinished runs of one pool."""
+    """The unfinished runs of one pool.
+
+    Attributes:
+        joined: the number of jobs that have joined the run of another job.
+        reused: the number of jobs that have got a kept result.
+    """
 
     def __init__(self) -> None:
+        self.joined = 0
+        self.reused = 0
         self._runs: dict[RunId, Run] = {}
         self._flights: dict[str, RunId] = {}
         self._last_id = 0
@@ -116,6 +123,7 @@ class RunTable:
         """Have one more job wait for a run. Returns the run."""
         run = self._runs[id]
         run.waiters = (*run.waiters, waiter)
+        self.joined += 1
         waiter.client.runs[waiter.id] = id
         return run
 

@@ -23,6 +23,7 @@ from compilepool.wire.joining import Joining
 from compilepool.wire.messages import Form, Kind, Message, ProtocolError, Shutdown
 from compilepool.wire.payloads import lacks_descriptor, of_message
 from compilepool.wire.pool_config import PoolConfig
+from compilepool.wire.pool_view import PoolView
 from compilepool.wire.submission import read_submit
 from compilepool.wire.usage import NO_USAGE, lost_result
 
@@ -135,6 +136,7 @@ class Supervisor:
             channel.close()
             return
         client = self.add_client(channel, pidfd)
+        self._clients.identity = joining.identity
         client.pid, client.name, client.log_level = joining.pid, joining.name, joining.log_level
         client.cpus, client.counts_cpus = joining.cpus, joining.counts_cpus
         try:
@@ -145,15 +147,15 @@ class Supervisor:
     def _visit(self, channel: Channel, message: Message) -> None:
         """Tell somebody who is no client of the pool, and end it if that is wanted."""
         assert self._door is not None
-        pool = None if self._pool is None else self._pool.view(None)
-        identity, linger_s = self._door.identity, self._door.linger_s
-        view = shared_view(identity, linger_s, self._started, self._clients, pool)
-        with contextlib.suppress(OSError):
+        pool = PoolView() if self._pool is None else self._pool.view(None)
+        view = shared_view(self._door.linger_s, self._started, pool)
+        fds: tuple[int, ...] = ()
+        with contextlib.suppress(OSError):  # it is gone, or there is no descriptor for the answer
             answer = view.payload().message(Kind.LOOKED)
-            try:
-                channel.send(answer, wait=False)
-            finally:
-                close_all(answer.fds)
+            fds = answer.fds
+            fds += (os.pidfd_open(os.getpid()),)
+            channel.send(answer._replace(fds=fds), wait=False)
+        close_all(fds)
         channel.close()
         if message.kind is Kind.STOP:
             self._shut_door()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from compilepool.light_typing import Any, NamedTuple
 from compilepool.wire.messages import Kind, Message, all_are, check, json_message, parse_json
 from compilepool.wire.payloads import Payload, pack_json, unpack_json
+from compilepool.wire.pool_view import ClientView
 
 _LONGEST_NAME = 200  # characters
 
@@ -53,20 +54,6 @@ class Joining(NamedTuple):
         return joining
 
 
-class ClientView(NamedTuple):
-    """One client of a shared pool.
-
-    Attributes:
-        pid: its PID.
-        name: its name, for people.
-        jobs: the number of its unfinished jobs.
-    """
-
-    pid: int
-    name: str
-    jobs: int
-
-
 class SharedPoolView(NamedTuple):
     """A shared pool as anybody of its user sees it.
 
@@ -112,7 +99,6 @@ class SharedPoolView(NamedTuple):
             and all_are(int | float, view.started, view.linger_s)
             and all_are(int, view.pid, view.fork_server, view.queued, view.joined, view.reused)
             and all_are(int, *view.workers)
-            and all(all_are(int, each.pid, each.jobs) for each in clients)
-            and all_are(str, *(each.name for each in clients))
+            and all(each.is_valid() for each in clients)
         )
         return view

@@ -32,11 +32,35 @@ class WorkerView(NamedTuple):
         return all_are(int | float, *numbers) and all_are(str, self.state, self.phase)
 
 
+class ClientView(NamedTuple):
+    """One client of a shared pool.
+
+    Attributes:
+        pid: its PID.
+        name: its name, for people.
+        jobs: the number of its unfinished jobs.
+    """
+
+    pid: int
+    name: str
+    jobs: int
+
+    def is_valid(self) -> bool:
+        """Whether the values are of the right types."""
+        return all_are(int, self.pid, self.jobs) and isinstance(self.name, str)
+
+
 class PoolView(NamedTuple):
     """The processes and the queue of a supervisor.
 
+    In a shared pool, the queue is that of the client that asks.
+
     Attributes:
         workers: all workers.
+        clients: all clients of a shared pool; empty if the pool is private.
+        identity: what the clients of a shared pool have in common; empty if the pool is private.
+        joined: the number of jobs, of all clients, that have joined the run of another job.
+        reused: the number of jobs, of all clients, that have got a kept result.
         queued: the number of jobs that have not begun.
         max_queued: the largest number of such jobs so far.
         fork_server: the PID of the fork server; 0 if there is none.
@@ -51,6 +75,10 @@ class PoolView(NamedTuple):
     """
 
     workers: tuple[WorkerView, ...] = ()
+    clients: tuple[ClientView, ...] = ()
+    identity: str = ""
+    joined: int = 0
+    reused: int = 0
     queued: int = 0
     max_queued: int = 0
     fork_server: int = 0
@@ -76,7 +104,14 @@ class PoolView(NamedTuple):
 
     @classmethod
     def _of_values(cls, values: list[Any]) -> PoolView:
-        workers, *numbers = values
-        view = cls(tuple(WorkerView(*worker) for worker in workers), *numbers)
-        check(all_are(int | float, *numbers) and all(worker.is_valid() for worker in view.workers))
+        workers, clients, identity, *numbers = values
+        view = cls(
+            tuple(WorkerView(*worker) for worker in workers),
+            tuple(ClientView(*client) for client in clients),
+            identity,
+            *numbers,
+        )
+        check(all_are(int | float, *numbers) and isinstance(identity, str))
+        check(all(worker.is_valid() for worker in view.workers))
+        check(all(client.is_valid() for client in view.clients))
         return view

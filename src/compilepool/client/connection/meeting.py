@@ -13,16 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from compilepool.client.connection.meeting_place import Claim, MeetingPlace, NoMeetingPlace
 from compilepool.client.connection.shared_supervisor import SharedSupervisor
-from compilepool.client.connection.sharing import CannotMeet
+from compilepool.client.connection.sharing import NAME_LENGTH, CannotMeet
 from compilepool.linux import pidfds
 from compilepool.linux.polling import READABLE, poll
 from compilepool.linux.spawn import process_command, spawn
 from compilepool.wire.channel import Channel, close_all, close_messages
 from compilepool.wire.joining import Joining
 from compilepool.wire.messages import Kind, Message, ProtocolError, encode
-
-NAME_LENGTH = 20
-"""How many of an identity's hexadecimal digits name its files."""
 
 _PATIENCE_S = 30.0
 """A supervisor answers within this time; it takes 50 ms on an idle machine."""

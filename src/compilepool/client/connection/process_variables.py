@@ -83,8 +83,15 @@ TERMINALS = (
 TESTS = ("PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER")
 """Which test runs just now; pytest sets them anew for each."""
 
-OWN = ("COMPILEPOOL_SHARED", "COMPILEPOOL_LINGER")
-"""How to find a pool, and how long it stays. It serves clients with either."""
+OWN = (
+    "COMPILEPOOL_LINGER",
+    "COMPILEPOOL_SHARED",
+    "COMPILEPOOL_TORCH",
+    "COMPILEPOOL_TORCH_OPTIONS",
+    "COMPILEPOOL_TORCH_PID",
+)
+"""How a program gets its pool, and how long that stays; the last one differs with each run. What
+the options mean for the pool's processes is in its configuration."""
 
 NAMES = frozenset({*RANKS, *MEETINGS, *DEVICES, *TERMINALS, *TESTS, *OWN})
 

@@ -14,6 +14,9 @@ SHARED = "COMPILEPOOL_SHARED"
 LINGER = "COMPILEPOOL_LINGER"
 """The variable that decides for pools that leave `linger` open, in seconds."""
 
+NAME_LENGTH = 20
+"""How many of an identity's hexadecimal digits name its files."""
+
 _log = QuietLogger(__name__)
 
 

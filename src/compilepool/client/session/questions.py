@@ -178,7 +178,7 @@ class Views:
     def supervisor_lost(self) -> None:
         """There is no supervisor any more, so nothing runs."""
         self.last = self.last._replace(
-            workers=(), queued=0, fork_server=0, preloaded_at=0.0, is_quiesced=False
+            workers=(), clients=(), queued=0, fork_server=0, preloaded_at=0.0, is_quiesced=False
         )
         for id in list(self._expected):
             self.told(id, self.last)

@@ -20,7 +20,7 @@ from compilepool.errors import CompilePoolError
 from compilepool.light_typing import Any
 from compilepool.linux.polling import READABLE, poll
 from compilepool.observe.quiet_logger import QuietLogger
-from compilepool.observe.record import note_usage
+from compilepool.observe.record import note_shared, note_usage
 from compilepool.text import describe
 from compilepool.wire.channel import handle_each, refuse
 from compilepool.wire.failure import Failure, KeyCrash
@@ -210,6 +210,7 @@ class Receiver:
         if call is not None:
             if usage.started:
                 self._failed.poisoned.has_run(call.terms.key)
+            note_shared(call.future.record, message.flag)
             self._resolve(call, usage, message.flag & OUTCOME_BITS, payload)
             self._taken = None
             self._calls.reuse(call.payload)  # last: a large one takes its time

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection
 from concurrent.futures import Future
 
+from compilepool.client.connection.sharing import NAME_LENGTH
 from compilepool.client.session.calls import UnfinishedCalls
 from compilepool.client.session.questions import Views
 from compilepool.client.session.sending import SupervisorLink
@@ -18,7 +19,7 @@ from compilepool.wire.pool_view import PoolView, WorkerView
 
 if TYPE_CHECKING:  # not loaded before the first result
     from compilepool.observe.observer import RunningJob, Sample
-    from compilepool.observe.stats import Memory, PoolStats
+    from compilepool.observe.stats import Memory, PoolStats, SharedStats
 
 _log = QuietLogger(__name__)
 _report_log = QuietLogger("compilepool.observe.stats")
@@ -110,6 +111,22 @@ class Statistics:
         pids = [worker.pid for worker in view.workers]
         return memory_of_pool(supervisor.pid if supervisor else 0, view.fork_server, pids)
 
+    def _shared(self, view: PoolView) -> SharedStats | None:
+        from compilepool.observe.stats import SharedStats
+
+        if not view.identity:
+            return None
+        counters, supervisor = self._counters, self._link.supervisor
+        return SharedStats(
+            view.identity[:NAME_LENGTH],
+            supervisor.pid if supervisor else 0,
+            view.clients,
+            counters.joined,
+            counters.reused,
+            view.joined,
+            view.reused,
+        )
+
     def _stats(self, view: PoolView) -> PoolStats:
         from compilepool.observe.stats import PoolStats, Restarts
 
@@ -143,4 +160,5 @@ class Statistics:
                 is_quiesced=view.is_quiesced,
                 quiesced_seconds=view.quiesced_s,
                 snapshot_seconds=now - view.preloaded_at if view.preloaded_at else None,
+                shared=self._shared(view),
             )
