@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from concurrent.futures import Future
 
+from compilepool.client.connection.process_variables import NAMES
 from compilepool.client.pool import CompilePool
 from compilepool.light_typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # they need what other platforms lack
     from compilepool.client.connection.connection import SupervisorConnection
     from compilepool.wire.pool_view import WorkerView
+
+PROCESS_VARIABLES = NAMES
+"""The environment variables that name one process, and not what it compiles."""
 
 
 def first_worker(pool: CompilePool) -> Future[bool]:

@@ -24,7 +24,12 @@ from torch._inductor.compile_worker.subproc_pool import (
 from torch._logging import trace_structured
 
 from compilepool.client.future import CompileFuture
-from compilepool.client.internals import end_without_waiting, first_worker, supervisor_of
+from compilepool.client.internals import (
+    PROCESS_VARIABLES,
+    end_without_waiting,
+    first_worker,
+    supervisor_of,
+)
 from compilepool.client.pool import CompilePool
 from compilepool.errors import PoolClosed
 from compilepool.integrations.torch.compile_worker.timer import Timer
@@ -154,7 +159,9 @@ class SubprocPool:
         flight_key = None
         if flight is not None:
             flight_key = flight.key
-            changes = {name: value for name, value in changes.items() if name not in flight.env}
+            # Compiling opens no device and meets no other rank, and `compile_kernel` sets the rest.
+            unneeded = PROCESS_VARIABLES | flight.env.keys()
+            changes = {name: value for name, value in changes.items() if name not in unneeded}
         job = self.pool.options(name=name, env=changes, flight_key=flight_key).submit(call)
         self._counters.job_submitted(job)
         self._status_reports.job_submitted(job)

@@ -27,11 +27,11 @@ only read with `ENABLE` is unset: programs may share a pool whatever it says.
 
 _READ_ONCE = "TORCHINDUCTOR_"
 """The prefix of the variables that Inductor's config reads when it is imported."""
-_SENT_WITH_EACH_KERNEL = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
-"""Variables that Inductor passes to the worker with each kernel.
-
-torch sets them while the program runs, and the folder may be the device's own. So a
-shared pool starts without them, and each job has those of its rank.
+_SENT_WITH_EACH_KERNEL = ("TORCHINDUCTOR_CACHE_DIR",)
+"""The variables with that prefix that Inductor passes to the worker with each kernel."""
+_OF_DEVICE = "TRITON_CACHE_DIR"
+"""Also passed with each kernel. torch sets it while the program runs, to a folder of the device's
+own. So a shared pool starts without it, and each job has that of its rank.
 """
 
 
@@ -61,7 +61,7 @@ def make_pool(
     """
     env = {**(env or {}), **_NOT_IN_WORKERS}
     if shared:
-        env = {**dict.fromkeys(_SENT_WITH_EACH_KERNEL), FILES: fingerprint(), **env}
+        env = {_OF_DEVICE: None, FILES: fingerprint(), **env}
     return CompilePool(
         max_workers,
         start_method=start_method,
@@ -83,8 +83,7 @@ class EnvAtStart:
     def __init__(self, *, shared: bool) -> None:
         self._then = dict(os.environ)
         if shared:
-            for name in _SENT_WITH_EACH_KERNEL:
-                self._then.pop(name, None)
+            self._then.pop(_OF_DEVICE, None)
 
     def changes(self) -> dict[str, str | None]:
         """Return the variables that differ now; None: the variable is unset."""
