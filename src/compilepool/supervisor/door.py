@@ -107,6 +107,8 @@ class Door:
             joining = Joining.of_message(join)
             if len(join.fds) != 1 or not _is_pidfd(join.fds[0]):
                 trouble = "it has sent no pidfd"
+            elif not joining.identity.startswith(self._name):
+                trouble = "its identity is not the one that names the supervisor's socket"
             elif self._identity not in ("", joining.identity):
                 trouble = "its identity differs from that of the supervisor's other clients"
         except ProtocolError as error:

@@ -24,7 +24,7 @@ from compilepool.wire.messages import Kind, Message, ProtocolError, encode
 NAME_LENGTH = 20
 """How many of an identity's hexadecimal digits name its files."""
 
-_PATIENCE_S = 30.0
+PATIENCE_S = 30.0
 """A supervisor answers within this time; it takes 50 ms on an idle machine."""
 
 _MAX_STARTS = 3
@@ -54,7 +54,7 @@ def meet(
         CannotMeet: that is impossible, or takes too long.
     """
     name = joining.identity[:NAME_LENGTH]
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + PATIENCE_S
     starts = 0
     try:
         with MeetingPlace() as place:
@@ -177,7 +177,7 @@ def _wait_for(starter: int) -> None:
             return
         raise
     try:
-        pidfds.wait_dead(pidfd, _PATIENCE_S)
+        pidfds.wait_dead(pidfd, PATIENCE_S)
         with contextlib.suppress(OSError):
             pidfds.reap(pidfd)
     finally:
