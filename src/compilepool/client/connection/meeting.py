@@ -158,9 +158,13 @@ def _start(
     """Start a supervisor. What clients send to its socket waits until it reads."""
     try:
         place.tidy()
-        fds = claim.listen()
-        command = process_command(["-I", "-S"], "compilepool.supervisor.start_shared")
-        starter = spawn([*command, claim.name, *python_flags], env, fds)
+        own_pidfd = os.pidfd_open(os.getpid())
+        try:
+            fds = (*claim.listen(), own_pidfd)
+            command = process_command(["-I", "-S"], "compilepool.supervisor.start_shared")
+            starter = spawn([*command, claim.name, *python_flags], env, fds)
+        finally:
+            os.close(own_pidfd)
     except BaseException:
         claim.give_up()
         raise
