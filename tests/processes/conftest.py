@@ -10,6 +10,7 @@ import pytest
 from compilepool import CompilePool
 from tests.programs.fifos import Fifo
 from tests.programs.gates import Gate
+from tests.sharing import nothing_is_left
 from tests.zoo import build
 from tools.executor_tests.marks import mark
 
@@ -45,3 +46,13 @@ def fifo(tmp_path: Path) -> Iterator[Fifo]:
     fifo = Fifo(tmp_path / "fifo")
     yield fifo
     fifo.close()
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The directory below which programs meet. In the end, nothing of theirs is left."""
+    folder = tmp_path / "runtime"
+    folder.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    yield folder
+    assert nothing_is_left(folder)

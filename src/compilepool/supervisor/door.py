@@ -28,6 +28,7 @@ class Door:
         listener: the listening socket.
         lock: the descriptor of the locked file.
         directory: the descriptor of the directory that has both.
+        first: the pidfd of the client that has started this supervisor.
         on_join: called with a connection, what the client says of itself, its pidfd, and its
             CONFIGURE.
         on_visit: called with a connection and a LOOK or a STOP.
@@ -44,6 +45,7 @@ class Door:
         listener: int,
         lock: int,
         directory: int,
+        first: int,
         on_join: Callable[[Channel, Joining, int, Message], None],
         on_visit: Callable[[Channel, Message], None],
     ) -> None:
@@ -53,12 +55,16 @@ class Door:
         self._directory = directory
         self._on_join = on_join
         self._on_visit = on_visit
+        # Somebody may remove the files. Those of these names are then another supervisor's.
+        self._files = {name + ".sock": self._file(name + ".sock"), name + ".lock": os.fstat(lock)}
         self._listener = Listener(loop, listener, self._handle)
         self._identity = ""
         self.is_open = True
         self.linger_s = 0.0
         self._end: ScheduledCall | None = None
         self._shut_in(_FIRST_CLIENT_S)
+        self._first = first
+        loop.watch(first, self.shut)  # it died before it has joined, and nobody else has
 
     @property
     def lingers(self) -> bool:
@@ -77,11 +83,26 @@ class Door:
         if not self.is_open:
             return
         self.is_open = False
-        for suffix in (".sock", ".lock"):
-            with contextlib.suppress(OSError):
-                os.unlink(self._name + suffix, dir_fd=self._directory)
+        self._forget_first()
+        for name, own in self._files.items():
+            found = self._file(name)
+            if own is not None and found is not None and os.path.samestat(own, found):
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=self._directory)
         self._listener.close()
         close_all([self._lock, self._directory])
+
+    def _file(self, name: str) -> os.stat_result | None:
+        try:
+            return os.lstat(name, dir_fd=self._directory)
+        except OSError:
+            return None
+
+    def _forget_first(self) -> None:
+        if self._first >= 0:
+            self._loop.forget(self._first)
+            os.close(self._first)
+            self._first = -1
 
     def _shut_in(self, seconds: float) -> None:
         self._end = self._loop.call_at(time.monotonic() + seconds, self.shut)
@@ -102,6 +123,8 @@ class Door:
             joining = Joining.of_message(join)
             if len(join.fds) != 1 or not _is_pidfd(join.fds[0]):
                 trouble = "it has sent no pidfd"
+            elif not joining.identity.startswith(self._name):
+                trouble = "its identity is not the one that names the supervisor's socket"
             elif self._identity not in ("", joining.identity):
                 trouble = "its identity differs from that of the supervisor's other clients"
         except ProtocolError as error:
@@ -117,6 +140,7 @@ class Door:
         self.linger_s = max(self.linger_s, joining.linger_s)
         if self._end is not None:
             self._end.cancel()
+        self._forget_first()
         self._on_join(channel, joining, join.fds[0], configure)
 
 

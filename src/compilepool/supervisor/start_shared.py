@@ -19,13 +19,14 @@ def main() -> None:
     """Run the supervisor in a child of this process.
 
     The arguments are the pool's name in its directory, and the client's interpreter flags. The
-    descriptors are the listening socket, the locked file, and the directory that has both.
+    descriptors are the listening socket, the locked file, the directory that has both, and the
+    pidfd of the client that starts this process.
     """
     if os.fork():
         os._exit(0)
     name, *python_flags = sys.argv[1:]
-    listener, lock, directory = FIRST_FD, FIRST_FD + 1, FIRST_FD + 2
-    for fd in (listener, lock, directory):
+    listener, lock, directory, first = range(FIRST_FD, FIRST_FD + 4)
+    for fd in (listener, lock, directory, first):
         os.set_inheritable(fd, False)
     # The output of the client that happens to be the first one may be a pipe, whose reader waits
     # for its end, and the working directory may be on a disk that somebody wants to unmount.
@@ -43,4 +44,4 @@ def main() -> None:
 
     gc.freeze()
     gc.enable()
-    run_shared(name, listener, lock, directory, starter)
+    run_shared(name, listener, lock, directory, first, starter)

@@ -57,9 +57,11 @@ class Supervisor:
         self._clients.add(client)
         return client
 
-    def open_door(self, name: str, listener: int, lock: int, directory: int) -> None:
+    def open_door(self, name: str, listener: int, lock: int, directory: int, first: int) -> None:
         """Serve clients that come by themselves, too. For the arguments, see `Door`."""
-        self._door = Door(self._loop, name, listener, lock, directory, self._join, self._visit)
+        self._door = Door(
+            self._loop, name, listener, lock, directory, first, self._join, self._visit
+        )
 
     def run(self) -> None:
         """Serve until no client is left and none can come, then end all processes of the pool."""
@@ -275,11 +277,11 @@ def run(client_pidfd: int, starter: ForkServerStarter) -> None:
 
 
 def run_shared(
-    name: str, listener: int, lock: int, directory: int, starter: ForkServerStarter
+    name: str, listener: int, lock: int, directory: int, first: int, starter: ForkServerStarter
 ) -> None:
     """Run the supervisor of this process for all clients that come; see `start_shared`."""
     supervisor = _prepare(starter)
-    supervisor.open_door(name, listener, lock, directory)
+    supervisor.open_door(name, listener, lock, directory, first)
     supervisor.run()
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
 from compilepool.light_typing import Any, NamedTuple
 from compilepool.wire.messages import Kind, Message, all_are, check, json_message, parse_json
 from compilepool.wire.payloads import Payload, pack_json, unpack_json
 from compilepool.wire.pool_view import ClientView
 
 _LONGEST_NAME = 200  # characters
+_CPUS = 1 << 16  # more than any kernel has
+_LONGEST_LINGER_S = sys.float_info.max  # JSON has integers beyond it, and infinity
 
 
 class Joining(NamedTuple):
@@ -48,8 +52,9 @@ class Joining(NamedTuple):
             all_are(str, joining.identity, joining.name)
             and all_are(int, joining.pid, joining.log_level, *joining.cpus)
             and isinstance(joining.counts_cpus, bool)
+            and all(0 <= cpu < _CPUS for cpu in joining.cpus)
             and isinstance(joining.linger_s, int | float)
-            and joining.linger_s >= 0
+            and 0 <= joining.linger_s <= _LONGEST_LINGER_S
         )
         return joining
 

@@ -21,7 +21,7 @@ from compilepool.wire.channel import Channel, close_all, close_messages
 from compilepool.wire.joining import Joining
 from compilepool.wire.messages import Kind, Message, ProtocolError, encode
 
-_PATIENCE_S = 30.0
+PATIENCE_S = 30.0
 """A supervisor answers within this time; it takes 50 ms on an idle machine."""
 
 _MAX_STARTS = 3
@@ -51,7 +51,7 @@ def meet(
         CannotMeet: that is impossible, or takes too long.
     """
     name = joining.identity[:NAME_LENGTH]
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + PATIENCE_S
     starts = 0
     try:
         with MeetingPlace() as place:
@@ -155,9 +155,13 @@ def _start(
     """Start a supervisor. What clients send to its socket waits until it reads."""
     try:
         place.tidy()
-        fds = claim.listen()
-        command = process_command(["-I", "-S"], "compilepool.supervisor.start_shared")
-        starter = spawn([*command, claim.name, *python_flags], env, fds)
+        own_pidfd = os.pidfd_open(os.getpid())
+        try:
+            fds = (*claim.listen(), own_pidfd)
+            command = process_command(["-I", "-S"], "compilepool.supervisor.start_shared")
+            starter = spawn([*command, claim.name, *python_flags], env, fds)
+        finally:
+            os.close(own_pidfd)
     except BaseException:
         claim.give_up()
         raise
@@ -174,7 +178,7 @@ def _wait_for(starter: int) -> None:
             return
         raise
     try:
-        pidfds.wait_dead(pidfd, _PATIENCE_S)
+        pidfds.wait_dead(pidfd, PATIENCE_S)
         with contextlib.suppress(OSError):
             pidfds.reap(pidfd)
     finally:
