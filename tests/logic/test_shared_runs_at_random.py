@@ -165,6 +165,21 @@ class SharedPool(Pool):
         self.submit_one(member, terms, Payload(Form.INLINE), 0)
         self.perform()
 
+    @precondition(lambda self: self.members and len(self.may_go_ahead) < 40)
+    @rule(client=st.integers(0, 2), is_reloaded=st.booleans())
+    def join_what_has_run_for_long(self, client: int, is_reloaded: bool) -> None:
+        self.submit(False, 1, 0, 0, 0, client, "long")
+        for _ in range(4):
+            for pick, worker in enumerate(self.alive()):
+                if self.processes[worker].running is None:
+                    self.go_on(pick, steps=1)
+            self.hear_all()
+        self.pass_time(10.0)
+        self.tick()
+        if is_reloaded:
+            self.reload()
+        self.submit(False, 1, 0, 0, 0, client + 1, "long")
+
     @precondition(lambda self: any(client.runs for client in self.members))
     @rule(pick=st.integers(0, 30))
     def cancel(self, pick: int) -> None:
