@@ -72,7 +72,8 @@ class SharedPool(Pool):
         self.ran: set[int] = set()
         news = CrashNews(self.everybody)
         self.jobs = Jobs(self.table, self.scheduler, KeptResults(KEPT * 1100, KEPT), news)
-        self.come()
+        for _ in range(3):
+            self.come()
 
     def link(self, client: Client) -> Link:
         return cast(Link, client.link)
@@ -122,8 +123,8 @@ class SharedPool(Pool):
     ) -> None:
         if not self.members:
             self.come()
-        member = self.members[client % len(self.members)]
-        for _ in range(count):
+        for number in range(client, client + count):
+            member = self.members[number % len(self.members)]
             terms = JobTerms(priority=priority, retries=retries, flight=flight, key=flight)
             payload = Payload(Form.INLINE, bytes(1 if may_go_ahead else 9000))
             self.submit_one(member, terms, payload, expected)
@@ -145,9 +146,9 @@ class SharedPool(Pool):
             assert terms.flight == self.flights[run] != ""
             assert run not in self.cancelled
             self.note_joined(run, member.number, terms.priority)
-            known = self.table[run]
-            assert (id in link.started) == known.is_reported
-            assert link.logs.get(id) == known.log
+            assert link.logs.get(id) == self.table[run].log
+            if any(process.running == run for process in self.processes.values()):
+                assert self.epochs[run] == self.epoch, "it began before the reload"
             return
         may_go_ahead = len(payload.body) < 9000
         assert run == self.note_submitted(
@@ -163,6 +164,21 @@ class SharedPool(Pool):
         member = self.members[client % len(self.members)]
         self.submit_one(member, terms, Payload(Form.INLINE), 0)
         self.perform()
+
+    @precondition(lambda self: self.members and len(self.may_go_ahead) < 40)
+    @rule(client=st.integers(0, 2), is_reloaded=st.booleans())
+    def join_what_has_run_for_long(self, client: int, is_reloaded: bool) -> None:
+        self.submit(False, 1, 0, 0, 0, client, "long")
+        for _ in range(4):
+            for pick, worker in enumerate(self.alive()):
+                if self.processes[worker].running is None:
+                    self.go_on(pick, steps=1)
+            self.hear_all()
+        self.pass_time(10.0)
+        self.tick()
+        if is_reloaded:
+            self.reload()
+        self.submit(False, 1, 0, 0, 0, client + 1, "long")
 
     @precondition(lambda self: any(client.runs for client in self.members))
     @rule(pick=st.integers(0, 30))
@@ -286,13 +302,13 @@ class SharedPool(Pool):
         waiters = Counter(
             (client.number, id, run) for client in self.members for id, run in client.runs.items()
         )
-        unfinished = set(self.may_go_ahead) - set(self.ends)
-        for run in unfinished:
+        begun = {run for _, run in self.reported}
+        for run in set(self.may_go_ahead) - set(self.ends):
             known = self.table[run]
             assert bool(known.waiters) == (run not in self.cancelled)
             for client, id in known.waiters:
                 waiters[client.number, id, run] -= 1
-                assert (id in self.link(client).started) >= known.is_reported
+                assert (id in self.link(client).started) == (run in begun)
                 assert self.link(client).logs.get(id) == known.log
         assert not any(waiters.values())
 

@@ -156,6 +156,14 @@ def test_a_job_with_a_higher_priority_raises_that_of_the_run_that_it_joins() -> 
     assert order(scheduler) == [3, 1, 2]
 
 
+def test_a_run_whose_priority_is_raised_starts_at_the_turn_of_any_of_its_clients() -> None:
+    scheduler = scheduler_with_queued(1)
+    scheduler.submit(4, NOW, may_go_ahead=False, client=3, priority=1)
+    scheduler.submit(5, NOW, may_go_ahead=False, client=3, priority=1)
+    scheduler.join(1, client=3, priority=1)
+    assert order(scheduler) == [4, 1, 5]
+
+
 def test_a_run_that_several_clients_want_ends_once_when_all_runs_fail() -> None:
     scheduler: Scheduler[str] = Scheduler(1)
     scheduler.submit(1, may_go_ahead=False, client=1)
