@@ -75,9 +75,9 @@ class Ranks:
             rights, typed = program.run("[rights, typed]")
         except (Failed, BrokenPipeError) as error:
             with self.lock:
-                if program not in self.killed:
+                has_ended = isinstance(error, BrokenPipeError) or error.args[0] == "Ended"
+                if program not in self.killed or not has_ended:
                     raise
-                assert isinstance(error, BrokenPipeError) or error.args[0] == "Ended", error
                 self.now[rank] = Program(OPTIONS, RANK=str(rank))
                 self.lost_with_program += BATCH
             program.close()
