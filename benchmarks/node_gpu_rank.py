@@ -1,0 +1,105 @@
+"""One rank of `benchmarks/node_gpu.py`: the first training step of a model, in one mode."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+SEED = 7
+BATCH, LENGTH = 4, 256
+
+
+def main(mode: str, name: str, folder: str) -> None:
+    rank = int(os.environ["RANK"])
+    Path(folder, f"pid{rank}").write_text(str(os.getpid()))
+    if mode != "torch":
+        from compilepool.integrations.torch import install
+
+        install(shared=mode == "shared")
+    import torch
+    import torch.distributed as dist
+
+    jobs = count_jobs()
+    gpus, ranks = torch.cuda.device_count(), int(os.environ["WORLD_SIZE"])
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]) % gpus)
+    torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if ranks <= gpus else "gloo")  # NCCL wants a GPU for each rank
+    torch.manual_seed(SEED)
+    model, vocabulary = make_model(name)
+    torch.manual_seed(SEED)
+    tokens = torch.randint(vocabulary, (BATCH, LENGTH)).to(device)
+    parallel = torch.nn.parallel.DistributedDataParallel(
+        model.to(device), device_ids=[device], find_unused_parameters=False
+    )
+    compiled = torch.compile(parallel)
+    optimizer = torch.optim.AdamW(parallel.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(2):
+        loss = compiled(input_ids=tokens, labels=tokens).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        if len(losses) == 1:
+            torch.cuda.synchronize()
+            ended = time.time()
+    Path(folder, f"result{rank}").write_text(
+        json.dumps({"losses": losses, "ended": ended, "jobs": len(jobs), **of_pool(mode)})
+    )
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def count_jobs() -> list[str]:
+    """Note the kernels that this rank gives to a pool, whichever that is."""
+    from torch._inductor import async_compile
+
+    noted: list[str] = []
+    compile_kernel = async_compile.AsyncCompile.triton
+
+    def note(self: Any, kernel_name: str, *args: Any, **options: Any) -> Any:
+        noted.append(kernel_name)
+        return compile_kernel(self, kernel_name, *args, **options)
+
+    async_compile.AsyncCompile.triton = note
+    return noted
+
+
+def of_pool(mode: str) -> dict[str, int]:
+    """How many jobs of this rank were runs of its own."""
+    if mode == "torch":
+        return {}
+    from compilepool.integrations.torch import current_pool
+
+    pool = current_pool()
+    assert pool is not None
+    stats = pool.stats()
+    not_run = (stats.shared.joined + stats.shared.reused) if stats.shared else 0
+    return {"runs": stats.done + sum(stats.failed.values()) - not_run}
+
+
+def make_model(name: str) -> tuple[Any, int]:
+    import transformers
+
+    if name == "bert":
+        config = transformers.BertConfig(num_hidden_layers=4)
+        config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
+        return transformers.BertForMaskedLM(config), config.vocab_size
+    config = transformers.LlamaConfig(
+        num_hidden_layers=4,
+        hidden_size=1024,
+        intermediate_size=2816,
+        num_attention_heads=16,
+        num_key_value_heads=8,
+        vocab_size=32000,
+        use_cache=False,
+    )
+    return transformers.LlamaForCausalLM(config), config.vocab_size
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
