@@ -14,6 +14,34 @@ Opened = tuple[int, int]
 """What a descriptor is open on: device and inode. Before Linux 6.9, all pidfds share one."""
 
 
+_FIRST_FREE = 3
+
+
+def away_from_output(fd: int) -> int:
+    """Another number for a new descriptor, if it has one of the three that stand for the terminal.
+
+    It gets such a number if the program has closed its output. The program may still write there,
+    and log, for example. Its text would then be in the file behind this descriptor.
+
+    Args:
+        fd: the descriptor; closed if it gets another number.
+
+    Returns:
+        The descriptor, which is close-on-exec if it has another number.
+
+    Raises:
+        OSError: too many files are open; the descriptor is closed.
+    """
+    if fd >= _FIRST_FREE:
+        return fd
+    import fcntl  # not every platform has it, and this module can be imported on any
+
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
+    finally:
+        os.close(fd)
+
+
 def opened_by(fd: int) -> Opened:
     """What a descriptor is open on.
 

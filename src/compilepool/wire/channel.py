@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from compilepool.light_typing import NoReturn
-from compilepool.linux.descriptors import close_if_ours, is_open_on, opened_by
+from compilepool.linux.descriptors import away_from_output, close_if_ours, is_open_on, opened_by
 from compilepool.wire.messages import MAX_FDS, MAX_PACKET, Message, ProtocolError, decode, encode
 
 # Room for one descriptor too many, so that `receive` notices a packet with more than MAX_FDS.
@@ -60,7 +60,12 @@ class Channel:
             This process's end as a channel, and the other end as a socket to hand on.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        return cls(ours), theirs
+        try:
+            fd = away_from_output(ours.detach())
+        except OSError:
+            theirs.close()
+            raise
+        return cls(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)), theirs
 
     @classmethod
     def adopt(cls, fd: int) -> Channel:

@@ -19,7 +19,7 @@ import struct
 from collections.abc import Callable, Sequence
 
 from compilepool.light_typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
-from compilepool.linux.descriptors import Opened, is_open_on, opened_by
+from compilepool.linux.descriptors import Opened, away_from_output, is_open_on, opened_by
 from compilepool.wire.messages import Form, Kind, Made, Message, ProtocolError, parse_json
 from compilepool.wire.spares import NAME, Spares, mark_read
 
@@ -336,6 +336,7 @@ def _write(pieces: Sequence[Buffer], fd: int = -1) -> int:
     """Write the pieces to a memfd: to a new one, or to `fd`, whose old content is lost."""
     if fd < 0:
         fd = os.memfd_create(NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        fd = away_from_output(fd)
     try:
         pending = [memoryview(piece).cast("B") for piece in pieces if _size(piece)]
         pending.reverse()

@@ -14,7 +14,7 @@ import os
 import socket
 import stat
 
-from compilepool.linux.descriptors import Opened, close_if_ours, opened_by
+from compilepool.linux.descriptors import Opened, away_from_output, close_if_ours, opened_by
 
 _SOCKET = ".sock"
 _LOCK = ".lock"
@@ -115,7 +115,7 @@ class MeetingPlace:
             raise NoMeetingPlace(f"{self.path}/{name}{_SOCKET}: {error.strerror}") from None
         if not stat.S_ISSOCK(status.st_mode) or status.st_uid != os.geteuid():
             raise NoMeetingPlace(f"{self.path}/{name}{_SOCKET} is no socket of this user")
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sock = _new_socket()
         try:
             sock.setblocking(False)
             sock.connect(self._address(name))
@@ -154,7 +154,7 @@ class MeetingPlace:
         """Make a pool's socket, in place of one that nobody listens on. Its lock is ours."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name + _SOCKET, dir_fd=self.fd)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sock = _new_socket()
         try:
             _held.add(sock.fileno())
             sock.bind(self._address(name))
@@ -218,6 +218,11 @@ class Claim:
             with contextlib.suppress(OSError):
                 os.unlink(file, dir_fd=self._place.fd)
         self.hand_over()
+
+
+def _new_socket() -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    return socket.socket(fileno=away_from_output(sock.detach()))
 
 
 def directory() -> str:

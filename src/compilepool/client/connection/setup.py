@@ -77,8 +77,11 @@ class PoolSetup:
         meanwhile would wait for.
         """
         if self._config is None:
-            from compilepool.client.connection.configuration import config_of, for_all_clients
-
+            try:
+                from compilepool.client.connection.configuration import config_of, for_all_clients
+            except ImportError as error:
+                # A finalizer or a signal handler uses a pool, in the middle of this very import.
+                raise RuntimeError(f"another pool is being started just now: {error}") from None
             config = config_of(self._options, max_workers_of(self._options), self.python_flags)
             self._config = for_all_clients(config) if self.is_shared else config
         return self._config

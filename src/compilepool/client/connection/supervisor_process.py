@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from compilepool.client.connection.connection import SupervisorConnection
 from compilepool.light_typing import Protocol
 from compilepool.linux import pidfds
-from compilepool.linux.descriptors import is_open_on, opened_by
+from compilepool.linux.descriptors import away_from_output, is_open_on, opened_by
 from compilepool.linux.spawn import process_command, spawn
 from compilepool.wire.channel import Channel
 
@@ -50,7 +50,7 @@ class SupervisorProcess(SupervisorConnection):
         finally:
             theirs.close()
             os.close(lease)
-        super().__init__(channel, pid, os.pidfd_open(pid))
+        super().__init__(channel, pid, away_from_output(os.pidfd_open(pid)))
 
     def kill(self) -> None:
         """Kill it, unless it was closed. All that it has started ends with it."""
