@@ -40,8 +40,9 @@ from compilepool import CompilePool
 pool = CompilePool(1, start_method=sys.argv[1])
 def compile_one(number):
     time.sleep(0.05)  # main ends; in Python 3.11, two threads cannot both join it
-    return pool.submit(pow, number, 2).result(20)
-ThreadPoolExecutor(2).map(lambda number: print(compile_one(number)), [1, 2, 3])
+    # The newline is in the same write: another thread may print between two of them.
+    print(f"{pool.submit(pow, number, 2).result(20)}\\n", end="")
+ThreadPoolExecutor(2).map(compile_one, [1, 2, 3])
 """
 
 AT_EXIT = """
