@@ -236,11 +236,11 @@ class PoolModel(RuleBasedStateMachine):
         timeout_s = self.policy.idle_timeout_s
         since = [process.known_since] if process.is_known_ready else []
         since += [] if self.quiet_since is None else [self.quiet_since]
-        return timeout_s is not None and self.now - min(since, default=self.now) >= timeout_s
+        # Added as the rules add them: a difference is rounded otherwise.
+        return timeout_s is not None and any(each + timeout_s <= self.now for each in since)
 
     def tears_down_too_long(self, process: Process) -> bool:
-        lasts_s = self.now - process.known_since
-        return process.is_known_to_tear_down and lasts_s >= MAX_TEARDOWN_S
+        return process.is_known_to_tear_down and process.known_since + MAX_TEARDOWN_S <= self.now
 
     def send(self, worker: int, job: int) -> None:
         assert not self.is_broken

@@ -425,14 +425,15 @@ class Pool(PoolModel):
         assert tick is None or tick > self.now
         if self.policy.idle_timeout_s is not None:
             idle = [self.processes[worker] for worker in self.idle()]
-            longest_s = max((self.now - process.known_since for process in idle), default=0.0)
+            timeout_s = self.policy.idle_timeout_s
+            is_overdue = any(process.known_since + timeout_s <= self.now for process in idle)
             staying = [each for each in self.processes.values() if not each.is_replaceable]
             is_few = len(staying) <= self.policy.min_workers
             some_start = any(not each.is_known_ready for each in self.processes.values())
-            assert longest_s < self.policy.idle_timeout_s or is_few or some_start
+            assert not is_overdue or is_few or some_start
         for worker, process in self.processes.items():
             if process.is_known_ready and len(self.scheduler.runs_of(worker)) > 1:
-                has_run_long = self.now - process.known_since >= SHORT_RUN_S
+                has_run_long = process.known_since + SHORT_RUN_S <= self.now
                 assert not (process.socket and has_run_long), "waits behind a long job"
 
     # What holds at any time
