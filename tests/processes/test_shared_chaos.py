@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.proc import PATIENCE_S, children, command_line, pids_with_environment
-from tests.sharing import Failed, Program, nothing_is_left
+from tests.proc import PATIENCE_S, children, command_line, pids_with_environment, wait_until
+from tests.sharing import Failed, Program, nothing_is_left, programs, supervisors
 
 JOBS = int(os.environ.get("COMPILEPOOL_CHAOS_JOBS", "240"))
 """How many jobs, all programs together."""
@@ -135,6 +135,11 @@ def test_whatever_dies_every_job_of_a_program_that_lives_ends_right_or_with_a_ty
         for rank in ranks.now:  # all at once
             with contextlib.suppress(ProcessLookupError):
                 os.kill(rank.pid, signal.SIGKILL)
+        assert wait_until(lambda: not supervisors())
+        # Who was killed with the lock has left its files, which the next program removes.
+        with programs(1) as (last,):
+            assert last.run("pool.submit(jobs.sleep, 0).result()") == 0
+            last.end()
         assert nothing_is_left(runtime)
     finally:
         stop.set()
