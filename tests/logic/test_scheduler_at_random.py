@@ -427,7 +427,11 @@ class Pool(PoolModel):
             idle = [self.processes[worker] for worker in self.idle()]
             timeout_s = self.policy.idle_timeout_s
             is_overdue = any(process.known_since + timeout_s <= self.now for process in idle)
-            staying = [each for each in self.processes.values() if not each.is_replaceable]
+            staying = [
+                each
+                for each in self.processes.values()
+                if not each.is_replaceable and each.given != self.policy.max_runs_per_worker
+            ]
             is_few = len(staying) <= self.policy.min_workers
             some_start = any(not each.is_known_ready for each in self.processes.values())
             assert not is_overdue or is_few or some_start

@@ -93,7 +93,9 @@ def view() -> SharedPoolView:
     assert messages is not None
     (message,) = messages
     assert message.kind is Kind.LOOKED
-    return SharedPoolView.of_payload(of_message(message))
+    *payload_fds, pidfd = message.fds
+    os.close(pidfd)
+    return SharedPoolView.of_payload(of_message(message._replace(fds=tuple(payload_fds))))
 
 
 def join_message(**fields: Any) -> Message:
