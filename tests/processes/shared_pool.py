@@ -71,6 +71,11 @@ class Client:
         assert (message.kind, message.id) == (kind, id), message
         return message
 
+    def is_heard(self) -> None:
+        """Wait until the supervisor has handled what this client has sent."""
+        self.channel.send(Message(Kind.VIEW))
+        close_messages([self.hears(Kind.VIEWED, 0)])
+
     def result(self, id: int) -> tuple[Any, int, Usage]:
         """What the job has returned or raised; the flag of its RESULT; what it has used."""
         message = self.hears(Kind.RESULT, id)

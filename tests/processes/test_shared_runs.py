@@ -176,6 +176,7 @@ def test_a_run_that_waits_is_joined_and_cancelled(two: list[Client], fifo: Fifo)
     fifo.is_reached()
     first.hears(Kind.STARTED, blocker)
     waiting = [client.submit(abs, -1, flight="f") for client in two]
+    second.is_heard()
     first.cancel(waiting[0])
     first.hears(Kind.CANCELLED, waiting[0])
     third = first.submit(abs, -1, flight="f")

@@ -90,12 +90,10 @@ def _serve(
     output.flush()
     channel.send(Message(Kind.READY, _private_memory() if orders.tells_idle_memory else 0))
     report_on(status)
-    jobs = _Jobs(channel, status, output, startup.serializer, orders.max_memory)
+    jobs = _Jobs(channel, status, output, startup.serializer, orders)
     while messages := channel.receive():
         for message in messages:
             jobs.run(message)
-            if orders.tells_files:
-                tell_loaded_files(channel)
 
 
 class _Jobs:
@@ -106,7 +104,7 @@ class _Jobs:
         status: the worker's status page.
         output: sends the output of each job to the supervisor.
         serializer: the user's serializer, or None.
-        max_memory: the bytes of private memory that the worker may keep; 0 for any.
+        orders: the settings of this worker.
     """
 
     def __init__(
@@ -115,14 +113,15 @@ class _Jobs:
         status: StatusPage,
         output: OutputCapture,
         serializer: Serializer | None,
-        max_memory: int,
+        orders: WorkerOrders,
     ) -> None:
         self._channel = channel
         self._status = status
         self._ended = status.ended
         self._output = output
         self._serializer = serializer
-        self._max_memory = max_memory
+        self._max_memory = orders.max_memory
+        self._tells_files = orders.tells_files
         self._pid = os.getpid()
         self._meter = Meter()
         self._spares = Spares(_MAX_SPARES)
@@ -153,6 +152,9 @@ class _Jobs:
         usage = Usage(started, ended, *self._meter.end(ended - started), self._pid)
         if phases := take_phases():
             usage = usage._replace(phases=phases_text(phases))
+        if self._tells_files:
+            # First: whoever gets the result may change a file at once.
+            tell_loaded_files(self._channel)
         flag = outcome | HAS_OUTPUT if output.has_unread() else outcome
         self._channel.send(result_message(message.id, flag, payload, usage))
         sent = time.monotonic()
