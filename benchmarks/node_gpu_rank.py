@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -23,7 +24,7 @@ def main(mode: str, name: str, folder: str) -> None:
     import torch
     import torch.distributed as dist
 
-    jobs = count_jobs()
+    jobs = count_jobs(mode)
     gpus, ranks = torch.cuda.device_count(), int(os.environ["WORLD_SIZE"])
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"]) % gpus)
     torch.cuda.set_device(device)
@@ -54,18 +55,19 @@ def main(mode: str, name: str, folder: str) -> None:
     dist.destroy_process_group()
 
 
-def count_jobs() -> list[str]:
-    """Note the kernels that this rank gives to a pool, whichever that is."""
-    from torch._inductor import async_compile
-
+def count_jobs(mode: str) -> list[str]:
+    """Note the kernels that this rank gives to its pool."""
+    owner = "torch._inductor" if mode == "torch" else "compilepool.integrations.torch"
+    pool = importlib.import_module(f"{owner}.compile_worker.subproc_pool").SubprocPool
+    submit = pool.submit
     noted: list[str] = []
-    compile_kernel = async_compile.AsyncCompile.triton
 
-    def note(self: Any, kernel_name: str, *args: Any, **options: Any) -> Any:
-        noted.append(kernel_name)
-        return compile_kernel(self, kernel_name, *args, **options)
+    def note(self: Any, function: Any, *args: Any, **options: Any) -> Any:
+        if getattr(function, "__name__", "") == "_worker_compile_triton":
+            noted.append(mode)
+        return submit(self, function, *args, **options)
 
-    async_compile.AsyncCompile.triton = note
+    pool.submit = note
     return noted
 
 
