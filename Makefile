@@ -41,9 +41,10 @@ bench-more: $(VENV)/.dev
 	$(BIN)/python benchmarks/limits.py
 	$(BIN)/python benchmarks/warm.py
 
-# Also `python benchmarks/gpt_gpu.py`, where there is a GPU.
+# Also `python benchmarks/gpt_gpu.py` and `node_gpu.py`, where there is a GPU.
 bench-torch: $(VENV)/.torch
 	$(BIN)/python benchmarks/warm.py --torch
+	$(BIN)/python benchmarks/node.py
 	$(MAKE) bench
 
 clean:

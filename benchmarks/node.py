@@ -105,6 +105,7 @@ def second_run(workers: int, kernels: str) -> float:
         Path(folder, "go").touch()
         Path(folder, "end").touch()
         linger = {"COMPILEPOOL_LINGER": str(LINGER_S), "XDG_RUNTIME_DIR": folder}
+        linger[MARK] = "both"  # the environment tells pools apart
         for _ in range(2):
             with started("shared", 1, workers, kernels, folder, **linger) as (children, _):
                 children[0].wait(PATIENCE_S)
