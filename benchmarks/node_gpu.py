@@ -31,12 +31,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from node import MARK, MODES, pss_of
 from tests.proc import command_line, pids_with_environment
 
-from compilepool.linux.proc import smaps_rollup
-
-MODES = {"torch": "torch's pools", "private": "our pools", "shared": "one shared pool"}
-MARK = "COMPILEPOOL_BENCHMARK_MARK"
 RANK = str(Path(__file__).with_name("node_gpu_rank.py"))
 LOOK_S = 3.0
 TOLERANCE = 1e-3
@@ -121,12 +118,6 @@ def look(program: subprocess.Popen[bytes], mark: str, folder: str, most: dict[st
         most["pss_gb"] = max(most["pss_gb"], sum(map(pss_of, pids)) / 1e9)
         with contextlib.suppress(subprocess.TimeoutExpired):
             program.wait(LOOK_S)
-
-
-def pss_of(pid: int) -> int:
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return smaps_rollup(pid)["Pss"]
-    return 0
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,7 @@ from compilepool import CompilePool
 from tests.proc import is_alive, wait_until
 from tests.sharing import Failed, Program, nothing_is_left, programs, supervisors
 
-
-@pytest.fixture(autouse=True)
-def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The directory below which programs meet. In the end, nothing of theirs is left."""
-    folder = tmp_path / "runtime"
-    folder.mkdir()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
-    yield folder
-    assert nothing_is_left(folder)
+pytestmark = pytest.mark.usefixtures("runtime")
 
 
 def test_programs_share_workers() -> None:

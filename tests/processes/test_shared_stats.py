@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,9 @@ import pytest
 from compilepool import CompilePool
 from tests.proc import PATIENCE_S, wait_until
 from tests.processes.replays import compilepool, listed
-from tests.sharing import Program, nothing_is_left, programs, supervisors
+from tests.sharing import Program, programs, supervisors
 
-
-@pytest.fixture(autouse=True)
-def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The directory below which programs meet. In the end, nothing of theirs is left."""
-    folder = tmp_path / "runtime"
-    folder.mkdir()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
-    yield folder
-    assert nothing_is_left(folder)
+pytestmark = pytest.mark.usefixtures("runtime")
 
 
 def test_a_private_pool_shares_nothing() -> None:

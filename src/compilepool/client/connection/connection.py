@@ -6,6 +6,7 @@ import contextlib
 import errno
 import threading
 import time
+from abc import ABC, abstractmethod
 
 from compilepool.linux import pidfds
 from compilepool.linux.descriptors import close_if_ours, opened_by
@@ -22,7 +23,7 @@ SMALL = MAX_PACKET // (2 * MAX_HELD)
 _IN_FLIGHT_S = 5.0
 
 
-class SupervisorConnection:
+class SupervisorConnection(ABC):
     """A connection to one supervisor. Its subclasses say whose process that is.
 
     Args:
@@ -44,10 +45,11 @@ class SupervisorConnection:
         self.is_buried = threading.Event()
         self._held: list[bytes] = []
 
+    @abstractmethod
     def kill(self) -> None:
         """Have the connection end, unless it was closed. The reader then finds its end."""
-        raise NotImplementedError
 
+    @abstractmethod
     def bury(self, patience_s: float) -> int | None:
         """Wait for the end of the connection, and see to what it leaves; within a bound.
 
@@ -58,7 +60,6 @@ class SupervisorConnection:
             The supervisor's exit code, negated signal number if a signal killed it, None if
             unknown.
         """
-        raise NotImplementedError
 
     def hold(self, message: Message) -> bool:
         """Send a message together with others, later; returns and raises as `send` does.

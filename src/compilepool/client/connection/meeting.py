@@ -7,7 +7,6 @@ import errno
 import os
 import select
 import socket
-import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -15,6 +14,7 @@ from compilepool.client.connection.meeting_place import Claim, MeetingPlace, NoM
 from compilepool.client.connection.shared_supervisor import SharedSupervisor
 from compilepool.client.connection.sharing import NAME_LENGTH, CannotMeet
 from compilepool.linux import pidfds
+from compilepool.linux.peers import peer_uid
 from compilepool.linux.polling import READABLE, poll
 from compilepool.linux.spawn import process_command, spawn
 from compilepool.wire.channel import Channel, close_all, close_messages
@@ -26,7 +26,6 @@ PATIENCE_S = 30.0
 
 _MAX_STARTS = 3
 _LOOK_AGAIN_S = 0.005
-_CREDENTIALS = struct.Struct("3i")  # struct ucred, unix(7)
 
 
 _ANSWERS = {Kind.CONFIGURED: 1, Kind.REFUSED: 0}
@@ -102,6 +101,7 @@ def _join(
         raise CannotMeet(f"the supervisor does not answer as it should: {error}") from None
     finally:
         if not is_joined:
+            channel.end()  # a forked child may have it, too
             channel.close()
 
 
@@ -140,13 +140,6 @@ def _introduce(channel: Channel, joining: Joining, configure: Callable[[], Messa
         channel.send_packet(b"".join(map(encode, messages)), fds, wait=False)
     finally:
         close_all(fds)
-
-
-def peer_uid(sock: socket.socket) -> int:
-    """The user who listens at the other end of a socket, SO_PEERCRED in unix(7)."""
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, uid, _ = _CREDENTIALS.unpack(credentials)
-    return int(uid)
 
 
 def _start(

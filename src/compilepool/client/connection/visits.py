@@ -7,10 +7,10 @@ import os
 import time
 from collections.abc import Callable, Iterable
 
-from compilepool.client.connection.meeting import peer_uid
 from compilepool.client.connection.meeting_place import MeetingPlace, NoMeetingPlace
 from compilepool.light_typing import NamedTuple
 from compilepool.linux import pidfds
+from compilepool.linux.peers import peer_uid
 from compilepool.linux.polling import READABLE, poll
 from compilepool.linux.proc import pid_behind
 from compilepool.wire.channel import Channel, close_messages

@@ -5,10 +5,10 @@ from __future__ import annotations
 import _socket as socket  # see `wire.channel`
 import functools
 import os
-import struct
 import time
 from collections.abc import Callable
 
+from compilepool.linux.peers import peer_uid
 from compilepool.supervisor.links.loop import Loop, ScheduledCall
 from compilepool.wire.channel import Channel
 from compilepool.wire.messages import Message, ProtocolError
@@ -18,7 +18,6 @@ _FIRST_WORD_S = 30.0
 
 _MAX_GUESTS = 1024
 _LOOK_AGAIN_S = 0.05  # after which there may be a descriptor for one more client
-_CREDENTIALS = struct.Struct("3i")  # struct ucred, unix(7)
 
 
 class Listener:
@@ -59,7 +58,7 @@ class Listener:
                 self._pause()
                 return
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)
-            if len(self._guests) >= _MAX_GUESTS or _peer_uid(sock) != os.geteuid():
+            if len(self._guests) >= _MAX_GUESTS or peer_uid(sock) != os.geteuid():
                 sock.close()
                 continue
             channel = Channel(sock)
@@ -96,8 +95,3 @@ class Listener:
         self._guests.pop(channel).cancel()
         self._loop.forget(channel.fileno())
         channel.close()
-
-
-def _peer_uid(sock: socket.socket) -> int:
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(credentials)[1])
