@@ -238,7 +238,9 @@ def test_a_worker_gets_the_settings_of_a_job(
 
 @pytest.mark.parametrize("seed", [-1, 1 << 64, 1.5, "1", True])
 def test_settings_with_a_wrong_seed_are_refused(seed: Any) -> None:
-    message = job_message(4, JobTerms(seed=seed), pack([[b"call"]]))
+    # Not by `job_message`: what it sends for equal settings is kept, and True equals 1.
+    job_settings = json.dumps([[], [seed, ""]]).encode()
+    message = Message(Kind.JOB, 4, body=struct.pack("<I", len(job_settings)) + job_settings)
     with pytest.raises(ProtocolError, match="not the settings of a job"):
         read_job(message)
 
