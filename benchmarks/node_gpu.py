@@ -99,6 +99,7 @@ def run(mode: str, model: str, ranks: int) -> dict[str, Any]:
         if len(losses) != 1:
             raise SystemExit(f"the ranks' losses differ: {losses}")
         jobs = sum(each["jobs"] for each in results)
+        print_phases(mode, start, results)
         return {
             "step_s": max(each["ended"] for each in results) - start,
             "jobs": jobs,
@@ -106,6 +107,20 @@ def run(mode: str, model: str, ranks: int) -> dict[str, Any]:
             **most,
             "loss": losses.pop()[1],
         }
+
+
+def print_phases(mode: str, start: float, results: list[dict[str, Any]]) -> None:
+    """Where the ranks' time went: medians over the ranks, the longest phases first."""
+    phases = {
+        "before the step": [each["began"] - start for each in results],
+        "step": [each["ended"] - each["began"] for each in results],
+    }
+    for result in results:
+        for phase, seconds in result["phases"].items():
+            phases.setdefault(phase, []).append(seconds)
+    longest = sorted(phases.items(), key=lambda item: -median(item[1]))[:30]
+    text = ", ".join(f"{phase} {median(seconds):.1f}" for phase, seconds in longest)
+    print(f"    {mode}: {text}", file=sys.stderr, flush=True)
 
 
 def look(program: subprocess.Popen[bytes], mark: str, folder: str, most: dict[str, float]) -> None:

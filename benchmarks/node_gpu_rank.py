@@ -39,6 +39,8 @@ def main(mode: str, name: str, folder: str) -> None:
     compiled = torch.compile(parallel)
     optimizer = torch.optim.AdamW(parallel.parameters(), lr=1e-3)
     losses = []
+    dist.barrier()
+    began = time.time()
     for _ in range(2):
         loss = compiled(input_ids=tokens, labels=tokens).loss
         loss.backward()
@@ -48,9 +50,9 @@ def main(mode: str, name: str, folder: str) -> None:
         if len(losses) == 1:
             torch.cuda.synchronize()
             ended = time.time()
-    Path(folder, f"result{rank}").write_text(
-        json.dumps({"losses": losses, "ended": ended, "jobs": len(jobs), **of_pool(mode)})
-    )
+            seconds = seconds_of_phases()
+    result = {"losses": losses, "began": began, "ended": ended, "jobs": len(jobs), "phases": seconds}
+    Path(folder, f"result{rank}").write_text(json.dumps({**result, **of_pool(mode)}))
     dist.barrier()
     dist.destroy_process_group()
 
@@ -69,6 +71,13 @@ def count_jobs(mode: str) -> list[str]:
 
     pool.submit = note
     return noted
+
+
+def seconds_of_phases() -> dict[str, float]:
+    """How long this rank has been in each of Dynamo's and Inductor's phases; some contain others."""
+    from torch._dynamo.utils import compilation_time_metrics
+
+    return {phase: sum(seconds) for phase, seconds in compilation_time_metrics.items()}
 
 
 def of_pool(mode: str) -> dict[str, int]:
