@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,6 +17,16 @@ def where() -> list[int]:
 def variable(name: str) -> str | None:
     """An environment variable of the worker."""
     return os.environ.get(name)
+
+
+def temporary_folder() -> str:
+    """Where this job puts its temporary files."""
+    return tempfile.gettempdir()
+
+
+def set_cache_folder() -> str:
+    """Where Triton has its cache. This sets it if it is not set, as torch does."""
+    return os.environ.setdefault("TRITON_CACHE_DIR", "set by a job")
 
 
 def append(path: str, text: str = "x") -> str:
