@@ -27,16 +27,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "src")]
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 import torch
 import triton
 import triton.language as tl
+from tests.proc import descendants
 from triton.language import core
 
 from compilepool import CompilePool, JobTimeout, WorkerCrashed
 from compilepool.integrations.triton import PRELOAD, AsyncCompileExecutor, crash_proof
-from tests.proc import descendants
 
 WORKERS = len(os.sched_getaffinity(0))
 DEVICE = "cuda"

@@ -102,7 +102,7 @@ class _Pruning:
             first = next(iter(errors.values()))
             raise NoConfigurationLeft(
                 f"none of the {len(configs)} configurations of kernel {self._name} could be"
-                f" compiled; the first error: {first}"
+                f" compiled; `left_out` has the errors, the first of which is: {_first_line(first)}"
             ) from first
         return [config for config in configs if config not in errors]
 
@@ -131,9 +131,12 @@ class _Pruning:
         if not isinstance(error, _UNFIT) or isinstance(error, PoolClosed):
             raise error
         self._kernel.left_out[config] = error
-        first_line = str(error).partition("\n")[0]
-        _log.warning("kernel %s is tuned without %s: %s", self._name, config, first_line)
+        _log.warning("kernel %s is tuned without %s: %s", self._name, config, _first_line(error))
 
     @property
     def _name(self) -> str:
         return str(self._kernel.base_fn.__name__)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]
