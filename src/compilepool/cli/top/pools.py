@@ -130,7 +130,7 @@ class Pools:
             with contextlib.suppress(OSError, ValueError):
                 if pid not in seen and uptime_s() - stat(pid).start_s > _YOUNG_S:
                     trouble = "it has no socket: it is of another version, or found no directory"
-                    yield PoolSight("", f"supervisor {pid}", True, None, trouble)
+                    yield PoolSight("", f"{pid}", True, None, trouble)
 
     def _forget_others(self, pools: list[PoolSight]) -> None:
         keys = {pool.key for pool in pools}
@@ -173,8 +173,10 @@ def name_of_program(pid: int) -> str:
     """A program for people: the name of its script, or that of its interpreter."""
     program, *arguments = arguments_of(pid) or [""]
     for number, argument in enumerate(arguments):
-        if argument in ("-m", "-c"):
-            return " ".join(arguments[number : number + 2])[:60]
+        if argument == "-m":
+            return "".join(arguments[number + 1 : number + 2])
+        if argument == "-c":
+            break
         if not argument.startswith("-"):
             return os.path.basename(argument)
     return os.path.basename(program)

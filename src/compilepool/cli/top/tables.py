@@ -137,6 +137,8 @@ def pool_rows(pools: Sequence[PoolSight], wanted: str = "") -> list[Row]:
     for pool in pools:
         look = pool.look
         if look is None:
+            if wanted:
+                continue
             cells = (pool.label, pool.trouble, *[""] * (len(POOLS) - 2))
             rows.append(Row(pool.key, cells, pool, style="yellow"))
             continue
@@ -145,10 +147,11 @@ def pool_rows(pools: Sequence[PoolSight], wanted: str = "") -> list[Row]:
             continue
         total = pool.total
         busy = sum(1 for worker in look.workers if worker.run)
-        names = list(dict.fromkeys(pool.names.get(pid, "") for pid in pids))
-        programs = ", ".join(filter(None, names)) or "no program"
-        notes = [] if not look.is_quiesced else ["quiesced"]
-        notes += ["shared"] if not pool.is_private else []
+        names = [pool.names.get(pid, "") for pid in pids]
+        programs = names[0] if names else "no program"
+        programs += f" and {len(names) - 1} more" if len(names) > 1 else ""
+        notes = [] if pool.is_private else ["shared"]
+        notes += ["quiesced"] if look.is_quiesced else []
         cells = (
             pool.label,
             programs + (f" ({', '.join(notes)})" if notes else ""),
