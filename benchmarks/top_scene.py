@@ -14,7 +14,7 @@ import sys
 import time
 
 _SHARED = 7
-_KERNELS = 40
+_KERNELS = 100
 _KERNEL_S = 1.0
 
 

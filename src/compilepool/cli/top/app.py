@@ -18,7 +18,6 @@ from compilepool.cli.top.screens import Question, TextScreen
 from compilepool.cli.top.sight import PoolSight, what_failed
 from compilepool.client.job_dump import dump_of
 from compilepool.client.reports.errors import error_of, report_text
-from compilepool.text import printable
 
 _SIDE_BY_SIDE = 140  # columns
 
@@ -87,14 +86,15 @@ class TopApp(App[None]):
     #filter.open { display: block; }
     #main { layout: vertical; height: 1fr; }
     #left, #right { width: 1fr; height: auto; }
-    #left { height: 1fr; }
+    #left { height: 1fr; min-height: 11; }
     Table { height: auto; scrollbar-size-horizontal: 0; margin-bottom: 1; }
     Table:focus { background: $surface; }
-    #pools { max-height: 5; }
-    #clients { max-height: 7; }
+    #pools { max-height: 4; }
+    #clients { max-height: 5; }
     #jobs { height: 1fr; min-height: 4; }
-    #failures { max-height: 5; }
+    #failures { max-height: 4; }
     .wide #main { layout: horizontal; }
+    .wide #pools { max-height: 9; }
     .wide #left { width: 3fr; }
     .wide #right { width: 2fr; height: 1fr; margin-left: 1; }
     .wide #clients { max-height: 50%; }
@@ -143,10 +143,9 @@ class TopApp(App[None]):
     def on_resize(self) -> None:
         self.screen.set_class(self.size.width >= _SIDE_BY_SIDE, "wide")
 
-    @work(thread=True, exclusive=False, group="look")
+    @work(thread=True, group="look")
     def _look(self) -> None:
-        # Looks of two threads would mix. A slow one, of a supervisor that does not answer, is
-        # waited for.
+        # One that waits for a supervisor that does not answer may last longer than the interval.
         if not self._busy.acquire(blocking=False):
             return
         try:
@@ -158,24 +157,28 @@ class TopApp(App[None]):
     def _show(self, found: list[PoolSight] | None = None) -> None:
         if found is not None:
             self._found = found
-        pools, wanted = self._found, self._wanted
-        notes = [f"by {self._sort}{' reversed' if self._is_reversed else ''}"]
-        notes += [f"only {printable(wanted)}"] if wanted else []
-        text = f"{tables.summary(pools)}   [{', '.join(notes)}]"
-        self._table("pools").show(tables.pool_rows(pools, wanted))
+        wanted = self._wanted
+        pools = tables.only(self._found, wanted)
+        self._table("pools").show(tables.pool_rows(pools))
         self._table("clients").show(tables.client_rows(pools, wanted))
         rows = tables.job_rows(pools, wanted, self._sort, is_reversed=self._is_reversed)
         self._table("jobs").show(rows)
         self._table("failures").show(tables.failure_rows(pools, wanted))
-        self.query_one("#summary", Static).update(Text(text))
+        self.screen_stack[0].query_one("#summary", Static).update(Text(tables.summary(pools)))
+        self._filter_field.set_class(bool(wanted) or self.focused is self._filter_field, "open")
 
     def _table(self, id: str) -> Table:
         return self.screen_stack[0].query_one(f"#{id}", Table)
+
+    @property
+    def _filter_field(self) -> Input:
+        return self.screen_stack[0].query_one("#filter", Input)
 
     def action_sort(self) -> None:
         """Sort by the next column."""
         names = [*tables.SORTS]
         self._sort = names[(names.index(self._sort) + 1) % len(names)]
+        self.notify(f"sorted by {self._sort}")
         self._show()
 
     def action_reverse(self) -> None:
@@ -185,14 +188,13 @@ class TopApp(App[None]):
 
     def action_filter(self) -> None:
         """Ask for a filter."""
-        field = self.query_one("#filter", Input)
+        field = self._filter_field
         field.add_class("open")
         field.focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        self._filter_by(event.value)
-        event.input.remove_class("open")
         self._table("jobs").focus()
+        self._filter_by(event.value)
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         """Enter: show a failure or a job's stacks, or filter by a client."""
@@ -209,7 +211,7 @@ class TopApp(App[None]):
 
     def _filter_by(self, text: str) -> None:
         self._wanted = text.strip()
-        self.query_one("#filter", Input).value = self._wanted
+        self._filter_field.value = self._wanted
         self._show()
 
     def action_dump(self) -> None:

@@ -49,32 +49,23 @@ def _print_one_look(*, is_json: bool, client: str) -> None:
     pools = Pools()
     if pools.look():
         time.sleep(_CPU_S)
-    found = pools.look()
+    found = tables.only(pools.look(), client)
     if is_json:
-        json.dump(as_json(_only(found, client)), sys.stdout, indent=1)
+        json.dump(as_json(found), sys.stdout, indent=1)
         print()
         return
     width = os.get_terminal_size().columns if sys.stdout.isatty() else _UNLIMITED
     print("\n".join(as_text(found, client, width)))
 
 
-def _only(pools: list[PoolSight], client: str) -> list[PoolSight]:
-    if not client:
-        return pools
-    return [
-        pool
-        for pool in pools
-        if pool.look is None or pool.concerns(client, tuple(each.pid for each in pool.look.clients))
-    ]
-
-
 def as_text(pools: list[PoolSight], client: str, width: int) -> list[str]:
     """All pools as lines, none of which is longer than `width`."""
     if not pools:
-        return ["no pools of this user run on this machine"]
+        whose = f"whose clients match {client!r}" if client else "of this user"
+        return [f"no pools {whose} run on this machine"]
     lines = [tables.cut(tables.summary(pools), width).rstrip()]
     for columns, rows in (
-        (tables.POOLS, tables.pool_rows(pools, client)),
+        (tables.POOLS, tables.pool_rows(pools)),
         (tables.CLIENTS, tables.client_rows(pools, client)),
         (tables.JOBS, tables.job_rows(pools, client)),
         (tables.FAILURES, tables.failure_rows(pools, client)),

@@ -105,6 +105,7 @@ class JobRow(NamedTuple):
     cpu: float
     memory: int
     job: str
+    is_queued: bool
 
 
 SORTS: dict[str, Callable[[JobRow], Any]] = {
@@ -114,6 +115,18 @@ SORTS: dict[str, Callable[[JobRow], Any]] = {
     "memory": lambda job: -job.memory,
     "job": lambda job: job.job,
 }
+
+
+def only(pools: list[PoolSight], wanted: str) -> list[PoolSight]:
+    """The pools that have a client that matches the filter `wanted`."""
+    if not wanted:
+        return pools
+    return [
+        pool
+        for pool in pools
+        if pool.look is not None
+        and pool.concerns(wanted, tuple(client.pid for client in pool.look.clients))
+    ]
 
 
 def summary(pools: Sequence[PoolSight]) -> str:
@@ -131,20 +144,16 @@ def summary(pools: Sequence[PoolSight]) -> str:
     return ", ".join(parts)
 
 
-def pool_rows(pools: Sequence[PoolSight], wanted: str = "") -> list[Row]:
-    """A row for each pool that has a client that matches the filter `wanted`."""
+def pool_rows(pools: Sequence[PoolSight]) -> list[Row]:
+    """A row for each pool."""
     rows = []
     for pool in pools:
         look = pool.look
         if look is None:
-            if wanted:
-                continue
             cells = (pool.label, pool.trouble, *[""] * (len(POOLS) - 2))
             rows.append(Row(pool.key, cells, pool, style="yellow"))
             continue
         pids = tuple(client.pid for client in look.clients)
-        if not pool.concerns(wanted, pids):
-            continue
         total = pool.total
         busy = sum(1 for worker in look.workers if worker.run)
         names = [pool.names.get(pid, "") for pid in pids]
@@ -192,7 +201,8 @@ def job_rows(
     """A row for each worker, and one for each run that waits."""
     jobs = [job for pool in pools for job in _jobs_of(pool, wanted)]
     jobs.sort(key=SORTS[sort], reverse=is_reversed)
-    return [job.row for job in jobs]
+    # What waits comes last, whatever the order.
+    return [job.row for job in sorted(jobs, key=lambda job: job.is_queued)]
 
 
 def _jobs_of(pool: PoolSight, wanted: str) -> list[JobRow]:
@@ -227,13 +237,13 @@ def _jobs_of(pool: PoolSight, wanted: str) -> list[JobRow]:
             style="yellow" if seconds > LONG_S else style,
         )
         cpu, memory = (0.0, 0) if used is None else (used.cpu or 0.0, used.resident)
-        jobs.append(JobRow(row, seconds, cpu, memory, worker.job))
+        jobs.append(JobRow(row, seconds, cpu, memory, worker.job, False))
     for queued in look.queue:
         if pool.concerns(wanted, queued.clients):
             job, clients = printable(queued.job), _clients(queued.clients)
             cells = ("", "queued", "", "", "", job, "", "", clients, pool.label)
             row = Row(f"{pool.key}/run/{queued.run}", cells, pool, queued.run, style="cyan")
-            jobs.append(JobRow(row, 0.0, 0.0, 0, queued.job))
+            jobs.append(JobRow(row, 0.0, 0.0, 0, queued.job, True))
     return jobs
 
 
