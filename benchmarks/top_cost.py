@@ -1,8 +1,8 @@
 """What `compilepool top` costs the pools that it looks at: the CPU time of their supervisors.
 
-`python -m benchmarks.top_cost` runs the scene of `top_scene`, and measures its supervisors' CPU time
-in turns: a while without looks, a while with one look a second, as `top` takes them, and a while
-with twenty. The difference between none and twenty gives the cost of one look.
+`python -m benchmarks.top_cost` runs the scene of `top_scene`, and measures the CPU time of its
+supervisors in turns: a while without looks, a while with one look a second, as `top` takes them,
+and a while with twenty. The difference between none and twenty gives the cost of one look.
 """
 
 from __future__ import annotations

@@ -159,11 +159,10 @@ def pool_rows(pools: Sequence[PoolSight]) -> list[Row]:
         names = [pool.names.get(pid, "") for pid in pids]
         programs = names[0] if names else "no program"
         programs += f" and {len(names) - 1} more" if len(names) > 1 else ""
-        notes = [] if pool.is_private else ["shared"]
-        notes += ["quiesced"] if look.is_quiesced else []
+        programs = f"quiesced: {programs}" if look.is_quiesced else programs
         cells = (
             pool.label,
-            programs + (f" ({', '.join(notes)})" if notes else ""),
+            programs if pool.is_private else f"{programs} (shared)",
             str(len(pids)),
             f"{busy}/{len(look.workers)}",
             str(look.queued),
