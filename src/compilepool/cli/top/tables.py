@@ -93,6 +93,7 @@ FAILURES = (
     Column("TIME", 8),
     Column("CLIENT", 8, True),
     Column("POOL", 8, False, True),
+    Column("JOB", 16),
     Column("FAILURE", 0),
 )
 
@@ -221,8 +222,8 @@ def _jobs_of(pool: PoolSight, wanted: str) -> list[JobRow]:
             f"{seconds:.1f}" if worker.run else "",
             _cpu(used),
             "" if used is None else size_text(used.resident),
-            printable(worker.job),
-            printable(worker.phase),
+            worker.job,
+            worker.phase,
             phase_s,
             _clients(worker.clients),
             pool.label,
@@ -239,7 +240,7 @@ def _jobs_of(pool: PoolSight, wanted: str) -> list[JobRow]:
         jobs.append(JobRow(row, seconds, cpu, memory, worker.job, False))
     for queued in look.queue:
         if pool.concerns(wanted, queued.clients):
-            job, clients = printable(queued.job), _clients(queued.clients)
+            job, clients = queued.job, _clients(queued.clients)
             cells = ("", "queued", "", "", "", job, "", "", clients, pool.label)
             row = Row(f"{pool.key}/run/{queued.run}", cells, pool, queued.run, style="cyan")
             jobs.append(JobRow(row, 0.0, 0.0, 0, queued.job, True))
@@ -262,7 +263,8 @@ def failure_rows(pools: Sequence[PoolSight], wanted: str = "") -> list[Row]:
                 time.strftime("%H:%M:%S", time.localtime(at)),
                 str(failed.clients[0]) if failed.clients else "",
                 pool.label,
-                what_failed(failed),
+                failed.job,
+                _without_job(what_failed(failed), failed.job),
             ),
             pool,
             failed=failed,
@@ -270,6 +272,12 @@ def failure_rows(pools: Sequence[PoolSight], wanted: str = "") -> list[Row]:
         )
         for at, pool, failed in failures
     ]
+
+
+def _without_job(what: str, job: str) -> str:
+    """A failure in one line, but for the job's name, which has a column."""
+    name = printable(repr(job))
+    return what.removeprefix(f"the worker that ran job {name} ").removeprefix(f"job {name} ")
 
 
 def fit(columns: Sequence[Column], width: int) -> list[tuple[int, Column, int]]:
@@ -290,7 +298,8 @@ def fit(columns: Sequence[Column], width: int) -> list[tuple[int, Column, int]]:
 
 
 def cut(text: str, width: int, *, is_right: bool = False) -> str:
-    """Text of exactly this width."""
+    """Text of exactly this width that is safe to write to a terminal."""
+    text = printable(text)
     if len(text) > width:
         return text[: width - 1] + "…"
     return text.rjust(width) if is_right else text.ljust(width)
