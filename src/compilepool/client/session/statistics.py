@@ -61,6 +61,7 @@ class Statistics:
             max(0, unfinished - len(running)),
             [job for job, _ in running],
             lambda: self._memory(view),
+            view.is_short_of_memory,
         )
 
     def workers_of(self, futures: Collection[Future[Any]]) -> dict[Future[Any], WorkerView]:
