@@ -48,7 +48,7 @@ bench-torch: $(VENV)/.torch
 	$(MAKE) bench
 
 clean:
-	rm -rf $(VENV) .cache compilepool-demo compilepool-demo-trace.json
+	rm -rf $(VENV) .cache compilepool-demo compilepool-demo-trace.json compilepool-demo-report.html
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "compilepool needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
