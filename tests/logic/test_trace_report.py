@@ -26,7 +26,7 @@ def run_of(
     worker: int, queued: int, started: int, ended: int, client: int = 0, pool: int = 0
 ) -> Run:
     name = f"kernel_{started % 7}"
-    return Run(pool, worker, name, queued, started, ended, client, (), 0.5, 1, "done", 1)
+    return Run(pool, worker, name, queued, started, ended, (client,), (), 0.5, 1, "done", 1)
 
 
 @st.composite
@@ -280,3 +280,9 @@ def test_the_page_loads_nothing() -> None:
     page = render({"names": []})
     for loads in ("src=", "href=", "url(", "import(", "@import", "fetch(", "//cdn", "https:"):
         assert loads not in page
+
+
+def test_a_shared_run_is_a_result_of_every_program_that_got_it() -> None:
+    shared = run_of(1, 0, 3, 10)._replace(clients=(0, 1))
+    path = critical_path([shared, run_of(1, 12, 12, 20, client=1)], [], [1])
+    assert kinds(path) == [("start", 3), ("run", 7), ("program", 2), ("run", 8)]

@@ -9,7 +9,7 @@ the result that its program had got last.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 from compilepool.light_typing import Final, Literal, NamedTuple, TypeAlias
 from compilepool.observe.trace_report.reading import Run
@@ -63,9 +63,9 @@ class _Search:
     ) -> None:
         self._runs = runs
         self._shortages = shortages
-        self._of_worker = _indices_by(runs, [(run.pool, run.worker) for run in runs])
-        self._of_client = _indices_by(runs, [run.client for run in runs])
-        self._of_pool = _indices_by(runs, [run.pool for run in runs])
+        self._of_worker = _indices_by([[(run.pool, run.worker)] for run in runs])
+        self._of_client = _indices_by([run.clients for run in runs])
+        self._of_pool = _indices_by([[run.pool] for run in runs])
         self._freeing = _freeing(runs, workers)
 
     def steps(self) -> list[Step]:
@@ -79,9 +79,10 @@ class _Search:
                 steps.append(Step(why, self._runs[before].ended, run.started, at))
             else:
                 steps.append(Step(why, run.queued, run.started, at))
-                before = self._last_of(self._of_client[run.client], run.queued, at)
+                of_client = self._of_client[run.clients[0]]
+                before = self._last_of(of_client, run.queued, at)
                 if before is None:
-                    first = min(self._runs[each].queued for each in self._of_client[run.client])
+                    first = min(self._runs[each].queued for each in of_client)
                     steps.append(Step("program", first, run.queued, at))
                 else:
                     steps.append(Step("program", self._runs[before].ended, run.queued, at))
@@ -120,10 +121,11 @@ class _Search:
         return indices[found] if found >= 0 else None
 
 
-def _indices_by(runs: Sequence[Run], keys: Sequence[object]) -> dict[object, list[int]]:
-    found: dict[object, list[int]] = {}
-    for index in range(len(runs)):
-        found.setdefault(keys[index], []).append(index)
+def _indices_by(keys: Sequence[Iterable[Hashable]]) -> dict[Hashable, list[int]]:
+    found: dict[Hashable, list[int]] = {}
+    for index, keys_of_run in enumerate(keys):
+        for key in keys_of_run:
+            found.setdefault(key, []).append(index)
     return found
 
 

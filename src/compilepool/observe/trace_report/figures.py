@@ -122,7 +122,7 @@ def _row_of(
         run.started - begin,
         run.ended - begin,
         run.outcome,
-        run.client,
+        run.clients[0],
         round(run.cpu_s, 6),
         run.peak_bytes,
         run.jobs,

@@ -160,12 +160,14 @@ function describe(run) {
 }
 
 function phasesOf(run) {
-  const phases = run[PHASES], texts = [];
+  const phases = run[PHASES], lengths = new Map();
   for (let index = 0; index < phases.length; index += 2) {
     const until = index + 3 < phases.length ? phases[index + 3] : run[ENDED];
-    texts.push(`${figures.phases[phases[index]]} ${seconds(until - phases[index + 1])}`);
+    const [length, count] = lengths.get(phases[index]) || [0, 0];
+    lengths.set(phases[index], [length + until - phases[index + 1], count + 1]);
   }
-  return texts.join(", ");
+  return [...lengths].map(([phase, [length, count]]) =>
+    `${figures.phases[phase]} ${seconds(length)}${count > 1 ? ` (${count} times)` : ""}`).join(", ");
 }
 
 function choose(at) {

@@ -48,7 +48,7 @@ class Run(NamedTuple):
         queued: when the first of the jobs was submitted; `started` if all came later.
         started: when it began.
         ended: when it ended.
-        client: the index of the program that submitted that job.
+        clients: the indices of the programs with these jobs; first that of the first job.
         phases: the names of its phases, and when each began.
         cpu_s: its CPU time, in seconds.
         peak_bytes: the most memory that it was seen to take.
@@ -62,7 +62,7 @@ class Run(NamedTuple):
     queued: int
     started: int
     ended: int
-    client: int
+    clients: tuple[int, ...]
     phases: tuple[tuple[str, int], ...]
     cpu_s: float
     peak_bytes: int
@@ -238,7 +238,8 @@ def _run_of(
     key: tuple[int, int, int], members: list[tuple[int, dict[str, Any]]], jobs: Sequence[Job]
 ) -> Run:
     pool, worker, started = key
-    first, event = min(members, key=lambda member: (jobs[member[0]].queued, member[0]))
+    members = sorted(members, key=lambda member: (jobs[member[0]].queued, member[0]))
+    first, event = members[0]
     args = event["args"]
     return Run(
         pool,
@@ -247,7 +248,7 @@ def _run_of(
         min(jobs[first].queued, started),
         started,
         started + event["dur"],
-        jobs[first].client,
+        tuple(dict.fromkeys(jobs[index].client for index, _ in members)),
         (),
         args["cpu_seconds"],
         args["peak_memory"],
