@@ -1,8 +1,8 @@
-"""What the documentation site has beyond docs/: the README and the like, and the files they link to.
+"""What the documentation site has beyond docs/: the README and the like, and files they link to.
 
-MkDocs calls these functions (https://www.mkdocs.org/user-guide/configuration/#hooks). Pages keep the
-links that work in the repository; the site gets a page for each file outside of docs/ that a page links
-to.
+MkDocs calls these functions (https://www.mkdocs.org/user-guide/configuration/#hooks). Pages keep
+the links that work in the repository. The site gets a page for each file outside of docs/ that a
+page links to.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
-PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+}
 LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
 LANGUAGES = {".py": "python", ".ipynb": "json", ".service": "ini", ".json": "json"}
 
@@ -43,7 +47,9 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
         before, target, anchor, after = match.groups(default="")
         if "://" in target or uri.startswith("source/"):
             return match[0]
-        found = _uri_of(posixpath.normpath(posixpath.join(posixpath.dirname(_place_of(uri)), target)))
+        found = _uri_of(
+            posixpath.normpath(posixpath.join(posixpath.dirname(_place_of(uri)), target))
+        )
         return f"{before}{posixpath.relpath(found, posixpath.dirname(uri) or '.')}{anchor}{after}"
 
     return LINK.sub(moved, markdown)
@@ -53,7 +59,9 @@ def _linked(file: File) -> list[str]:
     """The files of the repository that a page links to."""
     folder = posixpath.dirname(_place_of(file.src_uri))
     targets = [target for _, target, _, _ in LINK.findall(file.content_string)]
-    return [posixpath.normpath(posixpath.join(folder, each)) for each in targets if "://" not in each]
+    return [
+        posixpath.normpath(posixpath.join(folder, each)) for each in targets if "://" not in each
+    ]
 
 
 def _is_outside(path: str) -> bool:
