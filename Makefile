@@ -44,6 +44,7 @@ bench-more: $(VENV)/.dev
 	$(BIN)/python benchmarks/reports.py
 	$(BIN)/python benchmarks/limits.py
 	$(BIN)/python benchmarks/warm.py
+	$(BIN)/python benchmarks/trace_report.py
 
 # Also `python benchmarks/gpt_gpu.py` and `node_gpu.py`, where there is a GPU.
 bench-torch: $(VENV)/.torch
