@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -111,21 +112,23 @@ def test_a_browser_draws_it_without_an_error(page: Path, tmp_path: Path, colours
     )
     copy = tmp_path / "loud.html"
     copy.write_text(loud)
-    command = [
-        str(CHROMIUM),
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--window-size=390,844",
-        f"--user-data-dir={tmp_path / 'profile'}",
-        *(["--blink-settings=preferredColorScheme=0"] if colours == "dark" else []),
-        "--dump-dom",
-        copy.as_uri(),
-    ]
-    env = {**os.environ, "TMPDIR": str(tmp_path)}
-    run = subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=PATIENCE_S, env=env
-    )
+    # Chromium makes a socket there, whose path must be short, unix(7).
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
+        command = [
+            str(CHROMIUM),
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--window-size=390,844",
+            f"--user-data-dir={folder}",
+            *(["--blink-settings=preferredColorScheme=0"] if colours == "dark" else []),
+            "--dump-dom",
+            copy.as_uri(),
+        ]
+        env = {**os.environ, "TMPDIR": folder}
+        run = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=60, env=env
+        )
     assert "data-error" not in run.stdout
     text = re.sub(r"<[^>]+>", " ", run.stdout.partition("</main>")[0])
     assert "42" in text
