@@ -223,6 +223,14 @@ def test_programs_that_share_a_worker_have_one_pool_and_one_run(tmp_path: Path) 
     assert figures["run_us"] == 12
 
 
+def test_a_pool_that_ran_nothing_had_no_workers(tmp_path: Path) -> None:
+    traces = read(
+        write(tmp_path / "launcher.json"), write(tmp_path / "a.json", job_event(7, 1, 2, 3))
+    )
+    assert workers_of_pools(traces) == [0, 2]
+    assert figures_of(traces)["workers"] == 2
+
+
 def test_traces_of_two_machines_go_on_the_clock_of_the_first(tmp_path: Path) -> None:
     traces = read(
         write(tmp_path / "a.json", job_event(7, 1000, 1001, 1002)),

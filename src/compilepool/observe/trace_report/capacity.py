@@ -90,7 +90,7 @@ def total_capacity(traces: Traces, workers: Sequence[int]) -> Capacity:
 
 
 def workers_of_pools(traces: Traces) -> list[int]:
-    """How many workers each pool could have.
+    """How many workers each pool could have; 0 if it ran nothing.
 
     A shared pool whose programs leave that open has as many as they have CPUs together, which none
     of them knows. So it has at least as many as were seen to run jobs to the end at the same time.
@@ -98,10 +98,10 @@ def workers_of_pools(traces: Traces) -> list[int]:
     counts = [0] * (1 + max(client.pool for client in traces.clients))
     for client in traces.clients:
         counts[client.pool] = max(counts[client.pool], client.max_workers)
-    return [
-        max(count, _most_at_once([run for run in traces.runs if run.pool == pool]))
-        for pool, count in enumerate(counts)
-    ]
+    for pool, count in enumerate(counts):
+        runs = [run for run in traces.runs if run.pool == pool]
+        counts[pool] = max(count, _most_at_once(runs)) if runs else 0
+    return counts
 
 
 def _most_at_once(runs: Sequence[Run]) -> int:
