@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from compilepool.client.connection import visits
+from compilepool.wire.meeting_place import MeetingPlace
 from compilepool.wire.messages import Kind, Message, encode
 from tests.pools_seen import Seen
 from tests.proc import wait_until
@@ -179,13 +180,13 @@ def test_a_supervisor_that_is_stopped_is_asked_once(
         (supervisor,) = supervisors()
         os.kill(supervisor, signal.SIGSTOP)
         asked: list[str] = []
-        connect = visits.MeetingPlace.connect
+        connect = MeetingPlace.connect
 
-        def count(place: visits.MeetingPlace, name: str) -> object:
+        def count(place: MeetingPlace, name: str) -> object:
             asked.append(name)
             return connect(place, name)
 
-        monkeypatch.setattr(visits.MeetingPlace, "connect", count)
+        monkeypatch.setattr(MeetingPlace, "connect", count)
         troubles = [seen.look()[0].trouble for _ in range(3)]
         assert troubles == ["it does not answer"] * 3
         assert asked.count(pool.name) == 1

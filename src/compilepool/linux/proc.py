@@ -262,6 +262,11 @@ def variable_of(pid: int, name: str) -> str:
     return ""
 
 
+def boot_id() -> str:
+    """What names this start of the machine: the same in all processes, random(4)."""
+    return read_proc("/proc/sys/kernel/random/boot_id").decode().strip()
+
+
 def uptime_s() -> float:
     """The seconds since the machine was started."""
     return float(read_proc("/proc/uptime").split()[0])
