@@ -152,6 +152,26 @@ def test_nobody_joins_a_private_pool_or_stops_it(seen: Seen) -> None:
         program.end()
 
 
+def test_visitors_who_read_nothing_hold_nobody_up(seen: Seen, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    with programs(1, "max_workers=2") as (program,):
+        submit(program, "softmax", f"jobs.wait_for, {str(go)!r}")
+        (pool,) = seen.wait_for(
+            lambda looks: any(each.run for look in looks for each in look.workers)
+        )
+        assert pool.look is not None
+        run = next(each.run for each in pool.look.workers if each.run)
+        with guests(12, pool.name) as strangers:
+            for number, stranger in enumerate(strangers[:-1]):
+                kind = (Kind.LOOK, Kind.DUMP, Kind.QUIESCE)[number % 3]
+                stranger.say(encode(Message(kind, run)))
+            assert program.run("pool.submit(abs, -1).result()") == 1
+            assert seen.look()[0].trouble == ""
+        go.touch()
+        assert program.run("futures['softmax'].result()") == str(go)
+        program.end()
+
+
 def test_what_a_killed_supervisor_has_left_goes_with_the_next_pool(
     seen: Seen, runtime: Path
 ) -> None:
