@@ -156,8 +156,11 @@ class Pool:
         """Before a client comes: begin no run with modules whose files have changed.
 
         Returns:
-            False if the fork server has loaded such modules, and other clients rely on it.
+            False if the client needs another pool: the fork server has loaded such modules, and
+            other clients rely on it; or no worker can be started, which may be mended by now.
         """
+        if self._scheduler.is_broken:
+            return False
         if self._crew.fork_servers.is_outdated:
             if self._clients:
                 return False
@@ -195,10 +198,6 @@ class Pool:
     def cancel_queued(self, client: Client) -> None:
         """Cancel those jobs of a client that no worker has."""
         self._jobs.cancel_queued(client)
-
-    def raise_limit(self, max_workers: int) -> None:
-        """Allow more workers, because a client has come that brings CPUs of its own."""
-        self._scheduler.raise_limit(max_workers)
 
     def warm_up(self, client: Client, id: int) -> None:
         """Start all workers, and tell the client when they are ready."""
