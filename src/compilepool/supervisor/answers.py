@@ -18,14 +18,9 @@ from compilepool.wire.pool_view import PoolView, WorkerView
 
 
 class JobDumps:
-    """Answers what a job is doing.
+    """Answers what a job is doing."""
 
-    Args:
-        runs: the unfinished runs.
-    """
-
-    def __init__(self, runs: RunTable) -> None:
-        self._runs = runs
+    def __init__(self) -> None:
         self._pending: set[Waiter] = set()
 
     def answer(self, asker: Waiter, run: RunId | None, crew: Crew, worker: WorkerId | None) -> None:
@@ -47,7 +42,8 @@ class JobDumps:
 
         def on_snapshot(snapshot: JobSnapshot) -> None:
             self._pending.discard(asker)
-            tell(snapshot if run in self._runs else JobSnapshot("ended"))
+            is_job_there = asker.client.runs.get(asker.id) == run
+            tell(snapshot if is_job_there else JobSnapshot("ended"))
 
         if asker in self._pending:
             return

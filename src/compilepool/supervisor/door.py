@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 
+from compilepool.supervisor.clients import Clients
 from compilepool.supervisor.links.listener import Listener
 from compilepool.supervisor.links.loop import Loop, ScheduledCall
 from compilepool.wire.channel import Channel, close_all, close_messages
@@ -24,6 +25,7 @@ class Door:
 
     Args:
         loop: the event loop.
+        clients: the clients of the supervisor.
         name: the pool's name in its directory.
         listener: the listening socket.
         lock: the descriptor of the locked file.
@@ -41,6 +43,7 @@ class Door:
     def __init__(
         self,
         loop: Loop,
+        clients: Clients,
         name: str,
         listener: int,
         lock: int,
@@ -50,6 +53,7 @@ class Door:
         on_visit: Callable[[Channel, Message], None],
     ) -> None:
         self._loop = loop
+        self._clients = clients
         self._name = name
         self._lock = lock
         self._directory = directory
@@ -58,7 +62,6 @@ class Door:
         # Somebody may remove the files. Those of these names are then another supervisor's.
         self._files = {name + ".sock": self._file(name + ".sock"), name + ".lock": os.fstat(lock)}
         self._listener = Listener(loop, listener, self._handle)
-        self._identity = ""
         self.is_open = True
         self.linger_s = 0.0
         self._end: ScheduledCall | None = None
@@ -125,7 +128,7 @@ class Door:
                 trouble = "it has sent no pidfd"
             elif not joining.identity.startswith(self._name):
                 trouble = "its identity is not the one that names the supervisor's socket"
-            elif self._identity not in ("", joining.identity):
+            elif self._clients.identity not in ("", joining.identity):
                 trouble = "its identity differs from that of the supervisor's other clients"
         except ProtocolError as error:
             trouble = str(error)
@@ -136,7 +139,7 @@ class Door:
             close_messages([join, configure])
             channel.close()
             return
-        self._identity = joining.identity
+        self._clients.identity = joining.identity
         self.linger_s = max(self.linger_s, joining.linger_s)
         if self._end is not None:
             self._end.cancel()

@@ -15,7 +15,7 @@ MAX_BYTES = 256 << 20
 """The most bytes of all kept results together."""
 
 MAX_FDS = 1024
-"""The most descriptors of all kept results together."""
+"""The most descriptors of all kept results together, if the process may have many more."""
 
 _ENTRY = 1024  # bytes; about what the entry itself takes
 

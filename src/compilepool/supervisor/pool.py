@@ -7,6 +7,7 @@ what the rules say, once for all requests and events that have come.
 from __future__ import annotations
 
 import os
+import resource
 import time
 from collections.abc import Callable
 
@@ -20,7 +21,7 @@ from compilepool.supervisor.crew import events
 from compilepool.supervisor.crew.crew import Crew
 from compilepool.supervisor.fork_server_start import ForkServerStarter
 from compilepool.supervisor.jobs import Jobs
-from compilepool.supervisor.kept_results import KeptResults
+from compilepool.supervisor.kept_results import MAX_FDS, KeptResults
 from compilepool.supervisor.links.loop import Loop
 from compilepool.supervisor.performer import FailureReason, Performer
 from compilepool.supervisor.rules.actions import RunId, WorkerId
@@ -39,6 +40,7 @@ from compilepool.wire.pool_view import PoolView
 from compilepool.wire.submission import JobTerms
 from compilepool.wire.usage import replace_usage, usage_of
 
+_KEPT_SHARE = 8  # of the descriptors; workers, clients and jobs need the others
 _SEND_AGAIN_S = 0.005
 _SPIN_S = 0.0001  # waking a process up takes 20 to 50 us, and happens twice for each run
 
@@ -64,7 +66,7 @@ class Pool:
     ) -> None:
         self._clients = clients
         self._runs = RunTable()
-        self._dumps = JobDumps(self._runs)
+        self._dumps = JobDumps()
         self._memory = MemoryRoom()
         self._tally = Tally()
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -94,7 +96,9 @@ class Pool:
         )
         self._crew = Crew(loop, self._handle_event, config, startup_fds, starter)
         self._news = CrashNews(clients)
-        self._jobs = Jobs(self._runs, self._scheduler, KeptResults(), self._news)
+        fd_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        kept = KeptResults(max_fds=min(MAX_FDS, fd_limit // _KEPT_SHARE))
+        self._jobs = Jobs(self._runs, self._scheduler, kept, self._news)
         self._performer = Performer(self._scheduler, self._crew, self._runs, self._jobs, clients)
         try:
             self._crew.fork_servers.start()

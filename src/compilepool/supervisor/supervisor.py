@@ -60,7 +60,15 @@ class Supervisor:
     def open_door(self, name: str, listener: int, lock: int, directory: int, first: int) -> None:
         """Serve clients that come by themselves, too. For the arguments, see `Door`."""
         self._door = Door(
-            self._loop, name, listener, lock, directory, first, self._join, self._visit
+            self._loop,
+            self._clients,
+            name,
+            listener,
+            lock,
+            directory,
+            first,
+            self._join,
+            self._visit,
         )
 
     def run(self) -> None:
@@ -73,10 +81,7 @@ class Supervisor:
                 self._loop.run_once(pool.patience_s(), spin_s=pool.spin_s)
             self._flush()  # clients wait for these messages, but nobody waits for `go_on`
             self._go_on()
-            leaving = [each for each in self._clients if each.shutdown is not None]
-            for client in leaving:
-                self._let_go(client)
-            if leaving and not self._is_over:
+            while self._some_leave() and not self._is_over:
                 self._go_on()  # their jobs are not wanted any more
         if self._pool is None:
             pidfds.sweep()  # the fork server that was started ahead
@@ -92,12 +97,17 @@ class Supervisor:
             self._pool.go_on()
         self._flush()
 
-    def _let_go(self, client: Client) -> None:
-        """Remove a client that wants to leave, if it may leave yet."""
+    def _some_leave(self) -> bool:
+        """Remove the clients that want to leave and may. Returns whether there are any."""
+        leaving = [each for each in self._clients if each.shutdown is not None]
+        return any([self._let_go(client) for client in leaving])
+
+    def _let_go(self, client: Client) -> bool:
+        """Remove a client that wants to leave, if it may leave yet. Returns whether it may."""
         is_end = len(self._clients) == 1 and (self._door is None or not self._door.lingers)
         if client.shutdown is Shutdown.DRAIN:
             if not self._is_drained(client) or not self._has_got_all(client):
-                return
+                return False
             if is_end:
                 self._shut_door()
                 if self._pool is not None:
@@ -107,12 +117,13 @@ class Supervisor:
         client.link.forget()
         if is_end:
             self._shut_door()
-            return  # the link stays open until this process exits
+            return True  # the link stays open until this process exits
         if self._pool is not None:
             self._pool.leave(client)
         client.link.close()
         if not self._clients and self._door is not None:
             self._door.last_client_left()
+        return True
 
     def _has_got_all(self, client: Client) -> bool:
         """Whether a client that leaves has got all that was queued for it; else it gets it now."""
@@ -138,7 +149,6 @@ class Supervisor:
             channel.close()
             return
         client = self.add_client(channel, pidfd)
-        self._clients.identity = joining.identity
         client.pid, client.name, client.log_level = joining.pid, joining.name, joining.log_level
         client.cpus, client.counts_cpus = joining.cpus, joining.counts_cpus
         try:
