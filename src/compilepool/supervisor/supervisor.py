@@ -99,15 +99,17 @@ class Supervisor:
 
     def _some_leave(self) -> bool:
         """Remove the clients that want to leave and may. Returns whether there are any."""
-        leaving = [each for each in self._clients if each.shutdown is not None]
-        return any([self._let_go(client) for client in leaving])
+        before = len(self._clients)
+        for client in [each for each in self._clients if each.shutdown is not None]:
+            self._let_go(client)
+        return len(self._clients) < before
 
-    def _let_go(self, client: Client) -> bool:
-        """Remove a client that wants to leave, if it may leave yet. Returns whether it may."""
+    def _let_go(self, client: Client) -> None:
+        """Remove a client that wants to leave, if it may leave yet."""
         is_end = len(self._clients) == 1 and (self._door is None or not self._door.lingers)
         if client.shutdown is Shutdown.DRAIN:
             if not self._is_drained(client) or not self._has_got_all(client):
-                return False
+                return
             if is_end:
                 self._shut_door()
                 if self._pool is not None:
@@ -117,13 +119,12 @@ class Supervisor:
         client.link.forget()
         if is_end:
             self._shut_door()
-            return True  # the link stays open until this process exits
+            return  # the link stays open until this process exits
         if self._pool is not None:
             self._pool.leave(client)
         client.link.close()
         if not self._clients and self._door is not None:
             self._door.last_client_left()
-        return True
 
     def _has_got_all(self, client: Client) -> bool:
         """Whether a client that leaves has got all that was queued for it; else it gets it now."""
