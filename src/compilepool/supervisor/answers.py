@@ -128,6 +128,7 @@ class Tally:
             scheduler.recycled,
             self._asleep_since is not None,
             slept_s,
+            scheduler.is_short_of_memory,
         )
 
 
