@@ -43,7 +43,6 @@ class JobDumps:
             crew: the processes.
             worker: the worker that has the run; None if no worker has it.
         """
-
         if run is None:
             tell(JobSnapshot("ended"))
             return

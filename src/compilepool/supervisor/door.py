@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 
+from compilepool.supervisor.clients import Clients
 from compilepool.supervisor.entrance import Entrance
 from compilepool.supervisor.links.loop import Loop, ScheduledCall
 from compilepool.supervisor.visits import QUESTIONS
@@ -25,6 +26,7 @@ class Door:
 
     Args:
         loop: the event loop.
+        clients: the clients of the supervisor.
         name: the pool's name in its directory.
         listener: the listening socket.
         lock: the descriptor of the locked file.
@@ -42,6 +44,7 @@ class Door:
     def __init__(
         self,
         loop: Loop,
+        clients: Clients,
         name: str,
         listener: int,
         lock: int,
@@ -51,11 +54,11 @@ class Door:
         on_visit: Callable[[Channel, Message], None],
     ) -> None:
         self._loop = loop
+        self._clients = clients
         self._name = name
         self._on_join = on_join
         self._on_visit = on_visit
         self._entrance = Entrance(loop, name, listener, lock, directory, self._handle)
-        self._identity = ""
         self.is_open = True
         self.linger_s = 0.0
         self._end: ScheduledCall | None = None
@@ -110,7 +113,7 @@ class Door:
                 trouble = "it has sent no pidfd"
             elif not joining.identity.startswith(self._name):
                 trouble = "its identity is not the one that names the supervisor's socket"
-            elif self._identity not in ("", joining.identity):
+            elif self._clients.identity not in ("", joining.identity):
                 trouble = "its identity differs from that of the supervisor's other clients"
         except ProtocolError as error:
             trouble = str(error)
@@ -121,7 +124,7 @@ class Door:
             close_messages([join, configure])
             channel.close()
             return
-        self._identity = joining.identity
+        self._clients.identity = joining.identity
         self.linger_s = max(self.linger_s, joining.linger_s)
         if self._end is not None:
             self._end.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections import OrderedDict
 
 from compilepool.light_typing import NamedTuple
@@ -16,6 +17,8 @@ MAX_BYTES = 256 << 20
 
 MAX_FDS = 1024
 """The most descriptors of all kept results together."""
+
+_SHARE = 8  # of the descriptors; workers, clients and jobs need the others
 
 _ENTRY = 1024  # bytes; about what the entry itself takes
 
@@ -33,12 +36,14 @@ class KeptResults:
 
     Args:
         max_bytes: the most bytes of all results together, with the output of their runs.
-        max_fds: the most descriptors of all results together. Only large results have one.
+        max_fds: the most descriptors of all results together. Only large results have one. It is
+            less if this process may have few, see RLIMIT_NOFILE, getrlimit(2).
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES, max_fds: int = MAX_FDS) -> None:
         self._max_bytes = max_bytes
-        self._max_fds = max_fds
+        fd_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._max_fds = min(max_fds, fd_limit // _SHARE)
         self._results: OrderedDict[str, _Kept] = OrderedDict()
         self._bytes = 0
         self._fds = 0

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from compilepool.light_typing import Any
 from compilepool.linux.cpus import usable_cpus
 from compilepool.linux.process import give_back_memory
-from compilepool.supervisor.answers import JobDumps, Tally
+from compilepool.supervisor.answers import Tally
 from compilepool.supervisor.clients import Client, Clients
 from compilepool.supervisor.crash_news import CrashNews
 from compilepool.supervisor.crew import events
@@ -68,7 +68,6 @@ class Pool:
     ) -> None:
         self._clients = clients
         self._runs = RunTable()
-        self._dumps = JobDumps(self._runs)
         self._memory = MemoryRoom()
         self._tally = Tally()
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -90,17 +89,16 @@ class Pool:
         """The workers that have got SIGTERM."""
         self._may_need_memory = False
         """Whether runs have come or ended since the machine's memory was last measured."""
-        policy = StaffingPolicy(
-            config.min_workers, config.idle_timeout_s, config.max_jobs_per_worker
-        )
         self._scheduler: Scheduler[FailureReason] = Scheduler(
-            config.max_workers, self._expected_memory, policy
+            config.max_workers,
+            self._expected_memory,
+            StaffingPolicy(config.min_workers, config.idle_timeout_s, config.max_jobs_per_worker),
         )
         self._crew = Crew(loop, self._handle_event, config, startup_fds, starter)
         self._news = CrashNews(clients)
         self._jobs = Jobs(self._runs, self._scheduler, KeptResults(), self._news)
         self.visited = VisitedPool(
-            clients, self._scheduler, self._crew, self._runs, self._jobs, self._dumps, self._tally
+            clients, self._scheduler, self._crew, self._runs, self._jobs, self._tally
         )
         self._performer = Performer(self._scheduler, self._crew, self._runs, self._jobs, clients)
         try:
@@ -163,8 +161,11 @@ class Pool:
         """Before a client comes: begin no run with modules whose files have changed.
 
         Returns:
-            False if the fork server has loaded such modules, and other clients rely on it.
+            False if the client needs another pool: the fork server has loaded such modules, and
+            other clients rely on it; or no worker can be started, which may be mended by now.
         """
+        if self._scheduler.is_broken:
+            return False
         if self._crew.fork_servers.is_outdated:
             if self._clients:
                 return False
@@ -229,15 +230,14 @@ class Pool:
 
     def dump(self, client: Client, id: int) -> None:
         """Tell a client what its job is doing."""
-        run = client.runs.get(id)
-        worker = None if run is None else self._scheduler.worker_of(run)
-        if run is not None and worker is None and not self._scheduler.waits(run):
-            run = None  # it has ended, and its waiters will be told in this turn of the loop
+        run = client.runs.get(id, 0)  # no run has this number
 
         def tell(snapshot: JobSnapshot) -> None:
-            client.send(snapshot.payload().message(Kind.DUMPED, id))
+            # A cancelled job has ended, even if others wait for its run.
+            told = snapshot if client.runs.get(id) == run else JobSnapshot("ended")
+            client.send(told.payload().message(Kind.DUMPED, id))
 
-        self._dumps.answer(Waiter(client, id), tell, run, self._crew, worker)
+        self.visited.dump(Waiter(client, id), run, tell)
 
     def tell_view(self, client: Client, id: int) -> None:
         """Tell a client the state of the pool, with its own jobs only."""

@@ -63,7 +63,15 @@ class Supervisor:
     def open_door(self, name: str, listener: int, lock: int, directory: int, first: int) -> None:
         """Serve clients that come by themselves, too. For the arguments, see `Door`."""
         self._door = Door(
-            self._loop, name, listener, lock, directory, first, self._join, self._visit
+            self._loop,
+            self._clients,
+            name,
+            listener,
+            lock,
+            directory,
+            first,
+            self._join,
+            self._visit,
         )
 
     def run(self) -> None:
@@ -78,10 +86,7 @@ class Supervisor:
                 self._loop.run_once(pool.patience_s(), spin_s=pool.spin_s)
             self._flush()  # clients wait for these messages, but nobody waits for `go_on`
             self._go_on()
-            leaving = [each for each in self._clients if each.shutdown is not None]
-            for client in leaving:
-                self._let_go(client)
-            if leaving and not self._is_over:
+            while self._some_leave() and not self._is_over:
                 self._go_on()  # their jobs are not wanted any more
         if self._entrance is not None:
             self._entrance.close()
@@ -98,6 +103,13 @@ class Supervisor:
         if self._pool is not None:
             self._pool.go_on()
         self._flush()
+
+    def _some_leave(self) -> bool:
+        """Remove the clients that want to leave and may. Returns whether there are any."""
+        before = len(self._clients)
+        for client in [each for each in self._clients if each.shutdown is not None]:
+            self._let_go(client)
+        return len(self._clients) < before
 
     def _let_go(self, client: Client) -> None:
         """Remove a client that wants to leave, if it may leave yet."""
@@ -145,7 +157,6 @@ class Supervisor:
             channel.close()
             return
         client = self.add_client(channel, pidfd)
-        self._clients.identity = joining.identity
         client.pid, client.name, client.log_level = joining.pid, joining.name, joining.log_level
         client.cpus, client.counts_cpus = joining.cpus, joining.counts_cpus
         try:
