@@ -75,5 +75,5 @@ $(VENV)/.bench: $(VENV)/.dev pyproject.toml
 
 # This version goes with the Triton of the demo.
 $(VENV)/.torch: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0" --editable ".[torch-tools]"
 	touch $@

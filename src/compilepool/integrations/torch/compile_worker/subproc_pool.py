@@ -34,6 +34,7 @@ from compilepool.client.pool import CompilePool
 from compilepool.errors import PoolClosed
 from compilepool.integrations.torch.compile_worker.timer import Timer
 from compilepool.integrations.torch.flight import Flight, flight_of
+from compilepool.integrations.torch.job_slices import JobSlices
 from compilepool.integrations.torch.kernel_future import KernelFuture, kernel_name, ready_future
 from compilepool.integrations.torch.settings import is_shared
 from compilepool.integrations.torch.sidecar import Sidecar
@@ -95,6 +96,8 @@ class SubprocPool:
         self.pickler = pickler or SubprocPickler()
         self.kind = kind
         output = output_env()
+        if config.worker_suppress_logging:
+            _reference.log.info("Suppressing compile worker output due to config")
         self._shares_kernels = is_shared(shared)
         self._env = env or EnvAtStart(shared=self._shares_kernels)
         self.pool = pool or make_pool(
@@ -113,6 +116,7 @@ class SubprocPool:
         self.running = True
         self._counters = WaitCounters()
         self._status_reports = StatusReports(self.pool, _trace)
+        self._slices = JobSlices(_trace)
         self.timer = Timer(config.quiesce_async_compile_time, self.quiesce) if quiesce else None
         try:
             self.wakeup()
@@ -165,6 +169,7 @@ class SubprocPool:
         job = self.pool.options(name=name, env=changes, flight_key=flight_key).submit(call)
         self._counters.job_submitted(job)
         self._status_reports.job_submitted(job)
+        self._slices.job_submitted(job)
         job.add_done_callback(self._log.job_ended)
         if self.timer:
             job.add_done_callback(self._job_ended)

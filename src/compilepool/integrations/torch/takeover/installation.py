@@ -107,8 +107,7 @@ class Installation:
     # The caller holds the lock, except in `__init__`.
 
     def _start(self) -> SubprocPool:
-        import torch._inductor.async_compile
-        from torch._inductor import config
+        from torch._inductor import async_compile, config
 
         from compilepool.integrations.torch.compile_worker.subproc_pool import SubprocPool
 
@@ -120,6 +119,8 @@ class Installation:
             pool = None
         if pool is None:
             env, pool = EnvAtStart(shared=self._is_shared), self._make_pool()
+        # As torch's own logs it: users look for it with TORCH_LOGS=+inductor.
+        async_compile.log.info("Creating 'compilepool' pool with %d workers", pool.max_workers)
         wants_quiesce = config.quiesce_async_compile_pool and "idle_timeout" not in self._options
         subproc_pool = SubprocPool(
             pool.max_workers,
@@ -129,7 +130,7 @@ class Installation:
             env=env,
             on_crash=self._on_crash,
         )
-        torch._inductor.async_compile._pool_set.add(subproc_pool)
+        async_compile._pool_set.add(subproc_pool)
         return subproc_pool
 
     def _take_early_pool(self) -> CompilePool | None:

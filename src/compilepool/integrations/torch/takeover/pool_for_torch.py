@@ -17,12 +17,15 @@ PRELOAD = "compilepool.integrations.torch.worker.preload"
 
 _NOT_IN_WORKERS: dict[str, str | None] = {
     "TORCH_WARM_POOL": "0",
+    "TORCH_TRACE": None,
+    "TORCH_DTRACE": None,
     ENABLE: None,
     OPTIONS: None,
     PROGRAM_PID: None,
 }
 """Variables that keep the pool's processes, and all that jobs start, from starting a pool. What is
-only read with `ENABLE` is unset: programs may share a pool whatever it says.
+only read with `ENABLE` is unset: programs may share a pool whatever it says. Without TORCH_TRACE,
+they leave no traces beside that of the program, which has their jobs. torch's own pool leaves none.
 """
 
 _READ_ONCE = "TORCHINDUCTOR_"
