@@ -12,9 +12,11 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from torch._inductor.compile_worker.subproc_pool import SubprocException
+from torch._inductor.exc import CppCompileError
 
 from compilepool.client.future import CompileFuture
 from compilepool.errors import PoolClosed, RemoteTraceback, WorkerCrashed
+from compilepool.integrations.torch.cpp_kernels import cpp_kernel_name, is_cpp_job
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ def kernel_name(function: Callable[..., Any], args: Sequence[Any]) -> str | None
     """
     if not args or not getattr(function, "__name__", "").startswith(_PREFIX):
         return None
+    if is_cpp_job(function):
+        return cpp_kernel_name(args)
     first = args[0]
     if isinstance(first, functools.partial) and first.args:
         first = first.args[0]
@@ -168,8 +172,9 @@ class KernelFuture(Future[Any]):
         error = job.exception()
         if error is None:
             self.set_result(job.result())
-        elif isinstance(error, PoolClosed):
-            self.set_exception(error)  # unchanged: the kernel did not fail
+        elif isinstance(error, PoolClosed | CppCompileError):
+            # Unchanged: the kernel did not fail, or Inductor expects this error of a thread of its.
+            self.set_exception(error)
         else:
             self.set_exception(KernelFailed(_details(error), self._job.name, error))
 

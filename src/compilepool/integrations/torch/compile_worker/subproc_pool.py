@@ -33,6 +33,7 @@ from compilepool.client.internals import (
 from compilepool.client.pool import CompilePool
 from compilepool.errors import PoolClosed
 from compilepool.integrations.torch.compile_worker.timer import Timer
+from compilepool.integrations.torch.cpp_kernels import is_cpp_job
 from compilepool.integrations.torch.flight import Flight, flight_of
 from compilepool.integrations.torch.job_slices import JobSlices
 from compilepool.integrations.torch.kernel_future import KernelFuture, kernel_name, ready_future
@@ -42,6 +43,7 @@ from compilepool.integrations.torch.status_reports import StatusReports
 from compilepool.integrations.torch.takeover.pool_for_torch import EnvAtStart, OnCrash, make_pool
 from compilepool.integrations.torch.wait_counters import WaitCounters
 from compilepool.integrations.torch.worker.compile_job import compile_kernel
+from compilepool.integrations.torch.worker.cpp_job import compile_cpp
 from compilepool.integrations.torch.worker_log import WorkerLog, output_env
 
 __all__ = [
@@ -142,6 +144,8 @@ class SubprocPool:
         here = functools.partial(job_fn, *args, **kwargs)
         call: functools.partial[Any] = here
         flight = None
+        if is_cpp_job(job_fn):
+            call = functools.partial(compile_cpp, *here.args, **here.keywords)
         if getattr(job_fn, "__name__", "") == "_worker_compile_triton":
             has_cuda = torch.cuda.is_available()
             call = functools.partial(compile_kernel, has_cuda, *here.args, **here.keywords)

@@ -111,12 +111,14 @@ def take_over(
     _check(async_compile)
     try:
         from compilepool.integrations.torch.compile_worker.subproc_pool import SubprocPool
+        from compilepool.integrations.torch.takeover.cpp_jobs import take_over_cpp
     except (ImportError, AttributeError) as error:
         raise UnsupportedTorch(_unsupported(str(error))) from error
     inductor = async_compile.AsyncCompile
     its_process_pool, its_class = vars(inductor)["process_pool"], async_compile.SubprocPool
 
     def undo() -> None:
+        undo_cpp()
         inductor.process_pool = its_process_pool
         inductor._ready_future = None
         async_compile.SubprocPool = its_class
@@ -125,6 +127,7 @@ def take_over(
     # Its docstring: "Reset pools to initial state without shutting them down".
     async_compile.after_fork()
     inductor.process_pool = staticmethod(_ProcessPool(process_pool, forget_pool))
+    undo_cpp = take_over_cpp(inductor)
     async_compile.SubprocPool = SubprocPool  # AsyncCompile.wakeup checks isinstance of it
     if pools:
         # In a thread: such a pool may take seconds to start, and ends only after that.
