@@ -42,6 +42,8 @@ def compiled(function):
 def plug_in(index=0):
     from tests.pytorch import fake_gpu
     fake_gpu.plug_in(index)
+    import torch
+    torch.accelerator.is_available = lambda: False  # Dynamo would ask for its current stream
 """
 )
 
