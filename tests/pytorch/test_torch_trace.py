@@ -162,7 +162,12 @@ def test_tlparse_tells_ranks_apart_that_share_a_pool(tmp_path: Path) -> None:
         )
         for rank in ("0", "1")
     ]
-    assert [rank.wait(PATIENCE_S) for rank in ranks] == [0, 0]
+    try:
+        assert [rank.wait(PATIENCE_S) for rank in ranks] == [0, 0]
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
     out = tmp_path / "report"
     says = tlparse(tmp_path / "trace", out, "--all-ranks-html")
     # The one line of no rank is torch's own, of its version. Else there is nothing but "ok".
