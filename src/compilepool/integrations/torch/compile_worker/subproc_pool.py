@@ -10,7 +10,7 @@ import functools
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any, Never, ParamSpec, TypeAlias, TypeVar
 
 import torch
@@ -34,7 +34,12 @@ from compilepool.client.pool import CompilePool
 from compilepool.errors import PoolClosed
 from compilepool.integrations.torch.compile_worker.timer import Timer
 from compilepool.integrations.torch.flight import Flight, flight_of
-from compilepool.integrations.torch.kernel_future import KernelFuture, kernel_name, ready_future
+from compilepool.integrations.torch.kernel_future import (
+    KernelFuture,
+    kernel_name,
+    ready_future,
+    returns_kernel,
+)
 from compilepool.integrations.torch.settings import is_shared
 from compilepool.integrations.torch.sidecar import Sidecar
 from compilepool.integrations.torch.status_reports import StatusReports
@@ -145,7 +150,7 @@ class SubprocPool:
                 flight = flight_of(has_cuda, here.args, here.keywords)
         job = self._submit(name, call, flight)
         # Last, so that its callbacks run after all those that `_submit` adds.
-        is_run_here = name is not None and self._on_crash == "in_process"
+        is_run_here = returns_kernel(job_fn) and self._on_crash == "in_process"
         return KernelFuture(
             job,
             here if is_run_here else None,
@@ -250,7 +255,7 @@ class SubprocPool:
             self.timer.record_call()
 
 
-AnyPool: TypeAlias = ProcessPoolExecutor | SubprocPool
+AnyPool: TypeAlias = ProcessPoolExecutor | SubprocPool | ThreadPoolExecutor
 
 
 class TestException(_reference.TestException):  # type: ignore[misc] # torch is not typed
