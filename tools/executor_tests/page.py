@@ -16,7 +16,8 @@ COUNTED = ("passes", "differs", "fault", "internal", "skips itself")
 HEAD = """# The tests of other executors
 
 The tests of CPython's `ProcessPoolExecutor`, of loky and of pebble run against `CompilePool`, and
-those of PyTorch's compile workers against [the integration](pytorch.md). The test files are the projects' own, fetched and not changed; a thin layer gives our pool the names
+those of PyTorch's compile workers against [the integration](pytorch.md). The test
+files are the projects' own, fetched and not changed; a thin layer gives our pool the names
 that they use. This page lists every test that does not pass, with the reason.
 
 ```sh
