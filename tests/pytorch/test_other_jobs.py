@@ -97,7 +97,8 @@ def _compile_in_worker(*_args: object) -> None:
 
 
 def test_a_job_of_flex_gemm_has_the_name_of_what_it_makes() -> None:
-    recipe: tuple[object, ...] = ("90", "sm_90a", {}, "torch._vendor.quack", "_compile_gemm_epi", "key")
+    module = "torch._vendor.quack.gemm_runtime.host"
+    recipe: tuple[object, ...] = ("90", "sm_90a", {}, module, "_compile_gemm_epi", "key")
     sha = "0123456789abcdef" * 4
     name = kernel_name(_compile_in_worker, (*recipe, f"/cache/fingerprint/{sha}.o", "payloads"))
     assert name == "gemm_epi_0123456789ab"
