@@ -343,6 +343,7 @@ def test_wrong_options_are_told_at_once(tmp_path: Path) -> None:
         for options, error in [
             ({"timeout": -1}, ValueError), ({"on_crash": "ignore"}, ValueError),
             ({"no_such_option": 1}, TypeError), ({"max_workers": "2"}, TypeError),
+            ({"worker_mode": "thread"}, ValueError),
         ]:
             try:
                 integration.install(**options)

@@ -10,7 +10,7 @@ import functools
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any, Never, ParamSpec, TypeAlias, TypeVar
 
 import torch
@@ -36,7 +36,12 @@ from compilepool.integrations.torch.compile_worker.timer import Timer
 from compilepool.integrations.torch.cpp_kernels import is_cpp_job
 from compilepool.integrations.torch.flight import Flight, flight_of
 from compilepool.integrations.torch.job_slices import JobSlices
-from compilepool.integrations.torch.kernel_future import KernelFuture, kernel_name, ready_future
+from compilepool.integrations.torch.kernel_future import (
+    KernelFuture,
+    kernel_name,
+    ready_future,
+    returns_kernel,
+)
 from compilepool.integrations.torch.settings import is_shared
 from compilepool.integrations.torch.sidecar import Sidecar
 from compilepool.integrations.torch.status_reports import StatusReports
@@ -131,8 +136,9 @@ class SubprocPool:
         """Run a job in a worker.
 
         Returns:
-            The future of the job. Every failure is a `SubprocException`. Its attribute `error` is
-            the exception that the job or the `CompilePool` raised.
+            The future of the job. A failure is a `SubprocException`. Its attribute `error` is the
+            exception that the job or the `CompilePool` raised. An error of g++ is the
+            `CppCompileError` itself.
 
         Raises:
             RuntimeError: the pool was shut down.
@@ -153,7 +159,7 @@ class SubprocPool:
                 flight = flight_of(has_cuda, here.args, here.keywords)
         job = self._submit(name, call, flight)
         # Last, so that its callbacks run after all those that `_submit` adds.
-        is_run_here = name is not None and self._on_crash == "in_process"
+        is_run_here = returns_kernel(job_fn) and self._on_crash == "in_process"
         return KernelFuture(
             job,
             here if is_run_here else None,
@@ -259,7 +265,7 @@ class SubprocPool:
             self.timer.record_call()
 
 
-AnyPool: TypeAlias = ProcessPoolExecutor | SubprocPool
+AnyPool: TypeAlias = ProcessPoolExecutor | SubprocPool | ThreadPoolExecutor
 
 
 class TestException(_reference.TestException):  # type: ignore[misc] # torch is not typed

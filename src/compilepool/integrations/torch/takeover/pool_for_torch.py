@@ -13,6 +13,9 @@ from compilepool.integrations.torch.settings import ENABLE, FILES, OPTIONS, PROG
 OnCrash: TypeAlias = Literal["raise", "in_process"]
 """The values of `on_crash`, which says what to do with a kernel whose worker crashed."""
 
+WorkerMode: TypeAlias = Literal["process"]
+"""The values of `worker_mode`, which says who compiles, whatever Inductor's own mode says."""
+
 PRELOAD = "compilepool.integrations.torch.worker.preload"
 
 _NOT_IN_WORKERS: dict[str, str | None] = {
