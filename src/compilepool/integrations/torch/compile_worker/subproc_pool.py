@@ -131,8 +131,9 @@ class SubprocPool:
         """Run a job in a worker.
 
         Returns:
-            The future of the job. Every failure is a `SubprocException`. Its attribute `error` is
-            the exception that the job or the `CompilePool` raised.
+            The future of the job. A failure is a `SubprocException`. Its attribute `error` is the
+            exception that the job or the `CompilePool` raised. An error of g++ is the
+            `CppCompileError` itself.
 
         Raises:
             RuntimeError: the pool was shut down.
