@@ -18,12 +18,16 @@ class JobAsProcess:
 
     Args:
         submit: submits the job.
+        wait_ready: waits until there are workers, and raises what keeps them from starting.
     """
 
     pid = None
     """Helion signals the group of a process that has a PID, and calls `terminate` otherwise."""
 
-    def __init__(self, submit: Callable[[], CompileFuture[Any]]) -> None:
+    def __init__(
+        self, submit: Callable[[], CompileFuture[Any]], wait_ready: Callable[[], object]
+    ) -> None:
+        self.wait_ready = wait_ready
         self._submit = submit
         self._future: CompileFuture[Any] | None = None
         self.sentinel = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)

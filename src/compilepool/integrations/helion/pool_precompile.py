@@ -46,9 +46,8 @@ def precompile_in(
         # More at once would wait for a worker while their time runs.
         ctx.jobs = min(ctx.jobs, pool.max_workers)
         submit = _submission(pool, fn, own.process._args[0], str(config))
-        return PooledPrecompile(
-            ctx=ctx, config=config, process=JobAsProcess(submit), timeout=own.timeout
-        )
+        job = JobAsProcess(submit, pool.wait_ready)
+        return PooledPrecompile(ctx=ctx, config=config, process=job, timeout=own.timeout)
 
     return create
 
@@ -57,6 +56,11 @@ class PooledPrecompile(PrecompileFuture):
     """The precompilation of a configuration in a pool."""
 
     process: Any
+
+    def start(self) -> None:
+        """Submit the job. Its time runs from now, so the pool must have started."""
+        self.process.wait_ready()
+        super().start()
 
     def _consume_result(self, *, raise_on_raise: bool) -> None:
         if not self._result_received:
