@@ -66,7 +66,7 @@ $(VENV)/.dev: $(VENV)/.demo pyproject.toml
 	touch $@
 
 $(VENV)/.programs: $(VENV)/.dev pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[programs]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[programs,compilers]"
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.dev pyproject.toml
@@ -75,5 +75,5 @@ $(VENV)/.bench: $(VENV)/.dev pyproject.toml
 
 # This version goes with the Triton of the demo.
 $(VENV)/.torch: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0" --editable ".[helion]"
 	touch $@

@@ -15,7 +15,9 @@ def _load() -> None:
         import helion.runtime
         import triton.compiler  # noqa: F401
     from triton.backends import backends
+    from triton.runtime.cache import triton_key
 
+    triton_key()  # hashes Triton itself, of 500 MB; every compilation needs the hash
     for backend in backends.values():
         backend.compiler  # noqa: B018
 
