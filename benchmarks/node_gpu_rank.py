@@ -50,8 +50,8 @@ def main(mode: str, name: str, folder: str) -> None:
         if len(losses) == 1:
             torch.cuda.synchronize()
             ended = time.time()
-            seconds = seconds_of_phases()
-    result = {"losses": losses, "began": began, "ended": ended, "jobs": len(jobs), "phases": seconds}
+            phases = seconds_of_phases()
+    result = {"losses": losses, "began": began, "ended": ended, "jobs": len(jobs), "phases": phases}
     Path(folder, f"result{rank}").write_text(json.dumps({**result, **of_pool(mode)}))
     dist.barrier()
     dist.destroy_process_group()
@@ -74,7 +74,7 @@ def count_jobs(mode: str) -> list[str]:
 
 
 def seconds_of_phases() -> dict[str, float]:
-    """How long this rank has been in each of Dynamo's and Inductor's phases; some contain others."""
+    """How long this rank took for each phase of Dynamo and Inductor; some contain others."""
     from torch._dynamo.utils import compilation_time_metrics
 
     return {phase: sum(seconds) for phase, seconds in compilation_time_metrics.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,11 +19,26 @@ def variable(name: str) -> str | None:
     return os.environ.get(name)
 
 
+def temporary_folder() -> str:
+    """Where this job puts its temporary files."""
+    return tempfile.gettempdir()
+
+
+def set_cache_folder() -> str:
+    """Where Triton has its cache. This sets it if it is not set, as torch does."""
+    return os.environ.setdefault("TRITON_CACHE_DIR", "set by a job")
+
+
 def append(path: str, text: str = "x") -> str:
     """Write a line to a file, which shows how often this runs."""
     with open(path, "a") as file:
         file.write(text + "\n")
     return text
+
+
+def lines(path: str) -> int:
+    """How many lines a file has."""
+    return Path(path).read_text().count("\n")
 
 
 def append_and_wait(path: str, go: str) -> int:

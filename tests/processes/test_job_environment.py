@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +41,31 @@ def test_a_job_has_its_own_environment_and_none_after_it(pool: CompilePool) -> N
     changed = pool.options(env=env).submit(variables, *names)
     assert changed.result(PATIENCE_S) == [None, "yes", "yes", "/nowhere"]
     assert pool.submit(variables, *names).result(PATIENCE_S) == as_always
+
+
+def temporary_folder() -> str:
+    return tempfile.gettempdir()
+
+
+def test_tempfile_looks_where_the_job_says(pool: CompilePool, tmp_path: Path) -> None:
+    usual = pool.submit(temporary_folder).result(PATIENCE_S)
+    assert usual != str(tmp_path)
+    job = pool.options(env={"TMPDIR": str(tmp_path)})
+    for folder in (str(tmp_path), usual):
+        runner = pool if folder == usual else job
+        assert runner.submit(temporary_folder).result(PATIENCE_S) == folder
+
+
+def choose_folder(folder: str) -> None:
+    tempfile.tempdir = folder
+
+
+def test_but_not_if_the_initializer_has_chosen_a_folder(tmp_path: Path) -> None:
+    chosen = str(tmp_path / "chosen")
+    with CompilePool(1, initializer=choose_folder, initargs=(chosen,)) as pool:
+        job = pool.options(env={"TMPDIR": str(tmp_path)})
+        for each in (pool, job, pool):
+            assert each.submit(temporary_folder).result(PATIENCE_S) == chosen
 
 
 def fail_with_another_environment() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import stat
@@ -55,7 +56,7 @@ def test_the_next_program_finds_a_lingering_pool_warm(runtime: Path) -> None:
 
 
 def test_programs_that_start_at_once_meet() -> None:
-    with programs(20) as ranks:
+    with programs(50) as ranks:
         for rank in ranks:
             rank.start("pool.submit(jobs.where).result()[1]")
         assert len({rank.answer() for rank in ranks}) == 1
@@ -81,6 +82,43 @@ def test_each_job_has_what_names_its_own_program() -> None:
             assert rank.run("pool.submit(jobs.variable, 'RANK').result()") == str(number)
         ranks[0].run("os.environ.pop('RANK')")
         assert ranks[0].run("pool.submit(jobs.variable, 'RANK').result()") == "0"  # as it started
+
+
+def test_five_thousand_jobs_of_one_program_delay_anothers_by_one(tmp_path: Path) -> None:
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    with programs(2, "max_workers=1, shared=True") as (many, one):
+        call = f"pool.submit(jobs.append_and_wait, {str(begun)!r}, {str(go)!r})"
+        many.run(f"futures.update({{n: {call} for n in range(5000)}})")
+        assert wait_until(begun.exists)
+        one.run(f"futures.update(one=pool.submit(jobs.lines, {str(begun)!r}))")
+        one.run("pool.stats()")  # the supervisor has got the job before it answers
+        go.touch()
+        assert one.run("futures['one'].result()") <= 2
+        many.run("pool.shutdown(cancel_futures=True)")
+
+
+def test_programs_with_other_folders_share_workers_and_each_has_its_own(tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    options = "max_workers=1, shared=True, single_flight=True"
+    with contextlib.ExitStack() as stack:
+        ranks = []
+        for folder in folders:
+            folder.mkdir()
+            ranks.append(Program(options, TMPDIR=str(folder), TRITON_CACHE_DIR=str(folder)))
+            stack.callback(ranks[-1].close)
+        without = Program(options)
+        stack.callback(without.close)
+        for rank, folder in zip(ranks, folders, strict=True):
+            assert rank.run("pool.submit(jobs.temporary_folder).result()") == str(folder)
+            assert rank.run("pool.submit(jobs.set_cache_folder).result()") == str(folder)
+        assert without.run("pool.submit(jobs.set_cache_folder).result()") == "set by a job"
+        assert without.run("pool.submit(jobs.variable, 'TRITON_CACHE_DIR').result()") is None
+        parents = [each.run("pool.submit(jobs.where).result()[1]") for each in (*ranks, without)]
+        assert len(set(parents)) == 1
+        runs = tmp_path / "runs"
+        for rank in (*ranks, without, *ranks):
+            rank.run(f"pool.submit(jobs.append, {str(runs)!r}).result()")
+        assert runs.read_text().count("x") == 3
 
 
 def test_the_environment_decides_where_the_program_does_not() -> None:

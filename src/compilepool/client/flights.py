@@ -6,8 +6,9 @@ import hashlib
 import os
 from collections.abc import Iterator
 
+from compilepool.client.connection.process_variables import FOLDERS
 from compilepool.wire.payloads import Payload
-from compilepool.wire.submission import JobTerms
+from compilepool.wire.submission import Env, JobTerms
 
 _CHUNK = 1 << 20  # bytes
 
@@ -26,6 +27,19 @@ def with_flight(terms: JobTerms, key: str | None, payload: Payload) -> JobTerms:
     own = repr(terms._replace(priority=0, expected_memory=None, authkey="", flight=""))
     digest = digest_of(payload, own) if key is None else digest_of(None, own, key)
     return terms._replace(flight=digest)
+
+
+def with_folders(flight: str, own_env: Env, env: Env) -> str:
+    """The flight of a job that its own process sends to a shared pool.
+
+    Args:
+        flight: the flight so far.
+        own_env: the variables that name this process, see `process_variables.py`.
+        env: the job's other variables, which are part of its flight so far, and prevail.
+    """
+    prevailing = {name for name, _ in env}
+    folders = [each for each in own_env if each[0] in FOLDERS and each[0] not in prevailing]
+    return digest_of(None, flight, repr(sorted(folders)))
 
 
 def digest_of(payload: Payload | None, *texts: str) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 
@@ -30,10 +31,19 @@ def environment(variables: Sequence[tuple[str, str | None]]) -> Iterator[None]:
 
 def _apply(variables: Sequence[tuple[str, str | None]]) -> None:
     for name, value in variables:
+        if name == "TMPDIR":
+            _forget_tempdir()
         if value is None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+def _forget_tempdir() -> None:
+    """Have `tempfile` look for its folder anew, unless somebody has chosen one for it."""
+    tempfile = sys.modules.get("tempfile")
+    if tempfile is not None and tempfile.tempdir in (os.environ.get("TMPDIR"), "/tmp"):
+        tempfile.tempdir = None  # type: ignore[attr-defined] # of any module
 
 
 _TEXT_LIMIT = 1 << 20  # characters

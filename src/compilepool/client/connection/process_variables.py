@@ -80,6 +80,10 @@ TERMINALS = (
 )
 """From where a process was started. The pool's processes have neither terminal nor display."""
 
+FOLDERS = ("TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+"""Where a process keeps files; each run, or each rank, may have others. A result may name them, so
+jobs share a run only if these are equal, see `flights.with_folders`."""
+
 TESTS = ("PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER")
 """Which test runs just now; pytest sets them anew for each."""
 
@@ -93,7 +97,7 @@ OWN = (
 """How a program gets its pool, and how long that stays; the last one differs with each run. What
 the options mean for the pool's processes is in its configuration."""
 
-NAMES = frozenset({*RANKS, *MEETINGS, *DEVICES, *TERMINALS, *TESTS, *OWN})
+NAMES = frozenset({*RANKS, *MEETINGS, *DEVICES, *TERMINALS, *FOLDERS, *TESTS, *OWN})
 
 
 def without_process_variables(env: Mapping[str, str]) -> dict[str, str]:
@@ -101,6 +105,11 @@ def without_process_variables(env: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in env.items() if name not in NAMES}
 
 
-def process_variables(env: Mapping[str, str]) -> dict[str, str]:
-    """The variables in an environment that name one process."""
-    return {name: value for name, value in env.items() if name in NAMES}
+def process_variables(env: Mapping[str, str]) -> dict[str, str | None]:
+    """The variables in an environment that name one process.
+
+    None stands for a folder that is not set: a job of another process may have made its worker set
+    it, as torch/_inductor/runtime/cache_dir_utils.py does.
+    """
+    named = {name: value for name, value in env.items() if name in NAMES}
+    return {**dict.fromkeys(FOLDERS), **named}

@@ -71,7 +71,7 @@ class SupervisorLink:
         """Send a call, as `send` does. It waits for others if that makes no difference to it."""
         terms = call.terms
         if self._own_env:
-            terms = terms._replace(env=self._own_env + terms.env)
+            terms = _with_own_env(terms, self._own_env)
         authkey = own_authkey()
         if authkey != self._authkey:
             # Not in the call itself, whose terms may be kept in a file.
@@ -162,6 +162,15 @@ class SupervisorLink:
         """
         calls = self._calls
         return len(calls) > self._plenty and not calls.with_priority and not self.is_reader_busy
+
+
+def _with_own_env(terms: JobTerms, own_env: Env) -> JobTerms:
+    flight = terms.flight
+    if flight:
+        from compilepool.client.flights import with_folders
+
+        flight = with_folders(flight, own_env, terms.env)
+    return terms._replace(env=own_env + terms.env, flight=flight)
 
 
 @functools.lru_cache(1)  # most jobs have the same

@@ -160,8 +160,10 @@ class SubprocPool:
         if flight is not None:
             flight_key = flight.key
             # Compiling opens no device and meets no other rank, and `compile_kernel` sets the rest.
-            unneeded = PROCESS_VARIABLES | flight.env.keys()
+            unneeded = PROCESS_VARIABLES - {"TMPDIR"} | flight.env.keys()
             changes = {name: value for name, value in changes.items() if name not in unneeded}
+            # They are in the flight's key, and a rank's own differ by its device.
+            changes |= dict.fromkeys(("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"))
         job = self.pool.options(name=name, env=changes, flight_key=flight_key).submit(call)
         self._counters.job_submitted(job)
         self._status_reports.job_submitted(job)
