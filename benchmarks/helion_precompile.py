@@ -25,21 +25,20 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import helion
+import helion.language as hl
 import torch
+from helion.autotuner.logger import AutotuningLogger
+from helion.autotuner.precompile_future import PrecompileContext, PrecompileFuture
 from torch._subclasses import FakeTensorMode
+
+from compilepool.integrations.helion import current_pool, install, uninstall
 
 HAS_GPU = torch.cuda.is_available()
 if not HAS_GPU:
     from tests.pytorch import fake_gpu
 
     fake_gpu.plug_in()
-
-import helion
-import helion.language as hl
-from helion.autotuner.logger import AutotuningLogger
-from helion.autotuner.precompile_future import PrecompileContext, PrecompileFuture
-
-from compilepool.integrations.helion import current_pool, install, uninstall
 
 WORKERS = 2
 SIZE = 1024
@@ -113,7 +112,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {"fork": [], "pool": []}
     starts, tuning = [], {}
     for number in range(options.rounds + 1):
-        for way in seconds:
+        for way, so_far in seconds.items():
             if way == "pool":
                 began = time.perf_counter()
                 install(max_workers=WORKERS)
@@ -122,13 +121,15 @@ def main() -> None:
                 pool.wait_ready()
                 starts.append(time.perf_counter() - began)
             with tempfile.TemporaryDirectory() as folder:
-                seconds[way].append(measure(kernel, tensors, folder))
+                so_far.append(measure(kernel, tensors, folder))
             if options.autotune and HAS_GPU and number == options.rounds:
                 with tempfile.TemporaryDirectory() as folder:
                     tuning[way] = autotune(tensors, folder)
             uninstall()
     load = os.getloadavg()[0]
-    print(f"{len(CONFIGS)} configurations, {WORKERS} at a time, {options.rounds} rounds, load {load}")
+    print(
+        f"{len(CONFIGS)} configurations, {WORKERS} at a time, {options.rounds} rounds, load {load}"
+    )
     for way, all_rounds in seconds.items():
         rounds = all_rounds[1:]
         print(f"{way}: {statistics.median(rounds):.2f} s ({min(rounds):.2f} to {max(rounds):.2f})")

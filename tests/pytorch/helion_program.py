@@ -1,4 +1,4 @@
-"""A program whose Helion kernel is precompiled for a GPU that is not there. It is run, not imported.
+"""A program whose Helion kernel is precompiled for a GPU that is not there. Tests run it.
 
 Helion itself generates the kernel of each configuration, and waits for them. Triton compiles them.
 Nothing is launched, so nothing is measured.
@@ -18,21 +18,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch._subclasses import FakeTensorMode
-
-from tests.pytorch import fake_gpu
-
-fake_gpu.plug_in()
-
 import helion
 import helion.language as hl
+import torch
 from helion.autotuner import precompile_future
 from helion.autotuner.logger import AutotuningLogger
 from helion.autotuner.precompile_future import PrecompileContext, PrecompileFuture
+from torch._subclasses import FakeTensorMode
 from triton import knobs
 
 from compilepool.integrations.helion import current_pool, install, uninstall
+from tests.pytorch import fake_gpu
+
+fake_gpu.plug_in()
 
 GOOD, ABORTS, FAILS, HANGS = (32, 512), 64, 128, 256
 """The size of a configuration's blocks decides how it fares. LLVM aborts if an operand has another
@@ -52,7 +50,7 @@ exec {ptxas} "$@"
 """
 
 
-@helion.kernel(config=helion.Config(block_sizes=[32]))
+@helion.kernel(config=helion.Config(block_sizes=[32]))  # type: ignore[untyped-decorator]
 def move(x: torch.Tensor) -> torch.Tensor:
     """Copies a tensor, by assembly that depends on the configuration."""
     out = torch.empty_like(x)

@@ -47,7 +47,7 @@ def install(*, preload: Sequence[str] = (), **pool_options: Any) -> None:
 
 def uninstall() -> None:
     """Have Helion fork again. Wait for the jobs of the installed pool, and end it."""
-    global _pool  # noqa: PLW0603
+    global _pool
     pool, _pool = _pool, None
     PrecompileFuture.create = staticmethod(_helions_own)
     if pool is not None:

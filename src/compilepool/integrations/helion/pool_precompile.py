@@ -52,10 +52,11 @@ def precompile_in(
     return create
 
 
-class PooledPrecompile(PrecompileFuture):
+class PooledPrecompile(PrecompileFuture):  # type: ignore[misc]
     """The precompilation of a configuration in a pool."""
 
     process: Any
+    _result_received: bool
 
     def start(self) -> None:
         """Submit the job. Its time runs from now, so the pool must have started."""

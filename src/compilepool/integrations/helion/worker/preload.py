@@ -11,8 +11,6 @@ from compilepool.linux.spawn import is_pool_process
 def _load() -> None:
     # Helion prints while it is imported, and what the fork server prints is the program's output.
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        import helion.autotuner.precompile_future
-        import helion.runtime
         import triton.compiler  # noqa: F401
     from triton.backends import backends
     from triton.runtime.cache import triton_key
