@@ -54,7 +54,8 @@ def compile_many(
     todo = [(function, *_checked(function, signature)) for function, signature in jobs]
     sent = [portable(function) for function, _, _ in todo]
     if pool is None:
-        pool = _own_pool(each.module for each in sent if isinstance(each, ImportableFunction))
+        modules = {each.module for each in sent if isinstance(each, ImportableFunction)}
+        pool = CompilePool(preload=[PRELOAD, *sorted(modules)])
     return [
         pool.options(name=_name(function, types)).submit(
             compile_job.compile_into_cache, portable_one, types, returns, CacheEntry.of(function)
@@ -77,7 +78,8 @@ def compile_ptx_many(
         jobs: functions with the signature that each is to be compiled for, as for
             `numba.cuda.compile_ptx`. Functions that `numba.cuda.jit` has decorated are fine.
         cc: the compute capability of the GPU, such as (9, 0).
-        pool: as for `compile_many`.
+        pool: the pool to compile in, best with `preload=["numba.cuda"]`. None: one with a worker
+            for each CPU, that ends after these jobs.
         options: the other options of `numba.cuda.compile_ptx`, such as `device` and `abi`.
 
     Returns:
@@ -96,7 +98,7 @@ def compile_ptx_many(
         sigutils.normalize_signature(signature)
         todo.append((plain, signature))
     if pool is None:
-        pool = _own_pool(function.__module__ for function, _ in todo)
+        pool = CompilePool(preload=["numba.cuda"])
     return [
         pool.options(name=f"{function.__qualname__} for sm_{cc[0]}{cc[1]}").submit(
             compile_job.compile_ptx, function, signature, cc, options
@@ -116,10 +118,6 @@ def _checked(function: Any, signature: Any) -> tuple[tuple[Any, ...], Any]:
         )
     types, returns = sigutils.normalize_signature(signature)
     return tuple(types), returns
-
-
-def _own_pool(modules: Iterable[str]) -> CompilePool:
-    return CompilePool(preload=[PRELOAD, *sorted(set(modules) - {"__main__"})])
 
 
 def _name(function: Any, types: Sequence[Any]) -> str:
