@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-fast test-torch lint bench bench-more bench-torch clean
+.PHONY: demo test test-fast test-ptx test-torch lint bench bench-more bench-torch clean
 
 demo: $(VENV)/.demo
 	$(BIN)/compilepool demo
@@ -21,6 +21,11 @@ test: $(VENV)/.programs lint
 # Needs no GPU. Where there is torch for CPUs only, that will do.
 test-torch: $(VENV)/.torch
 	$(BIN)/python -m pytest tests/pytorch
+
+# Needs no GPU, but numba-cuda, which puts code of its own into every start of an interpreter. So it
+# has an environment to itself.
+test-ptx: $(VENV)/.ptx
+	$(VENV)/ptx/bin/python -m pytest tests/processes/test_numba.py -k ptx
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -71,6 +76,11 @@ $(VENV)/.programs: $(VENV)/.dev pyproject.toml
 
 $(VENV)/.bench: $(VENV)/.dev pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
+	touch $@
+
+$(VENV)/.ptx: $(VENV)/.made pyproject.toml
+	$(PYTHON) -m venv $(VENV)/ptx
+	$(VENV)/ptx/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,numba-cuda]"
 	touch $@
 
 # This version goes with the Triton of the demo.
