@@ -94,6 +94,16 @@ def autotune(tensors: Sequence[torch.Tensor], folder: str) -> float:
     return seconds
 
 
+def seconds_to_start(workers: int | None) -> float:
+    """Install a pool, and wait for it. None: as many workers as CPUs, as Helion forks."""
+    began = time.perf_counter()
+    install(max_workers=workers)
+    pool = current_pool()
+    assert pool is not None
+    pool.wait_ready()
+    return time.perf_counter() - began
+
+
 def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser()
@@ -110,21 +120,13 @@ def main() -> None:
             fakes = [torch.empty(SIZE, SIZE, device="cuda", dtype=torch.float16) for _ in tensors]
         kernel = matmul.bind(tuple(fakes))
     seconds: dict[str, list[float]] = {"fork": [], "pool": []}
-    starts, tuning = [], {}
-    for number in range(options.rounds + 1):
+    starts = []
+    for _ in range(options.rounds + 1):
         for way, so_far in seconds.items():
             if way == "pool":
-                began = time.perf_counter()
-                install(max_workers=WORKERS)
-                pool = current_pool()
-                assert pool is not None
-                pool.wait_ready()
-                starts.append(time.perf_counter() - began)
+                starts.append(seconds_to_start(WORKERS))
             with tempfile.TemporaryDirectory() as folder:
                 so_far.append(measure(kernel, tensors, folder))
-            if options.autotune and HAS_GPU and number == options.rounds:
-                with tempfile.TemporaryDirectory() as folder:
-                    tuning[way] = autotune(tensors, folder)
             uninstall()
     load = os.getloadavg()[0]
     print(
@@ -136,8 +138,13 @@ def main() -> None:
     ratios = [fork / pool for fork, pool in zip(*seconds.values(), strict=True)][1:]
     print(f"fork / pool: {statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})")
     print(f"start of the pool: {statistics.median(starts):.1f} s")
-    for way, whole in tuning.items():
-        print(f"whole autotuning, {way}: {whole:.1f} s")
+    if options.autotune and HAS_GPU:
+        for way in seconds:
+            if way == "pool":
+                seconds_to_start(None)
+            with tempfile.TemporaryDirectory() as folder:
+                print(f"whole autotuning, {way}: {autotune(tensors, folder):.1f} s")
+            uninstall()
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from helion.autotuner.precompile_future import PrecompileContext, PrecompileFutu
 from torch._subclasses import FakeTensorMode
 from triton import knobs
 
+from compilepool import PoolClosed
 from compilepool.integrations.helion import current_pool, install, uninstall
 from tests.pytorch import fake_gpu
 
@@ -128,6 +129,12 @@ def main(folder: Path) -> None:
     outcomes = [future.failure_reason for future in futures]
     times = [future.elapsed for future in futures]
     hits = tuner.cache_hits(GOOD)
+    pool.shutdown()
+    try:
+        tuner.precompile([2048])
+        without_pool = "compiled"
+    except PoolClosed as error:
+        without_pool = type(error).__name__
     uninstall()
     (own,) = tuner.precompile([1024])
     answer = {
@@ -136,6 +143,7 @@ def main(folder: Path) -> None:
         "have_times": all(time > 0 for time in times),
         "grandchild": int(pid_file.read_text()),
         "hits": hits,
+        "without_pool": without_pool,
         "own": [type(own).__name__, own.failure_reason],
         "pool": current_pool() is None,
     }

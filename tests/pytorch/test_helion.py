@@ -45,6 +45,7 @@ def test_a_configuration_that_aborts_or_hangs_costs_itself_and_all_others_are_in
         "types": ["PooledPrecompile"],
         "have_times": True,
         "hits": [True, True],
+        "without_pool": "PoolClosed",
         "own": ["PrecompileFuture", "ok"],
         "pool": True,
     }
