@@ -75,7 +75,11 @@ def all_jobs() -> list[DemoJob]:
 
 
 def run_jobs(
-    jobs: Sequence[DemoJob], workers: int, trace: Path, on_result: Callable[[Result], None]
+    jobs: Sequence[DemoJob],
+    workers: int,
+    trace: Path,
+    report: Path,
+    on_result: Callable[[Result], None],
 ) -> PoolStats:
     """Run the jobs, and show progress. Triton's cache is empty, so every compilation is a real one.
 
@@ -83,6 +87,7 @@ def run_jobs(
         jobs: jobs with different names.
         workers: the number of jobs that run at once.
         trace: the path of the trace file.
+        report: the path of the report.
         on_result: a function that is called with each result, as soon as it is there. (Results are
             not yielded by a generator: a Ctrl-C outside of it would not reach the pool's `with`
             block.)
@@ -96,7 +101,7 @@ def run_jobs(
     """
     with (
         _temporary_triton_files(),
-        CompilePool(workers, preload=PRELOAD, progress=True, trace=trace) as pool,
+        CompilePool(workers, preload=PRELOAD, progress=True, trace=trace, report=report) as pool,
     ):
         futures: dict[Future[CompiledVariant], DemoJob] = {
             pool.options(name=job.name).submit(job.run): job for job in jobs
