@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NEWEST_TORCH := $(shell sed -n 's/^newest-torch = \["torch==\(.*\)"\]$$/\1/p' pyproject.toml)
 TORCH ?= 2.13.0 $(NEWEST_TORCH)
 
-.PHONY: demo test test-fast test-torch $(TORCH:%=test-torch-%) lint docs bench bench-more bench-torch clean
+.PHONY: demo test test-fast test-ptx test-torch $(TORCH:%=test-torch-%) lint docs bench bench-more bench-torch clean
 
 demo: $(VENV)/.demo
 	$(BIN)/compilepool demo
@@ -30,6 +30,11 @@ test-torch-2.13.0: $(VENV)/.torch
 
 $(filter-out test-torch-2.13.0,$(TORCH:%=test-torch-%)): test-torch-%: $(VENV)-torch-%/.torch
 	$(<D)/bin/python -m pytest tests/pytorch
+
+# Needs no GPU, but numba-cuda, which puts code of its own into every start of an interpreter. So it
+# has an environment to itself.
+test-ptx: $(VENV)/.ptx
+	$(VENV)/ptx/bin/python -m pytest tests/processes/test_numba.py -k ptx
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -80,7 +85,7 @@ $(VENV)/.dev: $(VENV)/.demo pyproject.toml
 	touch $@
 
 $(VENV)/.programs: $(VENV)/.dev pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[programs]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[programs,compilers]"
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.demo pyproject.toml
@@ -91,9 +96,14 @@ $(VENV)/.bench: $(VENV)/.dev pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
 	touch $@
 
+$(VENV)/.ptx: $(VENV)/.made pyproject.toml
+	$(PYTHON) -m venv $(VENV)/ptx
+	$(VENV)/ptx/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,numba-cuda]"
+	touch $@
+
 # This version goes with the Triton of the demo.
 $(VENV)/.torch: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0" --editable ".[torch-tools]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0" --editable ".[torch-tools,helion]"
 	touch $@
 
 .PRECIOUS: $(VENV)-torch-%/.torch
