@@ -28,6 +28,8 @@ _log = QuietLogger(__name__)
 _END = b"\n]"
 _MEMORY_EVERY_S = 0.5
 _MAX_ERROR = 500  # characters
+_FIRST_NODE = 1 << 23
+"""Stands for the first node as a process of the trace: no process has such a PID, proc(5)."""
 
 
 class TraceFile:
@@ -90,8 +92,9 @@ class TraceFile:
 class Trace:
     """The trace of one pool. An `Observer` and a `Consumer`.
 
-    Each worker has a track. Jobs are slices on it, and phases are slices within jobs. If the file
-    cannot be written any more, a warning is logged, and the pool goes on without a trace.
+    Each worker has a track; if there are several nodes, below that of its node. Jobs are slices on
+    it, and phases are slices within jobs. If the file cannot be written any more, a warning is
+    logged, and the pool goes on without a trace.
 
     Args:
         path: the path of the file.
@@ -104,10 +107,10 @@ class Trace:
         self._lock = threading.RLock()
         self._file: TraceFile | None = TraceFile(path)
         self._pid = os.getpid()
-        self._tracks: set[int] = set()
+        self._tracks: set[tuple[int, int]] = set()
+        self._nodes: dict[str, int] = {}
         self._memory_traced_at = 0.0
-        name = {"name": "compilepool"}
-        self._write([{"ph": "M", "name": "process_name", "pid": self._pid, "args": name}])
+        self._write([_named_process(self._pid, "compilepool")])
 
     def submitted(self, id: int, name: str) -> None:
         """Implements `Observer.submitted`: a job is traced when it ends."""
@@ -129,8 +132,7 @@ class Trace:
             args["attempts"] = usage.attempts
         if error is not None:
             args["error"] = headline(error)[:_MAX_ERROR]
-        events = self._new_track(usage.pid)
-        track = {"pid": self._pid, "tid": usage.pid}
+        track, events = self._track(record.node, usage.pid)
         begin, end = usage.started, max(usage.started, usage.ended)
         events.append(_slice(name, "job", begin, end, track, args))
         known = phases_of_text(usage.phases)
@@ -165,13 +167,20 @@ class Trace:
         self._lock = threading.RLock()
         self.close()
 
-    def _new_track(self, worker: int) -> list[dict[str, Any]]:
-        if worker in self._tracks:
-            return []
-        self._tracks.add(worker)
-        track = {"pid": self._pid, "tid": worker}
-        name = {"name": f"worker {worker}"}
-        return [{"ph": "M", "name": "thread_name", "args": name, **track}]
+    def _track(self, node: str, worker: int) -> tuple[dict[str, int], list[dict[str, Any]]]:
+        """The track of a worker, and the events that introduce what is new of it."""
+        events = []
+        process = self._pid
+        if node:
+            is_new = node not in self._nodes
+            process = self._nodes.setdefault(node, _FIRST_NODE + len(self._nodes))
+            events += [_named_process(process, f"node {node}")] if is_new else []
+        track = {"pid": process, "tid": worker}
+        if (process, worker) not in self._tracks:
+            self._tracks.add((process, worker))
+            name = {"name": f"worker {worker}"}
+            events.append({"ph": "M", "name": "thread_name", "args": name, **track})
+        return track, events
 
     def _counter(self, name: str, at: float, values: dict[str, Any]) -> dict[str, Any]:
         return {"ph": "C", "name": name, "ts": _us(at), "pid": self._pid, "args": values}
@@ -185,6 +194,10 @@ class Trace:
             except (OSError, ValueError) as error:
                 _log.warning("the trace ends here, because it cannot be written: %s", error)
                 self.close()
+
+
+def _named_process(pid: int, name: str) -> dict[str, Any]:
+    return {"ph": "M", "name": "process_name", "pid": pid, "args": {"name": name}}
 
 
 def _slice(
