@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 
 from compilepool.client.connection.connection import SupervisorConnection
-from compilepool.client.future import has_callbacks, mark_running
+from compilepool.client.future import CompileFuture, has_callbacks, mark_running
 from compilepool.client.session import outcomes
 from compilepool.client.session.calls import Call, UnfinishedCalls
 from compilepool.client.session.failed_calls import FailedCalls
@@ -69,7 +69,7 @@ class Receiver:
 
     Attributes:
         resolve: makes a result or an exception of a RESULT, see `outcomes.resolve`.
-        on_start: called with the id of each job that begins; None: nobody wants to know.
+        on_start: called with the future of each job that begins; None: nobody wants to know.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Receiver:
         self._processes = processes
         self._serializer = serializer
         self.resolve: Callable[..., tuple[Any, BaseException | None]] = outcomes.resolve
-        self.on_start: Callable[[int], object] | None = None
+        self.on_start: Callable[[CompileFuture[Any]], object] | None = None
         self._warned: set[str] = set()
         self._taken: Call | None = None
         """The call that was taken from the table to be ended, while that is not done."""
@@ -197,7 +197,7 @@ class Receiver:
             call.is_running = True
             mark_running(call.future)
             if self.on_start is not None:
-                self.on_start(id)
+                self.on_start(call.future)
 
     def _hear_of_key(self, kind: Kind, payload: Payload) -> None:
         """A job of another process has ended."""

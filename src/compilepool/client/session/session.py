@@ -63,7 +63,7 @@ class Session:
         setup: what the processes are made like; None: like this process when they start.
         startup: what every worker starts with, in place of what the options say. Taken over.
         on_start: another process unpickles what jobs return, so futures get a
-            `outcomes.PackedOutcome`; and this is called with the id of each job that begins.
+            `outcomes.PackedOutcome`; and this is called with the future of each job that begins.
 
     Attributes:
         max_workers: how many workers may have jobs at once.
@@ -82,7 +82,7 @@ class Session:
         *,
         setup: PoolSetup | None = None,
         startup: Payload | None = None,
-        on_start: Callable[[int], object] | None = None,
+        on_start: Callable[[CompileFuture[Any]], object] | None = None,
     ) -> None:
         self._options = options
         self.max_workers = max_workers_of(options)
