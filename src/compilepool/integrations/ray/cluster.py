@@ -105,7 +105,7 @@ class Cluster:
             host = socket.gethostbyname(host)
         if host.startswith("127."):
             host = self.ray.util.get_node_ip_address()
-        return f"{host}:{port}" == self._gcs
+        return f"{host}:{port}" == str(self._gcs)
 
     @property
     def is_there(self) -> bool:

@@ -283,7 +283,7 @@ class Dispatcher:
     def _opened(self, link: NodeLink, answer: Future[Any]) -> None:
         if not self._is_known(link, answer):
             return
-        link.workers, memory, _pid = answer.result()
+        link.workers, memory = answer.result()
         self._ask_clock(link, memory)
 
     def _ask_clock(self, link: NodeLink, memory: int) -> None:

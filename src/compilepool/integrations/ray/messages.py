@@ -128,9 +128,7 @@ class Opened(NamedTuple):
     Attributes:
         workers: how many jobs it runs at once.
         memory: the bytes of memory that jobs may take.
-        pid: the PID of the actor.
     """
 
     workers: int
     memory: int
-    pid: int

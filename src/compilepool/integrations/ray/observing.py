@@ -188,7 +188,7 @@ class Observing:
             try:
                 answers[asked[ref]] = self._ray.get(ref)
             except Exception as error:  # noqa: BLE001 - the node is lost
-                _log.debug("node %s has not answered: %s", asked[ref].node.name, error)
+                _log.log(logging.DEBUG, "node %s has not answered: %s", asked[ref].node.name, error)
         return answers
 
     def _stats(self, nodes: list[NodeStats]) -> ClusterStats:

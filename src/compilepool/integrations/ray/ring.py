@@ -1,8 +1,8 @@
 """A consistent hash ring: which nodes a key would rather go to.
 
-All programs of a cluster get the same answer, without asking each other. A node that leaves or joins
-changes the answer for its own share of the keys only (Karger et al., "Consistent Hashing and Random
-Trees", 1997).
+All programs of a cluster get the same answer, without asking each other. A node that leaves or
+joins changes the answer for its own share of the keys only (Karger et al., "Consistent Hashing and
+Random Trees", 1997).
 """
 
 from __future__ import annotations

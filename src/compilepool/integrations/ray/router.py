@@ -1,12 +1,12 @@
 """Decides which node gets which job. Pure: no I/O, no clock, no Ray.
 
-- A job goes to a node with a free worker: the one with the fewest jobs for each worker that also has
-  the memory. Without a free worker anywhere it waits here, where any node may still get it.
+- A job goes to a node with a free worker: the one with the fewest jobs for each worker that also
+  has the memory. Without a free worker anywhere it waits here, where any node may still get it.
 - If jobs are so short that the way to a node takes longer than they do, nodes get some ahead.
-- All jobs of a key go to the node that owns the key, so that its pool has one run for them and counts
-  their crashes together. A node owns a key from the first job that it gets of it. The ring says which
-  node that is, if it has a free worker, so that several programs tend to choose the same one. A
-  busy node is passed over: the key waits for whichever node is free first.
+- All jobs of a key go to the node that owns the key, so that its pool has one run for them and
+  counts their crashes together. A node owns a key from the first job that it gets of it. The ring
+  says which node that is, if it has a free worker, so that several programs tend to choose the same
+  one. A busy node is passed over: the key waits for whichever node is free first.
 - A job whose node is lost goes to another one, once. So do the keys of that node.
 """
 

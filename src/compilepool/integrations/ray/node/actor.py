@@ -8,10 +8,9 @@ so ends when it ends, however it ends.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from compilepool.integrations.ray.node.jobs import NodeJobs
 from compilepool.integrations.ray.sameness import facts
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     )
     from compilepool.observe.stats import PoolStats
 
+T = TypeVar("T")
+
 _SILENCE_S = 5.0
 """After so long a report is made even if there is nothing to say: the program then knows that this
 actor is alive."""
@@ -39,7 +40,7 @@ class NodeActor:
 
     def __init__(self) -> None:
         self._jobs: NodeJobs | None = None
-        self._next_gift = 1
+        self._next_parcel = 1
         self._early: dict[int, list[PackedJob | Cancel]] = {}
 
     async def facts(self) -> dict[str, str]:
@@ -60,7 +61,7 @@ class NodeActor:
         from compilepool.integrations.ray.messages import Opened
 
         self._jobs = NodeJobs(options, startup, asyncio.get_running_loop())
-        return Opened(self._jobs.workers, self._jobs.free_memory(), os.getpid())
+        return Opened(self._jobs.workers, self._jobs.free_memory())
 
     async def give(self, number: int, parcel: list[PackedJob | Cancel]) -> None:
         """Take jobs, and take back others.
@@ -71,9 +72,9 @@ class NodeActor:
             parcel: what there is to do, in order.
         """
         self._early[number] = parcel
-        while (parcel := self._early.pop(self._next_gift, None)) is not None:
-            self._next_gift += 1
-            self._opened.take(parcel)
+        while self._next_parcel in self._early:
+            self._opened.take(self._early.pop(self._next_parcel))
+            self._next_parcel += 1
 
     async def report(self) -> Report:
         """Wait until there is something to say, and say it. One call at a time."""
@@ -113,6 +114,6 @@ class NodeActor:
         assert self._jobs is not None, "the program opens the pool first"
         return self._jobs
 
-    def _in_thread(self, call: Callable[[], Any]) -> Awaitable[Any]:
+    def _in_thread(self, call: Callable[[], T]) -> Awaitable[T]:
         """Run what waits, without holding up the event loop."""
         return asyncio.get_running_loop().run_in_executor(None, call)

@@ -83,7 +83,8 @@ class NodeJobs:
         """Wait until there is something to say; not longer than `patience_s` seconds."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._news.wait(), patience_s)
-        ended, size = [], 0
+        ended: list[EndedJob] = []
+        size = 0
         while self._ended and (not ended or size + _size(self._ended[0]) <= _REPORT_BYTES):
             ended.append(self._ended.popleft())
             size += _size(ended[-1])
