@@ -1,0 +1,34 @@
+"""One cluster of three nodes for all tests; each leaves nothing of a pool on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from compilepool.integrations.ray import RayCompilePool
+from tests.proc import command_line, wait_until
+from tests.ray.clusters import Nodes, nodes
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    """A cluster of three nodes, to which this process is connected."""
+    with nodes(3, tmp_path_factory.mktemp("crashes")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind(cluster: Nodes) -> Iterator[None]:
+    """In place of what `tests/conftest.py` has: Ray's own processes and descriptors stay."""
+    yield
+    assert wait_until(lambda: not cluster.ours()), {
+        pid: command_line(pid) for pid in cluster.ours()
+    }
+
+
+@pytest.fixture
+def pool(cluster: Nodes) -> Iterator[RayCompilePool]:
+    """A pool over all nodes."""
+    with RayCompilePool() as pool:
+        yield pool
