@@ -17,6 +17,8 @@ from hypothesis.stateful import (
 from compilepool.integrations.ray.router import Router
 
 BOUND = 100
+FLIGHTS = ("a", "b")
+"""The keys whose jobs share runs."""
 
 
 class Cluster(RuleBasedStateMachine):
@@ -70,7 +72,14 @@ class Cluster(RuleBasedStateMachine):
         for size in sizes:
             self.number += 1
             self.jobs[self.number] = size, key, priority
-            self.router.submit(self.number, size=size, memory=memory, priority=priority, key=key)
+            self.router.submit(
+                self.number,
+                size=size,
+                memory=memory,
+                priority=priority,
+                key=key,
+                flight=key if key in FLIGHTS else "",
+            )
         self.act()
 
     @rule(data=st.data())
@@ -101,14 +110,16 @@ class Cluster(RuleBasedStateMachine):
             size, key, _ = self.jobs[id]
             others = {at for each, at in self.at.items() if self.jobs[each][1] == key}
             assert not key or others <= {node}, "two nodes with jobs of one key"
+            joins = any(self.jobs[each][1] == key and key in FLIGHTS for each in self.at)
             self.at[id] = node
             self.on_the_way[id] = size
             others_size = sum(self.on_the_way.values()) - size
             assert others_size == 0 or others_size + size <= BOUND
-            assert self.load(node) <= self.workers[node] * (1 + self.router.ahead)
+            assert joins or self.load(node) <= self.workers[node] * (1 + self.router.ahead)
 
     def load(self, node: str) -> int:
-        return sum(1 for each in self.at.values() if each == node)
+        keys = {id: self.jobs[id][1] for id, at in self.at.items() if at == node}
+        return len({key if key in FLIGHTS else id for id, key in keys.items()})
 
     @invariant()
     def nobody_waits_in_vain(self) -> None:

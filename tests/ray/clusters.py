@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray.cluster_utils import Cluster
 
+import ray
 from tests.proc import command_line, pids_with_environment, wait_until
 
 MARK = "COMPILEPOOL_RAY_TEST"
 STORE = 80 << 20
 _RAYS_OWN = re.compile(
-    r"raylet|gcs_server|ray/_private|ray/dashboard|ray/autoscaler|ray::IDLE|ray-dashboard"
+    r"raylet|gcs_server|ray/_private|ray/dashboard|ray/autoscaler|ray::(IDLE|DashboardAgent|RuntimeEnvAgent)"
 )
 
 
@@ -65,7 +65,9 @@ class Nodes:
     def ours(self) -> list[int]:
         """Those that are not Ray's own."""
         return [
-            pid for pid in self.marked() if (line := command_line(pid)) and not _RAYS_OWN.search(line)
+            pid
+            for pid in self.marked()
+            if (line := command_line(pid)) and not _RAYS_OWN.search(line)
         ]
 
     def actors(self) -> list[int]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
+import os
 import signal
 import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
-import ray
 
+import ray
 from compilepool import (
+    CompileFuture,
     CompilePoolError,
     JobTimeout,
     MemoryLimitExceeded,
@@ -33,7 +35,7 @@ LONG_S = 120
 def test_a_thousand_compilations_with_a_segfault_a_hang_and_a_memory_hog(
     pool: RayCompilePool,
 ) -> None:
-    bad = {
+    bad: dict[int, CompileFuture[Any]] = {
         300: pool.options(name="segfault").submit(jobs.crash),
         500: pool.options(name="hang", timeout=1.0).submit(jobs.hang),
         700: pool.options(name="hog", memory_limit="300MiB").submit(jobs.eat),
@@ -76,7 +78,7 @@ def test_results_and_exceptions_are_those_of_one_machine(pool: RayCompilePool) -
     assert "in fail" in error.__cause__.text
     assert isinstance(pool.submit(threading.Lock).exception(LONG_S), SerializationError)
     with pytest.raises(SerializationError):
-        pool.submit(len, threading.Lock())
+        pool.submit(id, threading.Lock())
     assert list(pool.map(abs, range(-5, 0))) == [5, 4, 3, 2, 1]
     assert sum(pool.map(abs, range(100), chunksize=7)) == sum(range(100))
 
@@ -204,10 +206,16 @@ def test_kill_workers_ends_running_jobs_and_cancels_the_others(cluster: Nodes) -
 
 
 def test_an_interrupted_block_ends_at_once(cluster: Nodes) -> None:
-    with pytest.raises(KeyboardInterrupt), RayCompilePool() as pool:
-        future = pool.submit(jobs.hang)
-        assert wait_until(future.running)
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with RayCompilePool() as pool:
+            futures.append(pool.submit(jobs.hang))
+            assert wait_until(futures[0].running)
+            raise KeyboardInterrupt
+
+    futures: list[CompileFuture[None]] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    [future] = futures
     assert isinstance(future.exception(), PoolClosed)
 
 
@@ -227,8 +235,6 @@ def test_wait_ready_starts_all_workers_of_all_nodes(pool: RayCompilePool, cluste
 
 
 def test_a_fork_of_the_program_has_no_pool(pool: RayCompilePool) -> None:
-    import os
-
     assert pool.submit(abs, -1).result(LONG_S) == 1
     pid = os.fork()
     if pid == 0:
@@ -242,7 +248,7 @@ def test_a_fork_of_the_program_has_no_pool(pool: RayCompilePool) -> None:
 
 
 def test_options_are_checked(cluster: Nodes) -> None:
-    with pytest.raises(TypeError, match="no option 'nonsense'|no option nonsense"):
+    with pytest.raises(TypeError, match="no option nonsense"):
         RayCompilePool(nonsense=1)
     with pytest.raises(ValueError, match="timeout must be"):
         RayCompilePool(timeout=-1)
@@ -253,4 +259,3 @@ def test_options_are_checked(cluster: Nodes) -> None:
     with pytest.raises(ValueError, match="Ray Client"):
         RayCompilePool(address="ray://10.255.255.1:10001")
     assert ray.is_initialized()
-    ctypes.pythonapi  # noqa: B018 - the process lives

@@ -151,6 +151,7 @@ class Dispatcher:
                 memory=terms.expected_memory or 0,
                 priority=terms.priority,
                 key=terms.key or terms.flight,
+                flight=terms.flight,
             )
 
     def cancelled(self, id: int) -> None:

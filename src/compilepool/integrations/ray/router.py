@@ -7,6 +7,7 @@
   counts their crashes together. A node owns a key from the first job that it gets of it. The ring
   says which node that is, if it has a free worker, so that several programs tend to choose the same
   one. A busy node is passed over: the key waits for whichever node is free first.
+- Jobs of one flight share a run, so they take one worker together.
 - A job whose node is lost goes to another one, once. So do the keys of that node.
 """
 
@@ -51,16 +52,32 @@ class Lost(NamedTuple):
 
 
 class _Node:
-    __slots__ = ("jobs", "keys", "memory", "name", "stamp", "waiting", "workers")
+    __slots__ = ("jobs", "keys", "memory", "name", "stamp", "units", "waiting", "workers")
 
     def __init__(self, name: str, workers: int, memory: float) -> None:
         self.name = name
         self.workers = workers
         self.memory = memory
         self.jobs: dict[int, Routed] = {}
+        self.units: dict[str | int, int] = {}
         self.waiting = Waiting()
         self.keys: set[str] = set()
         self.stamp = 0
+
+    @property
+    def load(self) -> int:
+        """How many workers its jobs need."""
+        return len(self.units)
+
+    def add(self, job: Routed) -> None:
+        self.jobs[job.place.id] = job
+        self.units[job.unit] = self.units.get(job.unit, 0) + 1
+
+    def remove(self, job: Routed) -> None:
+        del self.jobs[job.place.id]
+        self.units[job.unit] -= 1
+        if not self.units[job.unit]:
+            del self.units[job.unit]
 
 
 class Router:
@@ -89,7 +106,7 @@ class Router:
         """A heap of nodes that have room. Entries with an old stamp count for nothing."""
         self._turn = 0
         self._owing: set[str] = set()
-        """Nodes that have room, and keys whose jobs wait for just them."""
+        """Nodes for which jobs wait, because of their keys, and which may have room for them."""
         self._mean_s: float | None = None
 
     # What happens
@@ -130,7 +147,14 @@ class Router:
         return lost
 
     def submit(
-        self, id: int, *, size: int = 0, memory: float = 0, priority: int = 0, key: str = ""
+        self,
+        id: int,
+        *,
+        size: int = 0,
+        memory: float = 0,
+        priority: int = 0,
+        key: str = "",
+        flight: str = "",
     ) -> None:
         """A job is there.
 
@@ -140,12 +164,13 @@ class Router:
             memory: the bytes of memory that it will probably take; 0: unknown.
             priority: a higher one goes earlier.
             key: jobs with the same key go to the same node; "": it has none.
+            flight: jobs with the same flight, and so the same key, share a run; "": it has its own.
         """
-        self._jobs[id] = job = Routed(Place(-priority, id), size, memory, key)
+        self._jobs[id] = Routed(Place(-priority, id), size, memory, key, flight)
         if key:
             self._unfinished[key] = self._unfinished.get(key, 0) + 1
             self._unused.pop(key, None)
-        self._waiting.push(job.place)
+        self._waiting.push(Place(-priority, id))
 
     def arrived(self, id: int) -> None:
         """A job has reached its node, so its bytes are not on their way any more."""
@@ -169,7 +194,7 @@ class Router:
         if job.key:
             self._forget_use(job.key)
         if (node := self._nodes.get(job.node)) is not None:
-            del node.jobs[id]
+            node.remove(job)
             self._changed(node)
         return job.node
 
@@ -223,13 +248,12 @@ class Router:
 
     def _next_gift(self) -> Gift | None:
         first = self._first_for_anyone()
-        for name in self._owing:
+        for name in list(self._owing):
             node = self._nodes[name]
             place = node.waiting.first(self._jobs)
-            if place is None:
+            if place is None or not self._takes(node, self._jobs[place.id]):
                 self._owing.discard(name)
-                return self._next_gift()
-            if first is None or place < first:
+            elif first is None or place < first:
                 return self._give(node, self._jobs[place.id], node.waiting)
         if first is None:
             return None
@@ -240,8 +264,9 @@ class Router:
     def _first_for_anyone(self) -> Place | None:
         """The first job that may go to any node, or whose owner has room."""
         while (place := self._waiting.first(self._jobs)) is not None:
-            owner = self._owners.get(self._jobs[place.id].key)
-            if owner is None or self._has_room(owner):
+            job = self._jobs[place.id]
+            owner = self._owners.get(job.key)
+            if owner is None or self._takes(owner, job):
                 return place
             self._waiting.pop()
             owner.waiting.push(place)
@@ -254,7 +279,7 @@ class Router:
         job.node = node.name
         job.is_on_its_way = True
         self.in_flight += job.size
-        node.jobs[job.place.id] = job
+        node.add(job)
         node.memory -= job.memory
         if job.key and job.key not in self._owners:
             self._owners[job.key] = node
@@ -267,7 +292,7 @@ class Router:
         if job.key:
             for name in self._ring.walk(job.key, _WALKED):
                 node = self._nodes[name]
-                if len(node.jobs) < node.workers and node.memory >= job.memory:
+                if node.load < node.workers and node.memory >= job.memory:
                     return node
         looked_at: list[tuple[float, int, int, str]] = []
         chosen: _Node | None = None
@@ -287,18 +312,21 @@ class Router:
         return chosen
 
     def _has_room(self, node: _Node) -> bool:
-        return len(node.jobs) < node.workers * (1 + self.ahead)
+        return node.load < node.workers * (1 + self.ahead)
+
+    def _takes(self, node: _Node, job: Routed) -> bool:
+        """Whether a node has room for a job, or runs already what the job asks for."""
+        return job.unit in node.units or self._has_room(node)
 
     def _changed(self, node: _Node) -> None:
         """Enter a node anew among those that have room."""
         node.stamp += 1
-        self._owing.discard(node.name)
-        if not self._has_room(node):
-            return
         if node.waiting:
             self._owing.add(node.name)
+        if not self._has_room(node):
+            return
         self._turn += 1
-        load = len(node.jobs) / node.workers
+        load = node.load / node.workers
         heapq.heappush(self._by_load, (load, self._turn, node.stamp, node.name))
         if len(self._by_load) > 64 + 4 * len(self._nodes):
             self._by_load = [

@@ -27,18 +27,20 @@ class Routed:
         size: its bytes.
         memory: the bytes of memory that it will probably take; 0: unknown.
         key: its key; "": it has none.
+        unit: what it needs a worker for, together with all jobs of the same flight.
         node: the node that has it; "": it waits.
         losses: how many nodes it has lost.
         is_on_its_way: whether it has been given away and has not arrived.
     """
 
-    __slots__ = ("is_on_its_way", "key", "losses", "memory", "node", "place", "size")
+    __slots__ = ("is_on_its_way", "key", "losses", "memory", "node", "place", "size", "unit")
 
-    def __init__(self, place: Place, size: int, memory: float, key: str) -> None:
+    def __init__(self, place: Place, size: int, memory: float, key: str, flight: str) -> None:
         self.place = place
         self.size = size
         self.memory = memory
         self.key = key
+        self.unit: str | int = flight or place.id
         self.node = ""
         self.losses = 0
         self.is_on_its_way = False
