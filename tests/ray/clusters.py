@@ -74,6 +74,16 @@ class Nodes:
         """The actors of pools."""
         return [pid for pid in self.marked() if command_line(pid).startswith("ray::NodeActor")]
 
+    def actor_on(self, node: Any) -> int:
+        """The actor of a pool on a node."""
+        id = node.node_id.encode()
+        [actor] = [
+            pid
+            for pid in self.actors()
+            if id in Path(f"/proc/{raylet_of(pid)}/cmdline").read_bytes()
+        ]
+        return actor
+
     def processes(self, kind: str) -> list[int]:
         """The processes of pools of one kind, such as "supervisor"."""
         return [pid for pid in self.marked() if command_line(pid) == f"compilepool {kind}"]

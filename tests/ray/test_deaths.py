@@ -37,9 +37,7 @@ def test_a_raylet_is_killed(pool: RayCompilePool, cluster: Nodes, tmp_path: Path
 
     assert wait_until(is_used), "a node that joins is used"
     assert wait_until(lambda: len(lines(file)) > 6)
-    [actor] = [
-        pid for pid in cluster.actors() if node.node_id in Path(f"/proc/{pid}/cmdline").read_text()
-    ] or [actor_of(cluster, node.node_id)]
+    actor = cluster.actor_on(node)
     below = [actor, *descendants(actor)]
     os.kill(raylet_of(actor), signal.SIGKILL)
     assert [future.result(LONG_S) for future in futures] == [str(n) for n in range(60)]
@@ -49,17 +47,6 @@ def test_a_raylet_is_killed(pool: RayCompilePool, cluster: Nodes, tmp_path: Path
     assert max(begun.values()) <= 2
     assert sum(begun.values()) <= 60 + 2  # the node had two workers
     cluster.remove(node)
-
-
-def actor_of(cluster: Nodes, node_id: str) -> int:
-    """The actor on a node, by the environment that Ray gives it."""
-    for pid in cluster.actors():
-        entries = Path(f"/proc/{pid}/environ").read_bytes()
-        raylet = raylet_of(pid)
-        command = Path(f"/proc/{raylet}/cmdline").read_bytes()
-        if node_id.encode() in entries + command:
-            return pid
-    raise AssertionError("no actor there")
 
 
 def test_an_actor_is_killed(pool: RayCompilePool, cluster: Nodes, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 Ray pickles this class by its name, so the node runs the code that it has itself, and `facts` says
 which that is. The actor never unpickles what is the user's. Its supervisor holds a pidfd of it, and
-so ends when it ends, however it ends.
+so ends when it ends, however it ends. It ends with its raylet.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from compilepool.integrations.ray.node.jobs import NodeJobs
+from compilepool.integrations.ray.node.raylet import end_with_raylet
 from compilepool.integrations.ray.sameness import facts
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class NodeActor:
     """One for each node. All methods run in the actor's event loop."""
 
     def __init__(self) -> None:
+        end_with_raylet()
         self._jobs: NodeJobs | None = None
         self._next_parcel = 1
         self._early: dict[int, list[PackedJob | Cancel]] = {}
