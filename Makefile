@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-fast test-torch lint bench bench-more bench-torch clean
+.PHONY: demo test test-fast test-ray test-torch lint bench bench-more bench-torch clean
 
 demo: $(VENV)/.demo
 	$(BIN)/compilepool demo
@@ -17,6 +17,10 @@ test: $(VENV)/.programs lint
 	tools/fetch_executor_tests.sh cpython $(BIN)/python
 	$(BIN)/python -m pytest tests/logic tests/processes -m "not alone" -n auto --dist worksteal
 	$(BIN)/python -m pytest tests/processes -m alone
+
+# A cluster of three nodes on this machine.
+test-ray: $(VENV)/.ray
+	$(BIN)/python -m pytest tests/ray
 
 # Needs no GPU. Where there is torch for CPUs only, that will do.
 test-torch: $(VENV)/.torch
@@ -71,6 +75,10 @@ $(VENV)/.programs: $(VENV)/.dev pyproject.toml
 
 $(VENV)/.bench: $(VENV)/.dev pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
+	touch $@
+
+$(VENV)/.ray: $(VENV)/.dev pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[ray]"
 	touch $@
 
 # This version goes with the Triton of the demo.

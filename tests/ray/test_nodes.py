@@ -63,17 +63,20 @@ def test_a_node_with_another_compilepool_is_left_out_and_the_difference_named(
 def test_a_runtime_environment_reaches_the_jobs(cluster: Nodes) -> None:
     env = {"env_vars": {"OF_RUNTIME_ENV": "yes"}}
     with RayCompilePool(ray_remote_args={"runtime_env": env}) as pool:
-        assert pool.submit(os.environ.get, "OF_RUNTIME_ENV").result(LONG_S) == "yes"
+        assert pool.submit(os.getenv, "OF_RUNTIME_ENV").result(LONG_S) == "yes"
 
 
 def test_two_programs_share_the_pools_of_the_nodes(cluster: Nodes, tmp_path: Path) -> None:
-    """Their pools are alike, and so have one supervisor a node, and one run of a flight."""
+    """Their pools are alike, and so have one supervisor a machine, and one run of a flight.
+
+    These three nodes are one machine.
+    """
     file, gate = tmp_path / "runs", tmp_path / "gate"
     pools = [RayCompilePool(shared=True) for _ in range(2)]
     try:
         assert all(pool.wait_ready(LONG_S) for pool in pools)
         assert len(cluster.actors()) == 6
-        assert len(cluster.processes("supervisor")) == 3
+        assert len(cluster.processes("supervisor")) == 1
         futures = [
             pool.options(flight_key="kernel").submit(run_once, str(file), str(gate))
             for pool in pools
@@ -111,7 +114,7 @@ def run(code: str, **env: str) -> str:
         timeout=LONG_S,
         check=False,
     )
-    return done.stdout + done.stderr
+    return done.stdout or done.stderr
 
 
 def test_a_connection_of_the_pool_ends_with_it(cluster: Nodes) -> None:
@@ -123,7 +126,7 @@ def test_a_connection_of_the_pool_ends_with_it(cluster: Nodes) -> None:
             print(ray.is_initialized())
         print(ray.is_initialized())
     """
-    assert run(code).splitlines()[-3:] == ["1", "True", "False"]
+    assert run(code).split() == ["1", "True", "False"]
 
 
 NO_RAY = """if True:

@@ -24,8 +24,9 @@ from compilepool.integrations.ray.link import NodeLink
 from compilepool.integrations.ray.messages import Cancel, EndedJob, Packed, PackedJob, Report
 from compilepool.integrations.ray.roster import Roster
 from compilepool.integrations.ray.router import Router
+from compilepool.integrations.ray.starting import Starting
 from compilepool.observe.quiet_logger import QuietLogger
-from compilepool.text import describe, headline
+from compilepool.text import headline
 
 T = TypeVar("T")
 
@@ -83,6 +84,7 @@ class Dispatcher:
         self._close_by = 0.0
         self._is_over = False
         self.links: dict[str, NodeLink] = {}
+        self._starting = Starting(roster, self.links, self.listen, self._lose, self._is_up)
         self.lost = 0
         self.max_waiting = 0
         self.is_closing = False
@@ -224,21 +226,14 @@ class Dispatcher:
                 self.links[id].add(PackedJob(job, call.name, packed, call.terms))
         self.max_waiting = max(self.max_waiting, self._router.waiting)
         for link in list(self.links.values()):
-            self._try(link, link.send, self._arrived)
+            self._starting.attempt(link, link.send, self._arrived)
         for id, ended in self._fetches.next():
             link_or_none = self.links.get(id)
             if link_or_none is None:
                 self._fetches.done(ended)
             else:
                 fetched = functools.partial(self._fetched, link_or_none, ended)
-                self._try(link_or_none, link_or_none.ask, fetched, "fetch", ended.id)
-
-    def _try(self, link: NodeLink, action: Callable[..., object], *arguments: Any) -> None:
-        """Do what sends something to a node. It fails at once if Ray is gone."""
-        try:
-            action(*arguments)
-        except Exception as error:  # noqa: BLE001 - Ray raises anything
-            self._lose(link, describe(error))
+                self._starting.attempt(link_or_none, link_or_none.ask, fetched, "fetch", ended.id)
 
     def _arrived(self, ids: list[int], answer: Future[Any]) -> None:
         for id in ids:
@@ -263,56 +258,14 @@ class Dispatcher:
         self._start_nodes(time.monotonic())
 
     def _start_nodes(self, now: float) -> None:
-        if self.is_closing and not self._calls:
-            return
-        for node in self._roster.due(self.links.keys(), now):
-            link = self._roster.link_to(node, self.listen, now)
-            if link is not None:
-                self.links[node.id] = link
-                self._try(link, link.ask, functools.partial(self._told_facts, link), "facts")
+        if self._calls or not self.is_closing:
+            self._starting.start_due(now)
 
-    def _told_facts(self, link: NodeLink, answer: Future[Any]) -> None:
-        if not self._is_known(link, answer):
-            return
-        if self._roster.suits(link.node, answer.result()):
-            opened = functools.partial(self._opened, link)
-            self._try(link, link.ask, opened, "open", *self._roster.opening(link.node))
-        else:
-            link.kill()
-            del self.links[link.node.id]
-
-    def _opened(self, link: NodeLink, answer: Future[Any]) -> None:
-        if not self._is_known(link, answer):
-            return
-        link.workers, memory = answer.result()
-        self._ask_clock(link, memory)
-
-    def _ask_clock(self, link: NodeLink, memory: int) -> None:
-        told = functools.partial(self._told_clock, link, memory, time.monotonic())
-        self._try(link, link.ask, told, "clock")
-
-    def _told_clock(self, link: NodeLink, memory: int, asked: float, answer: Future[Any]) -> None:
-        if not self._is_known(link, answer):
-            return
-        link.heard_at = time.monotonic()
-        if link.note_clock(asked, answer.result(), link.heard_at):
-            self._ask_clock(link, memory)
-            return
-        link.is_up = True
-        self._roster.is_up(link.node)
+    def _is_up(self, link: NodeLink, memory: int) -> None:
         self._router.join(link.node.id, link.workers, memory)
         self._ask_report(link)
         if self._wants_warmth:
             self._control(link, "warm_up")
-
-    def _is_known(self, link: NodeLink, answer: Future[Any]) -> bool:
-        """Whether a node is still there, and has answered."""
-        if self.links.get(link.node.id) is not link:
-            return False
-        error = answer.exception()
-        if error is not None:
-            self._lose(link, headline(error))
-        return error is None
 
     def _lose(self, link: NodeLink, why: str) -> None:
         """A node, or its actor, is gone. Its jobs go elsewhere."""
@@ -339,10 +292,10 @@ class Dispatcher:
     # Jobs
 
     def _ask_report(self, link: NodeLink) -> None:
-        self._try(link, link.ask, functools.partial(self._reported, link), "report")
+        self._starting.attempt(link, link.ask, functools.partial(self._reported, link), "report")
 
     def _reported(self, link: NodeLink, answer: Future[Report]) -> None:
-        if not self._is_known(link, answer):
+        if not self._starting.has_answered(link, answer):
             return
         started, ended, memory = answer.result()
         link.heard_at = time.monotonic()
@@ -360,7 +313,7 @@ class Dispatcher:
 
     def _fetched(self, link: NodeLink, ended: EndedJob, answer: Future[Packed | None]) -> None:
         self._fetches.done(ended)
-        if self._is_known(link, answer) and (result := answer.result()) is not None:
+        if self._starting.has_answered(link, answer) and (result := answer.result()) is not None:
             self._end(link, ended._replace(result=result, size=0))
 
     def _end(self, link: NodeLink, ended: EndedJob) -> None:
@@ -385,7 +338,7 @@ class Dispatcher:
 
     def _control(self, link: NodeLink, what: str, *arguments: Any) -> None:
         answered = functools.partial(self._controlled, link, what)
-        self._try(link, link.ask, answered, "control", what, *arguments)
+        self._starting.attempt(link, link.ask, answered, "control", what, *arguments)
 
     def _controlled(self, link: NodeLink, what: str, answer: Future[Any]) -> None:
         error = answer.exception()
@@ -410,7 +363,7 @@ class Dispatcher:
             for link in self._up():
                 self._closing.add(link.node.id)
                 closed = functools.partial(self._closed, link.node.id)
-                self._try(link, link.ask, closed, "close")
+                self._starting.attempt(link, link.ask, closed, "close")
         if not self._closing & self.links.keys() or now > self._close_by:
             self._is_over = True
 

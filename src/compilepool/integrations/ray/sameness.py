@@ -10,7 +10,9 @@ import platform
 import sys
 from collections.abc import Mapping
 
-_PACKAGES = ("compilepool", "torch", "triton", "cloudpickle")
+from compilepool.version import __version__
+
+_PACKAGES = ("cloudpickle", "torch", "triton")
 _NONE = "not installed"
 
 
@@ -25,7 +27,7 @@ def facts() -> dict[str, str]:
         "machine": f"{sys.platform} {platform.machine()}",
     }
     found.update({name: _version(name) for name in _PACKAGES})
-    found["compilepool"] += f" (files {_files()})"
+    found["compilepool"] = f"{__version__} (files {_files()})"
     return found
 
 
