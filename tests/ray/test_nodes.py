@@ -50,6 +50,8 @@ def test_a_node_with_another_compilepool_is_left_out_and_the_difference_named(
             assert wait_until(lambda: "is not used" in caplog.text)
         assert f"{node.node_id[:8]} is not used: its compilepool is " in caplog.text
         with RayCompilePool(nodes=[node.node_id]) as pool:
+            with pytest.raises(NoNode):
+                pool.wait_ready(LONG_S)
             error = pool.submit(abs, 1).exception(LONG_S)
         assert isinstance(error, NoNode)
         [(name, reason)] = error.reasons.items()

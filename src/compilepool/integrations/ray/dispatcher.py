@@ -173,8 +173,14 @@ class Dispatcher:
         return self.links.get(self._router.node_of(id))
 
     def is_settled(self) -> bool:
-        """Whether the nodes are known, and none is starting."""
-        return self._roster.is_settled and all(link.is_up for link in self.links.values())
+        """Whether there are nodes, and none is starting.
+
+        Raises:
+            NoNode: none can be expected.
+        """
+        if not self.links and (error := self._roster.hopeless(time.monotonic())) is not None:
+            raise error("warm_up")
+        return bool(self.links) and all(link.is_up for link in self.links.values())
 
     def close(self) -> None:
         """End when the last job has ended."""

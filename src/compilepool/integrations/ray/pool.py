@@ -135,6 +135,7 @@ class RayCompilePool(JobExecutor):
         Raises:
             PoolClosed: the pool was shut down.
             RuntimeError: the caller is a callback of a future.
+            NoNode: no node can be used.
         """
         return self._session.wait_ready(timeout)
 

@@ -10,6 +10,7 @@ import platform
 import sys
 from collections.abc import Mapping
 
+from compilepool.linux.spawn import PACKAGE_ROOT
 from compilepool.version import __version__
 
 _PACKAGES = ("cloudpickle", "torch", "triton")
@@ -49,9 +50,7 @@ def _version(package: str) -> str:
 
 @functools.cache
 def _files() -> str:
-    import compilepool
-
-    root = os.path.dirname(os.path.abspath(compilepool.__file__))
+    root = os.path.join(PACKAGE_ROOT, "compilepool")
     digest = hashlib.sha256()
     for folder, folders, names in os.walk(root):
         folders.sort()
