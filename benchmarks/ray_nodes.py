@@ -8,9 +8,9 @@ how much faster more machines are. A job is `abs(-1)`.
 - overhead: the time from submit to result of a job that is alone; median, and the range of the
   middle half.
 - throughput: 5000 jobs that are submitted at once; the median of five runs.
-- memory of a node: what is private to the processes after these jobs (proc(5), `smaps_rollup`). For
-  a `RayCompilePool` these are the actor and all below it. What Ray has on a node anyway, such as the
-  raylet, counts nowhere.
+- memory of a node: what is private to the processes after these jobs (proc(5), `smaps_rollup`).
+  For a `RayCompilePool` these are the actor and all below it. What Ray has on a node anyway, such
+  as the raylet, counts nowhere.
 """
 
 from __future__ import annotations
