@@ -26,7 +26,7 @@ from compilepool.integrations.ray.roster import Roster
 from compilepool.integrations.ray.router import Router
 from compilepool.integrations.ray.starting import Starting
 from compilepool.observe.quiet_logger import QuietLogger
-from compilepool.text import headline
+from compilepool.text import describe, headline
 
 T = TypeVar("T")
 
@@ -59,6 +59,7 @@ class Dispatcher:
         lost: how many nodes were lost that had taken jobs.
         max_waiting: the most jobs that have waited for a node at once.
         is_closing: whether the pool takes no more jobs.
+        is_over: whether the pool has ended.
     """
 
     def __init__(
@@ -82,12 +83,12 @@ class Dispatcher:
         self._wants_warmth = False
         self._closing: set[str] | None = None
         self._close_by = 0.0
-        self._is_over = False
         self.links: dict[str, NodeLink] = {}
         self._starting = Starting(roster, self.links, self.listen, self._lose, self._is_up)
         self.lost = 0
         self.max_waiting = 0
         self.is_closing = False
+        self.is_over = False
 
     # Any thread
 
@@ -188,11 +189,27 @@ class Dispatcher:
 
     def terminate(self) -> None:
         """End at once. The caller ends the futures."""
-        self.is_closing = self._is_over = True
+        self.is_closing = self.is_over = True
 
     def _run(self) -> None:
+        try:
+            self._loop()
+        except Exception as reason:  # noqa: BLE001 - whatever it is, nobody may wait for ever
+            _log.exception("a pool over several nodes ends, because of an error")
+            text = f"its pool has ended: {describe(reason)}"
+            self.is_closing = True
+            self._end_all(lambda job: CompilePoolError(f"job {job!r} is lost, because {text}"))
+        finally:
+            self.is_over = True
+            for link in self.links.values():
+                link.kill()
+            self.links.clear()
+            self._cluster.close()
+            self._on_end()
+
+    def _loop(self) -> None:
         ticked_at = time.monotonic()
-        while not self._is_over:
+        while not self.is_over:
             for event in self._next_events():
                 try:
                     event()
@@ -205,11 +222,6 @@ class Dispatcher:
                 self._tick(now)
             if self.is_closing and not self._calls:
                 self._close_links(now)
-        for link in self.links.values():
-            link.kill()
-        self.links.clear()
-        self._cluster.close()
-        self._on_end()
 
     def _next_events(self) -> list[Callable[[], object]]:
         events: list[Callable[[], object]] = []
@@ -371,7 +383,7 @@ class Dispatcher:
                 closed = functools.partial(self._closed, link.node.id)
                 self._starting.attempt(link, link.ask, closed, "close")
         if not self._closing & self.links.keys() or now > self._close_by:
-            self._is_over = True
+            self.is_over = True
 
     def _closed(self, id: str, _answer: Future[Any]) -> None:
         assert self._closing is not None

@@ -12,6 +12,7 @@ from typing import Any
 
 from compilepool.client.job_dump import JobDump
 from compilepool.client.session.calls import UnfinishedCalls
+from compilepool.errors import PoolClosed
 from compilepool.integrations.ray.dispatcher import Dispatcher
 from compilepool.integrations.ray.link import NodeLink
 from compilepool.integrations.ray.messages import NodeSample
@@ -139,7 +140,7 @@ class Observing:
     def wait_ready(self, timeout_s: float | None) -> bool:
         """Wait until no node is starting and all workers of those that are up have started."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while not self._dispatcher.ask(self._dispatcher.is_settled).result():
+        while not self._is_settled():
             if deadline is not None and time.monotonic() > deadline:
                 return False
             time.sleep(_SETTLE_S)
@@ -148,6 +149,14 @@ class Observing:
         try:
             return all(self._ray.get(answers, timeout=left_s))
         except self._ray.exceptions.GetTimeoutError:
+            return False
+
+    def _is_settled(self) -> bool:
+        if self._dispatcher.is_over:
+            raise PoolClosed("the pool has ended, so its workers do not start; make a new pool")
+        try:
+            return self._dispatcher.ask(self._dispatcher.is_settled).result(_ANSWER_S)
+        except TimeoutError:
             return False
 
     def report_at_end(self) -> None:

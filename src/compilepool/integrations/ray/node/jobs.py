@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import time
 from collections import deque
 from concurrent.futures import Future
 
@@ -33,6 +34,8 @@ _LARGE = 32 * 1024
 _REPORT_BYTES = 64 * 1024
 """Ray puts what is smaller than 100 KiB into its reply, and not into its store
 (`max_direct_call_object_size`)."""
+_MEMORY_S = 0.1
+"""How old a measurement of free memory may be."""
 _STARTS_WAIT_S = 0.02
 """Most jobs end sooner after their start than that. Then their start needs no report."""
 
@@ -70,6 +73,8 @@ class NodeJobs:
         self._ended: deque[EndedJob] = deque()
         self._news = asyncio.Event()
         self._memory = MachineMemory()
+        self._free = 0
+        self._seen_at = 0.0
 
     def take(self, parcel: list[PackedJob | Cancel]) -> None:
         """Take jobs, and take back others."""
@@ -97,8 +102,11 @@ class NodeJobs:
 
     def free_memory(self) -> int:
         """The bytes that jobs may still take."""
-        free = self._memory.free()
-        return sys.maxsize if free is None else max(0, free)
+        now = time.monotonic()
+        if now - self._seen_at > _MEMORY_S:
+            self._seen_at, free = now, self._memory.free()
+            self._free = sys.maxsize if free is None else max(0, free)
+        return self._free
 
     def sample(self) -> NodeSample:
         """What runs now. Waits for the supervisor."""
