@@ -36,6 +36,11 @@ def append(path: str, text: str = "x") -> str:
     return text
 
 
+def lines(path: str) -> int:
+    """How many lines a file has."""
+    return Path(path).read_text().count("\n")
+
+
 def append_and_wait(path: str, go: str) -> int:
     """As `append`; then wait until a file exists."""
     append(path, str(os.getpid()))

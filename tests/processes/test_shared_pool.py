@@ -84,6 +84,19 @@ def test_each_job_has_what_names_its_own_program() -> None:
         assert ranks[0].run("pool.submit(jobs.variable, 'RANK').result()") == "0"  # as it started
 
 
+def test_five_thousand_jobs_of_one_program_delay_anothers_by_one(tmp_path: Path) -> None:
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    with programs(2, "max_workers=1, shared=True") as (many, one):
+        call = f"pool.submit(jobs.append_and_wait, {str(begun)!r}, {str(go)!r})"
+        many.run(f"futures.update({{n: {call} for n in range(5000)}})")
+        assert wait_until(begun.exists)
+        one.run(f"futures.update(one=pool.submit(jobs.lines, {str(begun)!r}))")
+        one.run("pool.stats()")  # the supervisor has got the job before it answers
+        go.touch()
+        assert one.run("futures['one'].result()") <= 2
+        many.run("pool.shutdown(cancel_futures=True)")
+
+
 def test_programs_with_other_folders_share_workers_and_each_has_its_own(tmp_path: Path) -> None:
     folders = [tmp_path / "one", tmp_path / "two"]
     options = "max_workers=1, shared=True, single_flight=True"

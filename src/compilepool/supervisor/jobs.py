@@ -117,8 +117,10 @@ class Jobs:
             ProtocolError: it cannot be sealed, and several jobs wait for it. Its descriptors are
                 closed.
         """
+        if not result.fds:
+            return
         run = self._runs[id]
-        if not (result.fds and run.terms.flight):
+        if not run.terms.flight:
             return
         try:
             seal(result.fds[0])
@@ -132,13 +134,14 @@ class Jobs:
 
         `make_shareable` was called for the result.
         """
-        was_in_flight = self._runs.land(id)
+        flight = self._runs[id].terms.flight
+        was_in_flight = flight and self._runs.in_flight(flight) == id
         run = self._runs.end(id)
         outcome = result.flag & OUTCOME_BITS
         # If there are not enough descriptors, those who wait come first.
         messages = addressed(result, _flags(run, outcome))
         if was_in_flight and outcome == Outcome.RETURNED:
-            self._kept.keep(run.terms.flight, result, run.log)
+            self._kept.keep(flight, result, run.log)
         self._news.ran(run)
         for client, message in messages:
             client.send(message)

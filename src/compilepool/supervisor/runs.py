@@ -155,8 +155,10 @@ class RunTable:
 
     def end(self, id: RunId) -> Run:
         """Remove a run, which has ended. The caller then tells its waiters."""
-        self.land(id)
-        run = self._runs.pop(id)
+        run = self._runs[id]
+        if run.terms.flight:
+            self.land(id)
+        del self._runs[id]
         for client, job in run.waiters:
             del client.runs[job]
         run.payload.close()
@@ -174,13 +176,14 @@ def addressed(message: Message, to: Sequence[tuple[Waiter, int]]) -> list[tuple[
     Returns:
         Whom to send what, in the same order.
     """
+    kind, _, _, form, body, fds = message
     if not to:
-        close_all(message.fds)
-    copies = [duplicates(message.fds) for _ in to[1:]]
-    return [
-        (client, message._replace(id=id, flag=flag, fds=fds))
-        for ((client, id), flag), fds in zip(to, [*copies, message.fds], strict=False)
-    ]
+        close_all(fds)
+    messages = []
+    for number, ((client, id), flag) in enumerate(to, 1):
+        own_fds = duplicates(fds) if fds and number < len(to) else fds
+        messages.append((client, Message(kind, id, flag, form, body, own_fds)))
+    return messages
 
 
 def send_each(message: Message, to: Sequence[tuple[Waiter, int]]) -> None:

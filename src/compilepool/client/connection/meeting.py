@@ -24,6 +24,9 @@ from compilepool.wire.messages import Kind, Message, ProtocolError, encode
 PATIENCE_S = 30.0
 """A supervisor answers within this time; it takes 50 ms on an idle machine."""
 
+_NO_SOCKET_PATIENCE_S = 2.0
+"""Who has the lock makes the socket at once, and removes it just before the lock."""
+
 _MAX_STARTS = 3
 _LOOK_AGAIN_S = 0.005
 
@@ -51,6 +54,7 @@ def meet(
     """
     name = joining.identity[:NAME_LENGTH]
     deadline = time.monotonic() + PATIENCE_S
+    seen = time.monotonic()
     starts = 0
     try:
         with MeetingPlace() as place:
@@ -66,8 +70,15 @@ def meet(
                     starts += 1
                     _start(place, claim, env, python_flags)
                     continue
-                if time.monotonic() > deadline:
+                now = time.monotonic()
+                if now > deadline:
                     raise CannotMeet(f"the supervisor of {place.path}/{name} does not answer")
+                seen = now if place.has_socket(name) else seen
+                if now - seen > _NO_SOCKET_PATIENCE_S:
+                    raise CannotMeet(
+                        f"somebody has deleted the socket {place.path}/{name}.sock of a supervisor"
+                        " that lives; end the programs that use it"
+                    )
                 # It has just ended, or another process is starting it.
                 select.select([], [], [], _LOOK_AGAIN_S)
     except NoMeetingPlace as error:

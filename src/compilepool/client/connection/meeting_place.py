@@ -98,6 +98,10 @@ class MeetingPlace:
         files = sorted(os.listdir(self.fd))
         return [file.removesuffix(_SOCKET) for file in files if file.endswith(_SOCKET)]
 
+    def has_socket(self, name: str) -> bool:
+        """Whether the file of a pool's socket is there."""
+        return os.access(name + _SOCKET, os.F_OK, dir_fd=self.fd, follow_symlinks=False)
+
     def connect(self, name: str) -> socket.socket | None:
         """Connect to a pool's socket.
 

@@ -51,8 +51,11 @@ class Turns:
         self._due.move_to_end(client, last=False)
 
     def first(self) -> RunId:
-        """The first run. Raises StopIteration if there is none."""
-        return next(iter(next(iter((self._due or self._served).values()))))
+        """The first run. Raises ValueError if there is none."""
+        for line in (self._due or self._served).values():
+            for id in line:
+                return id
+        raise ValueError("no run waits")
 
     def take(self) -> RunId:
         """Remove the first run from the line of the client whose turn it is, and return it.
