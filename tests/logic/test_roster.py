@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from compilepool.client.options import PoolOptions
-from compilepool.integrations.ray.cluster import RayNode
+from compilepool.integrations.ray.cluster import Cluster, RayNode
 from compilepool.integrations.ray.roster import Roster
 from compilepool.integrations.ray.sameness import differences, facts
 
@@ -15,7 +17,7 @@ OTHER = RayNode("b" * 56, "host/bbbbbbbb", "10.0.0.2", 8)
 
 @pytest.fixture
 def roster() -> Roster:
-    return Roster(None, PoolOptions(None, (), None, (), "fork", None), None, {}, 0.0)
+    return Roster(cast(Cluster, None), PoolOptions(None, (), None, (), "fork", None), None, {}, 0.0)
 
 
 def test_a_node_that_fails_is_tried_again_after_longer_and_longer_pauses(roster: Roster) -> None:
@@ -73,7 +75,7 @@ def test_a_node_that_comes_back_is_a_new_one(roster: Roster) -> None:
 
 def test_workers_are_the_cpus_that_ray_counts(roster: Roster) -> None:
     assert roster.opening(OTHER)[0].max_workers == 8
-    given = Roster(None, PoolOptions(3, (), None, (), "fork", None), None, {}, 0.0)
+    given = Roster(cast(Cluster, None), PoolOptions(3, (), None, (), "fork", None), None, {}, 0.0)
     assert given.opening(OTHER)[0].max_workers == 3
 
 

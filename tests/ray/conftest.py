@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from compilepool.integrations.ray import RayCompilePool
 from tests.proc import command_line, wait_until
 from tests.ray.clusters import Nodes, nodes
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`ray.cluster_utils` does not close the log files of its nodes."""
+    mark = pytest.mark.filterwarnings("ignore:unclosed file .*/logs/:ResourceWarning")
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(mark)
 
 
 @pytest.fixture(scope="session")

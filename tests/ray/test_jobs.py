@@ -85,7 +85,7 @@ def test_results_and_exceptions_are_those_of_one_machine(pool: RayCompilePool) -
 
 def test_large_calls_and_results_pass_a_small_store(pool: RayCompilePool) -> None:
     """All nodes together have 240 MiB."""
-    data = bytes(30 << 20)
+    data = bytes(20 << 20)
     futures = [pool.submit(bytes.__add__, data, b"%d" % number) for number in range(12)]
     for number, future in enumerate(as_completed(futures)):
         assert len(future.result()) > len(data), number

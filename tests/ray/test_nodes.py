@@ -76,7 +76,8 @@ def test_two_programs_share_the_pools_of_the_nodes(cluster: Nodes, tmp_path: Pat
     file, gate = tmp_path / "runs", tmp_path / "gate"
     pools = [RayCompilePool(shared=True) for _ in range(2)]
     try:
-        assert all(pool.wait_ready(LONG_S) for pool in pools)
+        assert all(pool.submit(abs, -1).result(LONG_S) == 1 for pool in pools)
+        assert wait_until(lambda: all(pool.stats().nodes[2:] for pool in pools))
         assert len(cluster.actors()) == 6
         assert len(cluster.processes("supervisor")) == 1
         futures = [

@@ -113,6 +113,15 @@ class Cluster:
         ray = self.ray
         return bool(ray.is_initialized()) and ray.get_runtime_context().get_job_id() == self._job
 
+    def check(self) -> None:
+        """Check that the connection is there. Whoever calls Ray without one makes another one.
+
+        Raises:
+            ConnectionError: it is gone.
+        """
+        if not self.is_there:
+            raise ConnectionError("this process's connection to Ray was shut down")
+
     def nodes(self) -> list[RayNode]:
         """The nodes that are alive and to be used."""
         return [

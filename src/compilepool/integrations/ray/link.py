@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from compilepool.integrations.ray.cluster import RayNode
+from compilepool.integrations.ray.cluster import Cluster, RayNode
 from compilepool.integrations.ray.messages import Cancel, PackedJob
 from compilepool.integrations.ray.node.actor import NodeActor
 
@@ -19,10 +19,10 @@ _PINGS = 3
 
 
 class NodeLink:
-    """The actor of a node. Only the dispatcher's thread calls this, but for `actor`.
+    """The actor of a node. Only the dispatcher's thread calls this, but for `call`.
 
     Args:
-        ray: the module.
+        cluster: the connection to Ray.
         node: the node.
         remote_args: further arguments of Ray for the actor.
         listen: see `Listen`.
@@ -30,7 +30,6 @@ class NodeLink:
 
     Attributes:
         node: the node.
-        actor: a handle of the actor.
         is_up: whether it takes jobs.
         workers: how many jobs it runs at once.
         since: the time at which the actor was asked for.
@@ -39,11 +38,17 @@ class NodeLink:
     """
 
     def __init__(
-        self, ray: Any, node: RayNode, remote_args: dict[str, Any], listen: Listen, now: float
+        self,
+        cluster: Cluster,
+        node: RayNode,
+        remote_args: dict[str, Any],
+        listen: Listen,
+        now: float,
     ) -> None:
+        cluster.check()
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        self._ray = ray
+        self._cluster = cluster
         self._listen = listen
         self.node = node
         self.is_up = False
@@ -63,11 +68,23 @@ class NodeLink:
             "max_restarts": 0,
             "max_task_retries": 0,
         }
-        self.actor = ray.remote(NodeActor).options(**options).remote()
+        self._actor = cluster.ray.remote(NodeActor).options(**options).remote()
 
     def ask(self, handler: Callable[[Future[Any]], object], method: str, *arguments: Any) -> None:
         """Call a method of the actor. `handler` gets the answer, in the dispatcher's thread."""
-        self._listen(getattr(self.actor, method).remote(*arguments), handler)
+        self._listen(self.call(method, *arguments), handler)
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the actor. Any thread.
+
+        Returns:
+            Ray's reference to the answer.
+
+        Raises:
+            ConnectionError: this process's connection to Ray is gone.
+        """
+        self._cluster.check()
+        return getattr(self._actor, method).remote(*arguments)
 
     def add(self, item: PackedJob | Cancel) -> None:
         """Put something into the next parcel."""
@@ -102,4 +119,5 @@ class NodeLink:
         """End the actor at once, and with it all processes below it."""
         self.is_up = False
         with contextlib.suppress(Exception):  # it, or Ray, is gone already
-            self._ray.kill(self.actor, no_restart=True)
+            self._cluster.check()
+            self._cluster.ray.kill(self._actor, no_restart=True)

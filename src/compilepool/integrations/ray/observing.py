@@ -127,7 +127,7 @@ class Observing:
             if link is None:
                 return JobDump(name, "queued" if self._calls.get(id) is not None else "ended")
             left_s = max(0.0, deadline - time.monotonic())
-            dump: JobDump | None = self._ray.get(link.actor.dump.remote(id, left_s), timeout=left_s)
+            dump: JobDump | None = self._ray.get(link.call("dump", id, left_s), timeout=left_s)
         except TimeoutError:
             raise TimeoutError(
                 f"nothing was heard of job {name!r} within {timeout_s:g} s; its node may be busy or"
@@ -145,7 +145,7 @@ class Observing:
                 return False
             time.sleep(_SETTLE_S)
         left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-        answers = [link.actor.wait_ready.remote(left_s) for link in self.links()]
+        answers = [link.call("wait_ready", left_s) for link in self.links()]
         try:
             return all(self._ray.get(answers, timeout=left_s))
         except self._ray.exceptions.GetTimeoutError:
@@ -189,7 +189,7 @@ class Observing:
             return {}
         answers: dict[NodeLink, Any] = {}
         try:
-            asked = {getattr(link.actor, method).remote(): link for link in links}
+            asked = {link.call(method): link for link in links}
             ready, _ = self._ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_S)
         except Exception:  # noqa: BLE001 - Ray was shut down
             return {}

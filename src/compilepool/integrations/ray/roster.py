@@ -7,7 +7,7 @@ from typing import Any
 
 from compilepool.client.options import PoolOptions
 from compilepool.errors import NoNode
-from compilepool.integrations.ray.cluster import RayNode
+from compilepool.integrations.ray.cluster import Cluster, RayNode
 from compilepool.integrations.ray.link import Listen, NodeLink
 from compilepool.integrations.ray.messages import Packed
 from compilepool.integrations.ray.sameness import differences, facts
@@ -37,7 +37,7 @@ class Roster:
     """See the module.
 
     Args:
-        ray: the module.
+        cluster: the connection to Ray.
         options: the pool's, as its nodes get them.
         startup: what every worker starts with.
         remote_args: further arguments of Ray for the actors.
@@ -46,13 +46,13 @@ class Roster:
 
     def __init__(
         self,
-        ray: Any,
+        cluster: Cluster,
         options: PoolOptions,
         startup: Packed | None,
         remote_args: Mapping[str, Any],
         now: float,
     ) -> None:
-        self._ray = ray
+        self._cluster = cluster
         self._options = options
         self._startup = startup
         self._remote_args = dict(remote_args)
@@ -80,7 +80,7 @@ class Roster:
     def link_to(self, node: RayNode, listen: Listen, now: float) -> NodeLink | None:
         """Start the actor of a node. None if Ray does not even take the order."""
         try:
-            return NodeLink(self._ray, node, self._remote_args, listen, now)
+            return NodeLink(self._cluster, node, self._remote_args, listen, now)
         except Exception as error:  # noqa: BLE001 - Ray raises anything
             self.is_lost(node, f"its actor cannot be started: {error}", now, was_up=False)
             return None

@@ -60,7 +60,7 @@ class ClusterSession:
         self._observers = Observers(options, is_of_use=in_toplevel_process())
         self._calls = UnfinishedCalls(self._observers.all, options.seed)
         roster = Roster(
-            cluster.ray,
+            cluster,
             for_nodes(options),
             None if startup is None else Packed.of(startup),
             remote_args,
