@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ import ray
 from tests.proc import command_line, pids_with_environment, wait_until
 
 MARK = "COMPILEPOOL_RAY_TEST"
+PRESTART = "RAY_prestart_worker_first_driver"
+"""Ray's switch for workers that no test needs: they take a second of CPU time each."""
 STORE = 80 << 20
 _RAYS_OWN = re.compile(
     r"raylet|gcs_server|ray/_private|ray/dashboard|ray/autoscaler|ray::(IDLE|DashboardAgent|RuntimeEnvAgent)"
@@ -36,6 +38,7 @@ class Nodes:
         self.mark = uuid.uuid4().hex
         os.environ[MARK] = self.mark
         os.environ["COMPILEPOOL_CRASH_DIR"] = str(crashes)
+        os.environ[PRESTART] = "0"
         self.cluster = Cluster(
             initialize_head=True,
             head_node_args={
@@ -70,6 +73,18 @@ class Nodes:
             if (line := command_line(pid)) and not _RAYS_OWN.search(line)
         ]
 
+    def left(self, pools: Collection[int]) -> dict[int, str]:
+        """What is there besides pools with these actors: what is no process of theirs."""
+        found = {}
+        for pid in self.ours():
+            above = pid
+            while above > 1 and above not in pools:
+                above = parent_of(above)
+            line = command_line(pid)
+            if above not in pools or (pid != above and not line.startswith("compilepool ")):
+                found[pid] = line
+        return found
+
     def actors(self) -> list[int]:
         """The actors of pools."""
         return [pid for pid in self.marked() if command_line(pid).startswith("ray::NodeActor")]
@@ -80,7 +95,7 @@ class Nodes:
         [actor] = [
             pid
             for pid in self.actors()
-            if id in Path(f"/proc/{raylet_of(pid)}/cmdline").read_bytes()
+            if id in Path(f"/proc/{parent_of(pid)}/cmdline").read_bytes()
         ]
         return actor
 
@@ -97,14 +112,17 @@ class Nodes:
         for pid in left:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-        del os.environ[MARK], os.environ["COMPILEPOOL_CRASH_DIR"]
+        for name in (MARK, PRESTART, "COMPILEPOOL_CRASH_DIR"):
+            del os.environ[name]
         assert gone, left
 
 
-def raylet_of(actor: int) -> int:
-    """The PID of the raylet that has started an actor."""
-    stat = Path(f"/proc/{actor}/stat").read_text()
-    return int(stat.rpartition(")")[2].split()[1])
+def parent_of(pid: int) -> int:
+    """The PID of a process's parent, which is its raylet if it is an actor; 0 if it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 @contextlib.contextmanager

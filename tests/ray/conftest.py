@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from compilepool.integrations.ray import RayCompilePool
-from tests.proc import command_line, wait_until
+from tests.proc import wait_until
 from tests.ray.clusters import Nodes, nodes
 
 
@@ -30,10 +30,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind(cluster: Nodes) -> Iterator[None]:
     """In place of what `tests/conftest.py` has: Ray's own processes and descriptors stay."""
+    pools = cluster.actors()  # of a module's pool
     yield
-    assert wait_until(lambda: not cluster.ours()), {
-        pid: command_line(pid) for pid in cluster.ours()
-    }
+    assert wait_until(lambda: not cluster.left(pools)), cluster.left(pools)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from compilepool import NodeLost, SupervisorDied
 from compilepool.integrations.ray import RayCompilePool
 from tests.proc import descendants, is_alive, wait_until
 from tests.ray import ray_jobs as jobs
-from tests.ray.clusters import Nodes, raylet_of
+from tests.ray.clusters import Nodes, parent_of
 
 LONG_S = 120
 
@@ -39,7 +39,7 @@ def test_a_raylet_is_killed(pool: RayCompilePool, cluster: Nodes, tmp_path: Path
     assert wait_until(lambda: len(lines(file)) > 6)
     actor = cluster.actor_on(node)
     below = [actor, *descendants(actor)]
-    os.kill(raylet_of(actor), signal.SIGKILL)
+    os.kill(parent_of(actor), signal.SIGKILL)
     assert [future.result(LONG_S) for future in futures] == [str(n) for n in range(60)]
     assert wait_until(lambda: not any(map(is_alive, below)))
     begun = Counter(lines(file))
@@ -99,7 +99,7 @@ def kill_my_actor(path: str) -> None:
     jobs.note(path, "run")
     pid = os.getpid()
     while not Path(f"/proc/{pid}/comm").read_text().startswith("ray::"):
-        pid = raylet_of(pid)  # the parent
+        pid = parent_of(pid)
     os.kill(pid, signal.SIGKILL)
     jobs.hang()
 
