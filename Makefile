@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-fast test-ray test-torch lint bench bench-more bench-torch clean
+.PHONY: demo test test-fast test-ray test-torch lint docs bench bench-more bench-torch clean
 
 demo: $(VENV)/.demo
 	$(BIN)/compilepool demo
@@ -32,6 +32,10 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The site, in site/. A warning, such as for a link that leads nowhere, is an error.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # Other pools beside ours; where there is torch, PyTorch's, too. Some 15 minutes.
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks --out docs/benchmarks.json
@@ -44,6 +48,7 @@ bench-more: $(VENV)/.dev
 	$(BIN)/python benchmarks/reports.py
 	$(BIN)/python benchmarks/limits.py
 	$(BIN)/python benchmarks/warm.py
+	$(BIN)/python benchmarks/trace_report.py
 
 # Also `python benchmarks/gpt_gpu.py` and `node_gpu.py`, where there is a GPU.
 bench-torch: $(VENV)/.torch
@@ -52,7 +57,7 @@ bench-torch: $(VENV)/.torch
 	$(MAKE) bench
 
 clean:
-	rm -rf $(VENV) .cache compilepool-demo compilepool-demo-trace.json
+	rm -rf $(VENV) .cache site compilepool-demo compilepool-demo-trace.json compilepool-demo-report.html
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "compilepool needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
@@ -71,6 +76,10 @@ $(VENV)/.dev: $(VENV)/.demo pyproject.toml
 
 $(VENV)/.programs: $(VENV)/.dev pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[programs]"
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.demo pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.dev pyproject.toml

@@ -238,6 +238,26 @@ def run(
 
 
 @app.command()
+def report(
+    traces: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="TRACE...",
+            help="What CompilePool(trace=...) has written; several of programs side by side.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", dir_okay=False, help="The page to write.")
+    ] = Path("report.html"),
+) -> None:
+    """Make an HTML page of traces: where the time went, what was slow, and what failed."""
+    from compilepool.cli.report_command import make_report
+
+    with _told_in_a_line():
+        make_report(traces, output)
+
+
+@app.command()
 def ps(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:

@@ -227,6 +227,11 @@ def name_of(pid: int) -> str:
         return "a process that is gone"
 
 
+def boot_id() -> str:
+    """What names this start of the machine: the same in all processes, random(4)."""
+    return read_proc("/proc/sys/kernel/random/boot_id").decode().strip()
+
+
 def uptime_s() -> float:
     """The seconds since the machine was started."""
     return float(read_proc("/proc/uptime").split()[0])

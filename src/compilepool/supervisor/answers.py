@@ -132,6 +132,7 @@ class Tally:
             scheduler.recycled,
             self._asleep_since is not None,
             slept_s,
+            scheduler.is_short_of_memory,
         )
 
 

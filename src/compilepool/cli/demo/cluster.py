@@ -14,13 +14,16 @@ _STORE = 100 << 20  # bytes; Ray's least is 75 MiB
 
 
 @contextmanager
-def pool_over_nodes(nodes: int, workers: int, trace: Path) -> Iterator[RayCompilePool]:
+def pool_over_nodes(
+    nodes: int, workers: int, trace: Path, report: Path
+) -> Iterator[RayCompilePool]:
     """Start a cluster, and have a pool over it.
 
     Args:
         nodes: the number of its nodes.
         workers: the number of jobs that run at once on each.
         trace: the path of the trace file.
+        report: the path of the report.
 
     Raises:
         ImportError: Ray is not installed, or too old.
@@ -36,7 +39,9 @@ def pool_over_nodes(nodes: int, workers: int, trace: Path) -> Iterator[RayCompil
         for _ in range(nodes - 1):
             cluster.add_node(num_cpus=workers, object_store_memory=_STORE)
         ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
-        with RayCompilePool(workers, preload=PRELOAD, progress=True, trace=trace) as pool:
+        with RayCompilePool(
+            workers, preload=PRELOAD, progress=True, trace=trace, report=report
+        ) as pool:
             pool.wait_ready()
             yield pool
     finally:

@@ -83,6 +83,7 @@ def run_jobs(
     jobs: Sequence[DemoJob],
     workers: int,
     trace: Path,
+    report: Path,
     on_result: Callable[[Result], None],
     nodes: int = 0,
 ) -> PoolStats:
@@ -92,6 +93,7 @@ def run_jobs(
         jobs: jobs with different names.
         workers: the number of jobs that run at once, on each node.
         trace: the path of the trace file.
+        report: the path of the report.
         on_result: a function that is called with each result, as soon as it is there. (Results are
             not yielded by a generator: a Ctrl-C outside of it would not reach the pool's `with`
             block.)
@@ -105,7 +107,7 @@ def run_jobs(
         ImportError: Ray is needed, and it is not installed or too old.
         OSError: the trace cannot be written.
     """
-    with _temporary_triton_files(), _pool(workers, trace, nodes) as pool:
+    with _temporary_triton_files(), _pool(workers, trace, report, nodes) as pool:
         futures: dict[Future[CompiledVariant], DemoJob] = {
             pool.options(name=job.name).submit(job.run): job for job in jobs
         }
@@ -115,13 +117,13 @@ def run_jobs(
 
 
 def _pool(
-    workers: int, trace: Path, nodes: int
+    workers: int, trace: Path, report: Path, nodes: int
 ) -> AbstractContextManager[CompilePool | RayCompilePool]:
     if not nodes:
-        return CompilePool(workers, preload=PRELOAD, progress=True, trace=trace)
+        return CompilePool(workers, preload=PRELOAD, progress=True, trace=trace, report=report)
     from compilepool.cli.demo.cluster import pool_over_nodes
 
-    return pool_over_nodes(nodes, workers, trace)
+    return pool_over_nodes(nodes, workers, trace, report)
 
 
 @contextlib.contextmanager

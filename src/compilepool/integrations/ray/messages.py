@@ -116,10 +116,12 @@ class NodeSample(NamedTuple):
     Attributes:
         running: the jobs that it runs, the oldest first.
         memory: the memory of its processes.
+        is_short_of_memory: as in `compilepool.observe.observer.Sample`.
     """
 
     running: list[RunningThere]
     memory: Memory
+    is_short_of_memory: bool
 
 
 class Opened(NamedTuple):

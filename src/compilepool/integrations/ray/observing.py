@@ -105,6 +105,7 @@ class Observing:
             max(0, unfinished - len(running)),
             [job for job, _ in running],
             lambda: _sum(sample.memory for _, sample in samples),
+            any(sample.is_short_of_memory for _, sample in samples),
         )
 
     def running_among(self, futures: Collection[Future[Any]]) -> list[RunningJob]:
@@ -233,6 +234,9 @@ class Observing:
                 is_quiesced=bool(pools) and all(pool.is_quiesced for pool in pools),
                 quiesced_seconds=sum(pool.quiesced_seconds for pool in pools),
                 snapshot_seconds=None,
+                joined=counters.joined,
+                reused=counters.reused,
+                peak_memory=counters.peak_memory,
                 shared=None,
                 nodes=tuple(nodes),
                 nodes_lost=self._dispatcher.lost,

@@ -251,5 +251,6 @@ def for_nodes(options: PoolOptions) -> PoolOptions:
         serializer=None,
         progress=False,
         trace=None,
+        report=None,
         seed=None,  # the program gives each job its own
     )

@@ -118,7 +118,7 @@ class NodeJobs:
             for future, worker in workers.items()
         ]
         running.sort(key=lambda job: -job.seconds)
-        return NodeSample(running, sample.memory())
+        return NodeSample(running, sample.memory(), sample.is_short_of_memory)
 
     def dump(self, id: int, timeout_s: float) -> JobDump | None:
         """As `CompilePool.dump`; None if the job is not here. Waits for the supervisor."""
