@@ -53,7 +53,8 @@ class RayCompilePool(JobExecutor):
         ray_remote_args: arguments of `ray.remote` for the actors, such as `num_cpus` (default 0:
             the pools take no part in Ray's own accounts), `resources` or `runtime_env`.
         pool_options: the other options of `CompilePool`. They hold on each node: `log_dir`, `cpus`
-            and `shared` mean the node's. `progress`, `trace`, `report` and `seed` mean the whole pool.
+            and `shared` mean the node's. `progress`, `trace`, `report` and `seed` mean the whole
+            pool.
 
     Raises:
         ImportError: Ray is not installed, or too old.
