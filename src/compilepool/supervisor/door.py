@@ -7,9 +7,10 @@ import os
 import time
 from collections.abc import Callable
 
-from compilepool.supervisor.links.listener import Listener
+from compilepool.supervisor.entrance import Entrance
 from compilepool.supervisor.links.loop import Loop, ScheduledCall
-from compilepool.wire.channel import Channel, close_all, close_messages
+from compilepool.supervisor.visits import QUESTIONS
+from compilepool.wire.channel import Channel, close_messages
 from compilepool.wire.joining import Joining
 from compilepool.wire.messages import Kind, Message, ProtocolError, text_message
 
@@ -31,7 +32,7 @@ class Door:
         first: the pidfd of the client that has started this supervisor.
         on_join: called with a connection, what the client says of itself, its pidfd, and its
             CONFIGURE.
-        on_visit: called with a connection and a LOOK or a STOP.
+        on_visit: called with a connection and what its visitor asks: one of `QUESTIONS`, or STOP.
 
     Attributes:
         is_open: whether clients may come.
@@ -51,13 +52,9 @@ class Door:
     ) -> None:
         self._loop = loop
         self._name = name
-        self._lock = lock
-        self._directory = directory
         self._on_join = on_join
         self._on_visit = on_visit
-        # Somebody may remove the files. Those of these names are then another supervisor's.
-        self._files = {name + ".sock": self._file(name + ".sock"), name + ".lock": os.fstat(lock)}
-        self._listener = Listener(loop, listener, self._handle)
+        self._entrance = Entrance(loop, name, listener, lock, directory, self._handle)
         self._identity = ""
         self.is_open = True
         self.linger_s = 0.0
@@ -84,19 +81,7 @@ class Door:
             return
         self.is_open = False
         self._forget_first()
-        for name, own in self._files.items():
-            found = self._file(name)
-            if own is not None and found is not None and os.path.samestat(own, found):
-                with contextlib.suppress(OSError):
-                    os.unlink(name, dir_fd=self._directory)
-        self._listener.close()
-        close_all([self._lock, self._directory])
-
-    def _file(self, name: str) -> os.stat_result | None:
-        try:
-            return os.lstat(name, dir_fd=self._directory)
-        except OSError:
-            return None
+        self._entrance.close()
 
     def _forget_first(self) -> None:
         if self._first >= 0:
@@ -111,7 +96,7 @@ class Door:
         kinds = [message.kind for message in messages]
         if kinds == [Kind.JOIN, Kind.CONFIGURE]:
             self._join(channel, *messages)
-        elif kinds in ([Kind.LOOK], [Kind.STOP]) and not messages[0].fds:
+        elif len(kinds) == 1 and kinds[0] in (*QUESTIONS, Kind.STOP) and not messages[0].fds:
             self._on_visit(channel, messages[0])
         else:
             close_messages(messages)

@@ -27,15 +27,16 @@ from compilepool.supervisor.rules.actions import RunId, WorkerId
 from compilepool.supervisor.rules.scheduler import Scheduler
 from compilepool.supervisor.rules.staffing import StaffingPolicy
 from compilepool.supervisor.runs import RunTable, Waiter
+from compilepool.supervisor.visited_pool import VisitedPool
 from compilepool.supervisor.watch import free_memory
 from compilepool.supervisor.watch.deaths import not_started, terminated
 from compilepool.supervisor.watch.free_memory import MemoryRoom
 from compilepool.wire.channel import refuse
 from compilepool.wire.failure import KILLED_FROM_OUTSIDE, Cause
+from compilepool.wire.job_snapshot import JobSnapshot
 from compilepool.wire.messages import Kind, Level, Message, ProtocolError, Readiness
 from compilepool.wire.payloads import Payload, check_payload, lacks_descriptor
 from compilepool.wire.pool_config import PoolConfig
-from compilepool.wire.pool_view import PoolView
 from compilepool.wire.submission import JobTerms
 from compilepool.wire.usage import replace_usage, usage_of
 
@@ -52,6 +53,9 @@ class Pool:
         config: the pool's configuration.
         startup_fds: the descriptors that every worker starts with.
         starter: starts the fork servers.
+
+    Attributes:
+        visited: the pool for those who are no clients of it.
     """
 
     def __init__(
@@ -95,6 +99,9 @@ class Pool:
         self._crew = Crew(loop, self._handle_event, config, startup_fds, starter)
         self._news = CrashNews(clients)
         self._jobs = Jobs(self._runs, self._scheduler, KeptResults(), self._news)
+        self.visited = VisitedPool(
+            clients, self._scheduler, self._crew, self._runs, self._jobs, self._dumps, self._tally
+        )
         self._performer = Performer(self._scheduler, self._crew, self._runs, self._jobs, clients)
         try:
             self._crew.fork_servers.start()
@@ -196,10 +203,6 @@ class Pool:
         """Cancel those jobs of a client that no worker has."""
         self._jobs.cancel_queued(client)
 
-    def raise_limit(self, max_workers: int) -> None:
-        """Allow more workers, because a client has come that brings CPUs of its own."""
-        self._scheduler.raise_limit(max_workers)
-
     def warm_up(self, client: Client, id: int) -> None:
         """Start all workers, and tell the client when they are ready."""
         client.lets_sleep = False
@@ -230,16 +233,17 @@ class Pool:
         worker = None if run is None else self._scheduler.worker_of(run)
         if run is not None and worker is None and not self._scheduler.waits(run):
             run = None  # it has ended, and its waiters will be told in this turn of the loop
-        self._dumps.answer(Waiter(client, id), run, self._crew, worker)
 
-    def view(self, client: Client | None) -> PoolView:
-        """The state of the pool, with the jobs of this client only."""
-        now = time.monotonic()
-        return self._tally.view(client, self._clients, self._scheduler, self._crew, self._runs, now)
+        def tell(snapshot: JobSnapshot) -> None:
+            client.send(snapshot.payload().message(Kind.DUMPED, id))
+
+        self._dumps.answer(Waiter(client, id), tell, run, self._crew, worker)
 
     def tell_view(self, client: Client, id: int) -> None:
-        """Tell a client the state of the pool."""
-        client.send(self.view(client).payload().message(Kind.VIEWED, id))
+        """Tell a client the state of the pool, with its own jobs only."""
+        now = time.monotonic()
+        view = self._tally.view(client, self._clients, self._scheduler, self._crew, self._runs, now)
+        client.send(view.payload().message(Kind.VIEWED, id))
 
     # Events of the crew
 

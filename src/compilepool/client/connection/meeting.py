@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import _socket as socket  # see `wire.channel`
 import contextlib
 import errno
 import os
 import select
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from compilepool.client.connection.meeting_place import Claim, MeetingPlace, NoMeetingPlace
 from compilepool.client.connection.shared_supervisor import SharedSupervisor
 from compilepool.client.connection.sharing import NAME_LENGTH, CannotMeet
 from compilepool.linux import pidfds
@@ -19,6 +18,7 @@ from compilepool.linux.polling import READABLE, poll
 from compilepool.linux.spawn import process_command, spawn
 from compilepool.wire.channel import Channel, close_all, close_messages
 from compilepool.wire.joining import Joining
+from compilepool.wire.meeting_place import Claim, MeetingPlace, NoMeetingPlace
 from compilepool.wire.messages import Kind, Message, ProtocolError, encode
 
 PATIENCE_S = 30.0
