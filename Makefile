@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NEWEST_TORCH := $(shell sed -n 's/^newest-torch = \["torch==\(.*\)"\]$$/\1/p' pyproject.toml)
 TORCH ?= 2.13.0 $(NEWEST_TORCH)
 
-.PHONY: demo test test-fast test-ptx test-torch $(TORCH:%=test-torch-%) lint docs bench bench-more bench-torch clean
+.PHONY: demo test test-fast test-ptx test-ray test-torch $(TORCH:%=test-torch-%) lint docs bench bench-more bench-torch clean
 
 demo: $(VENV)/.demo
 	$(BIN)/compilepool demo
@@ -21,6 +21,10 @@ test: $(VENV)/.programs lint
 	tools/fetch_executor_tests.sh cpython $(BIN)/python
 	$(BIN)/python -m pytest tests/logic tests/processes -m "not alone" -n auto --dist worksteal
 	$(BIN)/python -m pytest tests/processes -m alone
+
+# A cluster of three nodes on this machine.
+test-ray: $(VENV)/.ray
+	$(BIN)/python -m pytest tests/ray
 
 # Needs no GPU. Of one version: make test-torch TORCH=2.15.0
 test-torch: $(TORCH:%=test-torch-%)
@@ -99,6 +103,10 @@ $(VENV)/.bench: $(VENV)/.dev pyproject.toml
 $(VENV)/.ptx: $(VENV)/.made pyproject.toml
 	$(PYTHON) -m venv $(VENV)/ptx
 	$(VENV)/ptx/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,numba-cuda]"
+	touch $@
+
+$(VENV)/.ray: $(VENV)/.dev pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[ray]"
 	touch $@
 
 # This version goes with the Triton of the demo.
