@@ -89,7 +89,7 @@ def of_pool(mode: str) -> dict[str, int]:
     pool = current_pool()
     assert pool is not None
     stats = pool.stats()
-    not_run = (stats.shared.joined + stats.shared.reused) if stats.shared else 0
+    not_run = stats.joined + stats.reused
     return {"runs": stats.done + sum(stats.failed.values()) - not_run}
 
 

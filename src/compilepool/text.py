@@ -103,6 +103,15 @@ def describe(error: BaseException) -> str:
         return f"{type(error).__name__}: <str() raised>"
 
 
+def full_text(error: BaseException) -> str:
+    """The type and the text of an error, after the traceback of the job that raised it, if any."""
+    try:
+        cause = getattr(error.__cause__, "text", "")  # of a RemoteTraceback
+        return str(cause) or describe(error)
+    except Exception:  # noqa: BLE001 - the user's classes
+        return describe(error)
+
+
 def died(exitcode: int | None) -> str:
     """What an exit code says about the end of a process, as the predicate of a sentence.
 

@@ -67,7 +67,7 @@ def test_every_folder_and_every_module_beside_them_has_a_list_of_what_it_may_imp
     names = {
         ".".join(path.relative_to(PACKAGE.parent).parts)
         for path in packages | modules
-        if path != PACKAGE / "integrations"  # has nothing but torch/
+        if path != PACKAGE / "integrations"  # has nothing but folders
     }
     settings = tomllib.loads((PACKAGE.parent.parent / "pyproject.toml").read_text())
     contracts = settings["tool"]["importlinter"]["contracts"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import compilepool
 from tools.executor_tests.page import PAGE, read_counts, render
 
 ROOT = Path(__file__).parent.parent.parent
@@ -28,6 +29,14 @@ def functions_of(file: Path) -> set[str]:
             methods = [each.name for each in node.body if isinstance(each, ast.FunctionDef)]
             functions |= {f"{node.name}.{method}" for method in methods}
     return functions
+
+
+def public_names(path: str) -> list[str]:
+    """The `__all__` of a module, which is not imported."""
+    for node in ast.parse((SOURCE / path).read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return [str(name) for name in ast.literal_eval(node.value)]
+    raise AssertionError(f"{path} has no __all__")
 
 
 def anchors_of(page: Path) -> set[str]:
@@ -75,3 +84,19 @@ def test_each_file_that_is_named_exists(page: Path) -> None:
 def test_the_page_of_other_executors_tests_says_what_is_listed() -> None:
     text = PAGE.read_text()
     assert render(read_counts(text)) == text
+
+
+def test_the_reference_has_every_public_name() -> None:
+    pages = "\n".join(page.read_text() for page in sorted(ROOT.glob("docs/reference/*.md")))
+    named = {name.rpartition(".")[2] for name in re.findall(r"^::: ([\w.]+)$", pages, re.MULTILINE)}
+    integrations = ("torch", "numba", "helion")
+    public = (public_names(f"integrations/{name}/__init__.py") for name in integrations)
+    assert named >= {*compilepool.__all__}.union(*public)
+
+
+@each_page
+def test_each_python_example_is_python(page: Path) -> None:
+    for code in re.findall(
+        r"^```python[^\n]*\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL
+    ):
+        ast.parse(code)

@@ -10,16 +10,28 @@ from hypothesis import strategies as st
 
 from compilepool.observe.counters import Counters
 from compilepool.observe.record import JobRecord, note_shared
-from compilepool.wire.joining import SharedPoolView
+from compilepool.wire.failure import Cause, Failure
 from compilepool.wire.messages import JOINED, OUTCOME_BITS, REUSED, Outcome, ProtocolError
 from compilepool.wire.payloads import INLINE_LIMIT, pack_json
 from compilepool.wire.pool_view import ClientView, PoolView, WorkerView
+from compilepool.wire.visiting import FailedLook, PoolLook, QueuedLook, WorkerLook
 
 NUMBERS = st.integers(0, 1 << 40)
 CLIENTS = st.lists(st.builds(ClientView, NUMBERS, st.text(max_size=9), NUMBERS), max_size=3)
 WORKER = WorkerView(7, "busy", 3, 1.5, "ptxas", 2.5)
 POOL = PoolView((WORKER,), (ClientView(5, "train.py", 2),), "abc", 1, 2, 3, 4, 6, 0.5)
-SHARED = SharedPoolView("abc", 5, 1.5, 600, (ClientView(5, "train.py", 2),), (7, 8), 6, 1, 2, 3)
+FAILURE = Failure(Cause.CRASH, -11, text="Fatal Python error", native='{"missing": "it"}')
+LOOK = PoolLook(
+    "abc",
+    5,
+    1.5,
+    600,
+    (ClientView(5, "train.py", 2),),
+    (WorkerLook(7, "busy", 3, "softmax", 1.5, "ptxas", 2.5, (5, 5)),),
+    6,
+    queue=(QueuedLook(4, "matmul", (5,)),),
+    failures=(FailedLook(1, 3.5, "bad", (5,), FAILURE),),
+)
 
 WRONG: list[Any] = [None, "1", {"a": 1}, [1], [[1]], [["a", "b", "c"]], [[1, 2, 3, 4, 5, 6, 7]]]
 
@@ -34,13 +46,12 @@ def test_a_view_of_a_pool_arrives(
 
 
 @given(CLIENTS, st.lists(NUMBERS, max_size=3), st.floats(0, 1e9), NUMBERS)
-def test_a_view_of_a_shared_pool_arrives(
-    clients: list[ClientView], workers: list[int], linger_s: float, joined: int
+def test_a_look_at_a_pool_arrives(
+    clients: list[ClientView], pids: list[int], linger_s: float, joined: int
 ) -> None:
-    view = SHARED._replace(
-        clients=tuple(clients), workers=tuple(workers), linger_s=linger_s, joined=joined
-    )
-    assert SharedPoolView.of_payload(view.payload()) == view
+    workers = (LOOK.workers[0]._replace(clients=tuple(pids)),) * len(pids)
+    view = LOOK._replace(clients=tuple(clients), workers=workers, linger_s=linger_s, joined=joined)
+    assert PoolLook.of_payload(view.payload()) == view
 
 
 @pytest.mark.parametrize("field", ["workers", "clients", "joined", "reused", "queued"])
@@ -50,17 +61,17 @@ def test_a_broken_view_of_a_pool_is_refused(field: str, value: Any) -> None:
         PoolView.of_payload(pack_json(POOL._replace(**{field: value})))
 
 
-@pytest.mark.parametrize("field", SharedPoolView._fields)
+@pytest.mark.parametrize("field", PoolLook._fields)
 @pytest.mark.parametrize("value", [None, {"a": 1}, [None], [[1]], [["a", "b", "c"]]])
-def test_a_broken_view_of_a_shared_pool_is_refused(field: str, value: object) -> None:
+def test_a_broken_look_at_a_pool_is_refused(field: str, value: object) -> None:
     with pytest.raises(ProtocolError):
-        SharedPoolView.of_payload(pack_json({**SHARED._asdict(), field: value}))
+        PoolLook.of_payload(pack_json({**LOOK._asdict(), field: value}))
 
 
-@pytest.mark.parametrize("fields", [[], {}, {"identity": "abc"}, {**SHARED._asdict(), "new": 1}])
+@pytest.mark.parametrize("fields", [[], {}, {"identity": "abc"}, {**LOOK._asdict(), "new": 1}])
 def test_a_view_of_another_version_is_refused(fields: object) -> None:
     with pytest.raises(ProtocolError):
-        SharedPoolView.of_payload(pack_json(fields))
+        PoolLook.of_payload(pack_json(fields))
 
 
 @pytest.mark.parametrize(

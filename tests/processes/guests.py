@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from compilepool.client.connection.configuration import for_all_clients
-from compilepool.client.connection.meeting_place import MeetingPlace
 from compilepool.wire.channel import Channel
-from compilepool.wire.joining import Joining, SharedPoolView
+from compilepool.wire.joining import Joining
+from compilepool.wire.meeting_place import MeetingPlace
 from compilepool.wire.messages import Kind, Message, encode
 from compilepool.wire.payloads import of_message
+from compilepool.wire.visiting import PoolLook
 from tests.proc import PATIENCE_S
 from tests.processes.garbage import small_config
 
@@ -85,7 +86,7 @@ def pidfd_of(pid: int) -> Iterator[int]:
         os.close(pidfd)
 
 
-def view() -> SharedPoolView:
+def view() -> PoolLook:
     """What the only shared pool says of itself."""
     with guests() as (guest,):
         guest.say(encode(Message(Kind.LOOK)))
@@ -95,7 +96,7 @@ def view() -> SharedPoolView:
     assert message.kind is Kind.LOOKED
     *payload_fds, pidfd = message.fds
     os.close(pidfd)
-    return SharedPoolView.of_payload(of_message(message._replace(fds=tuple(payload_fds))))
+    return PoolLook.of_payload(of_message(message._replace(fds=tuple(payload_fds))))
 
 
 def join_message(**fields: Any) -> Message:

@@ -19,8 +19,8 @@ from typer.testing import CliRunner, Result
 
 from compilepool.cli.main import app
 from compilepool.client.connection import visits
-from compilepool.client.connection.meeting_place import MeetingPlace
 from compilepool.client.connection.visits import Visit
+from compilepool.wire.meeting_place import MeetingPlace
 from compilepool.wire.messages import Kind, Message, encode
 from tests.proc import PATIENCE_S, all_dead, is_alive, wait_until
 from tests.processes.replays import compilepool, listed
@@ -65,7 +65,8 @@ def listeners(runtime: Path, *names: str) -> Iterator[list[socket.socket]]:
     """Sockets of this process in place of supervisors'."""
     with contextlib.ExitStack() as stack:
         with MeetingPlace() as place:
-            socks = [stack.enter_context(place.listen(name)) for name in names]
+            fds = [place.listen(name).detach() for name in names]
+        socks = [stack.enter_context(socket.socket(fileno=fd)) for fd in fds]
         yield socks
     for name in names:
         (runtime / "compilepool" / f"{name}.sock").unlink()

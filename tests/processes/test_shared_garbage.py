@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 
 from compilepool.client.connection import meeting
-from compilepool.client.connection.meeting_place import MeetingPlace
+from compilepool.wire.meeting_place import MeetingPlace
 from compilepool.wire.messages import Kind, Message, encode
 from tests.proc import is_alive, wait_until
 from tests.processes.garbage import PACKETS, mutations

@@ -86,6 +86,21 @@ def test_large_results_do_not_use_up_the_descriptors_of_a_supervisor() -> None:
             assert rank.run(NOTHING) == 0
 
 
+def test_kept_results_leave_descriptors_for_programs_that_come() -> None:
+    options = "max_workers=2, shared=True, single_flight=True"
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (120, 120))"
+    with programs(2, options) as (first, late):
+        for program in (first, late):
+            program.run(limit)
+        for size in range(300_000, 300_120):
+            assert first.run(f"len(pool.submit(jobs.large, {size}).result())") == size
+        several = "[len(each.result()) for each in [pool.submit(jobs.large, n) for n in range({})]]"
+        assert late.run("len(pool.submit(jobs.large, 300_119).result())") == 300_119
+        assert late.run("pool.stats().reused") == 1
+        assert first.run(several.format("200_000, 200_020")) == [*range(200_000, 200_020)]
+        assert late.end() == ""
+
+
 def test_two_hundred_clients_have_one_supervisor() -> None:
     with programs(1) as (program,):
         program.run(NOTHING)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from compilepool.wire.failure import Cause, Failure, KeyCrash
+from compilepool.wire.job_snapshot import JobSnapshot
 from compilepool.wire.messages import JOINED, REUSED, Form, Kind, Message
 from compilepool.wire.payloads import of_message, unpack_json
 from tests.processes.shared_pool import Client, shared_pool
@@ -144,6 +145,20 @@ def test_a_run_goes_on_while_anybody_wants_it(two: list[Client], fifo: Fifo) -> 
     ids = start_both(two, fifo, run_until)
     first.cancel(ids[0])
     first.hears(Kind.CANCELLED, ids[0])
+    fifo.open()
+    assert second.result(ids[1])[:2] == ("ran", JOINED)
+
+
+def test_a_job_that_is_cancelled_while_it_is_dumped_has_ended_though_its_run_goes_on(
+    two: list[Client], fifo: Fifo
+) -> None:
+    first, second = two
+    ids = start_both(two, fifo, run_until)
+    first.channel.send(Message(Kind.DUMP, ids[0]))
+    first.cancel(ids[0])
+    first.hears(Kind.CANCELLED, ids[0])
+    dumped = first.hears(Kind.DUMPED, ids[0])
+    assert JobSnapshot.of_payload(of_message(dumped)) == JobSnapshot("ended")
     fifo.open()
     assert second.result(ids[1])[:2] == ("ran", JOINED)
 

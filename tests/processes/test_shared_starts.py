@@ -88,6 +88,16 @@ def test_a_supervisor_that_never_gets_anywhere_makes_a_pool_private() -> None:
         assert "supervisors were started 3 times, and ended" in program.end()
 
 
+def test_a_deleted_socket_makes_newcomers_private_and_disturbs_nobody(runtime: Path) -> None:
+    with programs(2) as (first, second):
+        parent = first.run(WHERE)
+        (file,) = runtime.glob("compilepool/*.sock")
+        file.unlink()
+        assert second.run(WHERE) != parent
+        assert f"somebody has deleted the socket {file} of a supervisor" in second.end()
+        assert first.run(WHERE) == parent
+
+
 def test_supervisors_are_killed_again_and_again(tmp_path: Path) -> None:
     """Each job is sent twice at most, so each ends, and the pool goes on."""
     with programs(3) as ranks:

@@ -52,8 +52,7 @@ def test_a_client_counts_its_own_jobs_and_sees_all_clients(tmp_path: Path) -> No
             assert (identity, pid) == (row["identity"], supervisor)
             assert [(client[0], client[2]) for client in clients] == [(many.pid, 40), (few.pid, 2)]
         assert program.run("str(pool.stats())").splitlines()[-1] == (
-            f"shared    2 clients; joined runs 0 (0 by all), reused results 0 (0 by all);"
-            f" {row['identity']}"
+            f"shared    2 clients, whose jobs joined 0 runs and reused 0 results; {row['identity']}"
         )
         go.touch()
         few.run("[each.result() for each in futures.values()]")
@@ -66,7 +65,7 @@ def test_a_client_counts_its_own_jobs_and_sees_all_clients(tmp_path: Path) -> No
 def test_joined_runs_and_reused_results_are_counted_for_each_and_for_all(tmp_path: Path) -> None:
     log, go = tmp_path / "log", tmp_path / "go"
     options = "max_workers=1, shared=True, single_flight=True"
-    names = ("submitted", "done", "shared.joined", "shared.reused")
+    names = ("submitted", "done", "joined", "reused")
     totals = ("shared.joined_by_all", "shared.reused_by_all")
     with programs(3, options) as (first, second, late):
         call = f"jobs.append_and_wait, {str(log)!r}, {str(go)!r}"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import compilepool
-from tests.sharing import Program, programs, supervisors
+from tests.proc import is_alive, wait_until
+from tests.sharing import Failed, Program, programs, supervisors
 
 pytestmark = pytest.mark.usefixtures("runtime")
 
@@ -99,3 +100,39 @@ def test_an_edited_module_is_never_run_as_it_was(
     with programs(1) as (program,):
         program.run(NOTHING)
     assert old
+
+
+@pytest.mark.parametrize("what", ["preload", "initializer"])
+@pytest.mark.parametrize("stays", [True, False], ids=["another program stays", "none stays"])
+def test_who_comes_when_a_failed_start_is_mended_has_workers(
+    tmp_path: Path, what: str, stays: bool
+) -> None:
+    cause = tmp_path / ("mended.py" if what == "preload" else "mended")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
+    options = "max_workers=1, shared=True, linger=60, "
+    if what == "preload":
+        cause.write_text("raise RuntimeError('not yet')\n")
+        options += "preload=['mended']"
+    else:
+        options += f"initializer=jobs.lines, initargs=({str(cause)!r},)"
+    first = Program(options)
+    try:
+        with pytest.raises(Failed):
+            first.run(NOTHING)
+        (broken,) = supervisors()
+        cause.write_text("")
+        if not stays:
+            first.end()
+        with programs(2, options) as late:
+            assert [program.run(NOTHING) for program in late] == [0, 0]
+            if stays:
+                with pytest.raises(Failed):
+                    first.run(NOTHING)
+            else:
+                assert wait_until(lambda: not is_alive(broken))
+    finally:
+        first.close()
+        for supervisor in supervisors():  # it lingers
+            os.kill(supervisor, 9)
+    with programs(1) as (program,):
+        program.run(NOTHING)

@@ -1,1 +1,1 @@
-"""The command line: `compilepool demo`, `doctor`, `crashes`, `replay`, `run`, `ps` and `stop`."""
+"""The command line: `compilepool run`, `top`, `ps`, `stop`, `crashes` and others."""

@@ -1,6 +1,7 @@
 """The command `compilepool`: its subcommands, their options and exit codes.
 
-Each subcommand imports its implementation when it runs, so that `compilepool --help` stays fast.
+docs/command_line.md lists the exit codes. Each subcommand imports its
+implementation when it runs, so that `compilepool --help` stays fast.
 """
 
 from __future__ import annotations
@@ -17,12 +18,22 @@ from typing import Annotated
 import typer
 
 import compilepool
+from compilepool.cli.grouped_help import GroupedCommands
 
 # Exit codes.
 _WRONG_USE = 2
+_RAY_NODES = 3
 _INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+_RUN = "Run"
+_SEE = "See what runs"
+_CRASHES = "Look into crashes"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    cls=GroupedCommands,
+    rich_markup_mode=None,
+)
 
 
 class OnCrash(enum.StrEnum):
@@ -38,6 +49,25 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _identities(incomplete: str) -> list[str]:
+    """The shared pools, for a shell that completes."""
+    from compilepool.cli.shared_pools.place import meeting_place
+
+    with contextlib.suppress(OSError, ValueError), meeting_place() as place:
+        names = [] if place is None else place.names()
+        return [name for name in names if name.startswith(incomplete)]
+    return []
+
+
+def _crash_folders(incomplete: str) -> list[str]:
+    """The names of crash folders, for a shell that completes."""
+    from compilepool.cli.crashes.list_command import names_of_crashes
+
+    with contextlib.suppress(OSError):
+        return [name for name in names_of_crashes() if name.startswith(incomplete)]
+    return []
+
+
 @app.callback()
 def compilepool_command(
     version: Annotated[
@@ -50,7 +80,7 @@ def compilepool_command(
     """A crash-isolated, orphan-proof pool of worker processes for compilations."""
 
 
-@app.command()
+@app.command(rich_help_panel=_RUN)
 def demo(
     output: Annotated[
         Path,
@@ -66,26 +96,37 @@ def demo(
             show_default="the number of CPUs that this process may use",
         ),
     ] = None,
+    ray: Annotated[
+        bool,
+        typer.Option("--ray", help="Compile on three nodes of a Ray cluster on this machine."),
+    ] = False,
 ) -> None:
-    """Compile Triton kernels for an H100, with a few jobs that crash among them. Needs no GPU."""
+    """Compile Triton kernels for an H100, some of which crash.
+
+    Needs Triton, and no GPU. The exit code is 0 if all went as it should, and 1 if not.
+    """
     try:
         with _interrupted_once_at_most():
-            is_success = _demo(output, workers)
+            is_success = _demo(output, workers, _RAY_NODES if ray else 0)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     raise typer.Exit(0 if is_success else 1)
 
 
-def _demo(output: Path, workers: int | None) -> bool:
+def _demo(output: Path, workers: int | None, nodes: int) -> bool:
     if importlib.util.find_spec("triton") is None:
         typer.echo("the demo needs Triton: pip install 'compilepool[triton]'", err=True)
         raise typer.Exit(_WRONG_USE)
     from compilepool.cli.demo.command import run_demo
     from compilepool.linux.cpus import usable_cpus
 
+    workers = usable_cpus() if workers is None else workers
     try:
-        return run_demo(output, usable_cpus() if workers is None else workers)
+        return run_demo(output, max(1, workers // max(1, nodes)), nodes)
+    except ImportError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(_WRONG_USE) from None
     except compilepool.CompilePoolError as error:
         typer.echo(str(error), err=True)
         return False
@@ -94,13 +135,13 @@ def _demo(output: Path, workers: int | None) -> bool:
         raise typer.Exit(_WRONG_USE) from None
 
 
-@app.command()
+@app.command(rich_help_panel=_SEE)
 def doctor(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, for bug reports and programs.")
     ] = False,
 ) -> None:
-    """Try what this machine allows, and say what each missing thing costs.
+    """Try what this machine allows, and what each missing thing costs.
 
     The exit code is 0 if a pool can run here, and 1 if not.
     """
@@ -109,11 +150,11 @@ def doctor(
     raise typer.Exit(0 if run_doctor(as_json=as_json) else 1)
 
 
-@app.command()
+@app.command(rich_help_panel=_CRASHES)
 def crashes(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """List the jobs that crashed their workers, the newest first."""
+    """List the jobs that crashed, the newest first."""
     from compilepool.cli.crashes.list_command import list_crashes
 
     try:
@@ -123,11 +164,15 @@ def crashes(
         raise typer.Exit(_WRONG_USE) from None
 
 
-@app.command()
+@app.command(rich_help_panel=_CRASHES)
 def replay(
     folder: Annotated[
         str,
-        typer.Argument(metavar="DIR", help="A crash folder, or its name in `compilepool crashes`."),
+        typer.Argument(
+            metavar="DIR",
+            help="A crash folder, or its name in `compilepool crashes`.",
+            autocompletion=_crash_folders,
+        ),
     ],
     gdb: Annotated[bool, typer.Option("--gdb", help="Run the job under gdb.")] = False,
 ) -> None:
@@ -158,7 +203,7 @@ def _replay(folder: str, gdb: bool) -> bool:
         raise typer.Exit(_WRONG_USE) from None
 
 
-@app.command(context_settings={"allow_interspersed_args": False})
+@app.command(rich_help_panel=_RUN, context_settings={"allow_interspersed_args": False})
 def run(
     command: Annotated[
         list[str],
@@ -205,11 +250,11 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Run a program and let its torch.compile use a CompilePool. The program needs no change.
+    """Run a program whose torch.compile uses a pool.
 
-    The command sets COMPILEPOOL_TORCH=1 for the program, and passes the options to the pool.
-    --shared and --linger become COMPILEPOOL_SHARED and COMPILEPOOL_LINGER, which every CompilePool
-    of the program obeys.
+    The program needs no change. The command sets COMPILEPOOL_TORCH=1 for it, and passes the options
+    to the pool. --shared and --linger become COMPILEPOOL_SHARED and COMPILEPOOL_LINGER, which every
+    CompilePool of the program obeys. The exit code is that of the program.
     """
     from compilepool.cli.run_command import run_program
 
@@ -228,7 +273,52 @@ def run(
         raise typer.Exit(_WRONG_USE) from None
 
 
-@app.command()
+@app.command(rich_help_panel=_SEE)
+def top(
+    once: Annotated[bool, typer.Option("--once", help="Print one look as text.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one look as JSON.")] = False,
+    client: Annotated[
+        str, typer.Option(help="Show only what concerns clients with this in their PID or name.")
+    ] = "",
+    interval: Annotated[
+        float, typer.Option(min=0.2, max=3600, help="The time between two looks, in seconds.")
+    ] = 1.0,
+) -> None:
+    """Watch all pools of this user on this machine.
+
+    The keys: s sorts, r reverses, f filters by client, d shows a job's stacks, x cancels a job, z
+    lets a pool sleep, q quits. Enter shows more of a row.
+    """
+    from compilepool.cli.top.command import show_pools
+
+    with _told_in_a_line():
+        show_pools(once=once, is_json=as_json, client=client, interval_s=interval)
+
+
+@app.command(rich_help_panel=_SEE)
+def report(
+    traces: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="TRACE...",
+            help="What CompilePool(trace=...) has written; several of programs side by side.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", dir_okay=False, help="The page to write.")
+    ] = Path("report.html"),
+) -> None:
+    """Make an HTML page of traces.
+
+    It shows where the time went, what was slow, and what failed.
+    """
+    from compilepool.cli.report_command import make_report
+
+    with _told_in_a_line():
+        make_report(traces, output)
+
+
+@app.command(rich_help_panel=_SEE)
 def ps(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
@@ -239,16 +329,18 @@ def ps(
         list_pools(as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=_SEE)
 def stop(
     identities: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="IDENTITY...",
+            autocompletion=_identities,
             help="The pools, as `compilepool ps` names them; the first digits will do.",
         ),
     ] = None,
     all_pools: Annotated[bool, typer.Option("--all", help="End all shared pools.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """End shared pools, and wait until nothing of them is left.
 
@@ -261,7 +353,7 @@ def stop(
     from compilepool.cli.shared_pools.stop_command import stop_pools
 
     with _told_in_a_line():
-        is_success = stop_pools(identities)
+        is_success = stop_pools(identities, as_json=as_json)
     raise typer.Exit(0 if is_success else 1)
 
 

@@ -74,6 +74,7 @@ class PoolOptions(NamedTuple):
     max_worker_memory: Size | None = None
     progress: bool | Progress = False
     trace: str | os.PathLike[str] | None = None
+    report: str | os.PathLike[str] | None = None
     resubmit: bool = True
     seed: int | None = None
     shared: bool | None = None
@@ -122,7 +123,7 @@ class PoolOptions(NamedTuple):
         ):
             if not isinstance(getattr(self, flag), bool):
                 yield TypeError(f"{flag} must be True or False, not {getattr(self, flag)!r}")
-        for path in ("log_dir", "trace"):
+        for path in ("log_dir", "trace", "report"):
             if not isinstance(getattr(self, path), str | os.PathLike | None):
                 yield TypeError(f"{path} must be a path or None, not {getattr(self, path)!r}")
         try:

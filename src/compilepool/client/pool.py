@@ -90,6 +90,9 @@ class CompilePool(JobExecutor):
         trace: the path of a trace file in Chrome's format, to open in https://ui.perfetto.dev. It
             has a track for each worker with jobs and phases. The file is valid JSON after each job,
             even if the program is killed, except in the middle of a write.
+        report: the path of an HTML page that is written when the pool has ended: where the time
+            went, what the program waited for, which jobs were slow, which failed and why. It is
+            made from the trace. Without `trace`, that has the same path with ".json" added.
         resubmit: whether unfinished jobs run again, once, when the supervisor dies. False: they
             fail with `SupervisorDied`; for jobs that must not run twice.
         shared: whether all programs of this user on this node whose pools are alike use the same
@@ -109,7 +112,7 @@ class CompilePool(JobExecutor):
     Raises:
         TypeError, ValueError: an argument is wrong. The message lists all problems.
         SerializationError: `serializer`, `initializer` or `initargs` cannot be pickled.
-        OSError: `trace` cannot be written.
+        OSError: the trace cannot be written.
         UnsupportedPlatform: this is not Linux, or the kernel lacks something that the pool needs.
     """
 
@@ -138,6 +141,7 @@ class CompilePool(JobExecutor):
         max_worker_memory: int | str | None = None,
         progress: bool | Progress = False,
         trace: str | os.PathLike[str] | None = None,
+        report: str | os.PathLike[str] | None = None,
         resubmit: bool = True,
         seed: int | None = None,
         shared: bool | None = None,
@@ -167,6 +171,7 @@ class CompilePool(JobExecutor):
             max_worker_memory=max_worker_memory,
             progress=progress,
             trace=trace,
+            report=report,
             resubmit=resubmit,
             seed=seed,
             shared=shared,

@@ -46,6 +46,8 @@ class Stat(NamedTuple):
         parent_pid: the PID of the parent.
         has_execed: whether the process has called exec since it was forked.
         cpu_s: the CPU time of the process or thread, in seconds.
+        waited_cpu_s: the CPU time of the children that the process has waited for, and of those
+            that they have waited for, in seconds.
         start_s: the time from the start of the machine to the start of the process or thread, in
             seconds.
         arguments: the addresses of the beginning and the end of the command line; 0 where the
@@ -57,6 +59,7 @@ class Stat(NamedTuple):
     parent_pid: int
     has_execed: bool
     cpu_s: float
+    waited_cpu_s: float
     start_s: float
     arguments: tuple[int, int]
 
@@ -82,6 +85,7 @@ def stat(pid: int | str = "self", tid: int | None = None) -> Stat:
             parent_pid=int(fields[1]),
             has_execed=not int(fields[6]) & _FORKED_NO_EXEC,
             cpu_s=(int(fields[11]) + int(fields[12])) * _TICK_S,
+            waited_cpu_s=(int(fields[13]) + int(fields[14])) * _TICK_S,
             start_s=int(fields[19]) * _TICK_S,
             arguments=(int(fields[45]), int(fields[46])),
         )
@@ -225,6 +229,42 @@ def name_of(pid: int) -> str:
         return read_proc(f"/proc/{pid}/comm").decode(errors="replace").strip()
     except OSError:
         return "a process that is gone"
+
+
+def processes_named(name: str) -> list[int]:
+    """The PIDs of this user's processes that `ps` shows under a name."""
+    pids = []
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal():
+            with contextlib.suppress(OSError):
+                is_own = os.stat(f"/proc/{entry}").st_uid == os.geteuid()
+                if is_own and read_proc(f"/proc/{entry}/comm").strip() == name.encode():
+                    pids.append(int(entry))
+    return pids
+
+
+def arguments_of(pid: int) -> list[str]:
+    """The command line of a process, as it shows itself; empty if it is gone."""
+    try:
+        data = read_proc(f"/proc/{pid}/cmdline")
+    except OSError:
+        return []
+    return [part.decode(errors="replace") for part in data.rstrip(b"\0").split(b"\0")]
+
+
+def variable_of(pid: int, name: str) -> str:
+    """A variable of the environment that a process was started with; empty if unknown."""
+    mark = name.encode() + b"="
+    with contextlib.suppress(OSError):
+        for entry in read_proc(f"/proc/{pid}/environ").split(b"\0"):
+            if entry.startswith(mark):
+                return os.fsdecode(entry[len(mark) :])
+    return ""
+
+
+def boot_id() -> str:
+    """What names this start of the machine: the same in all processes, random(4)."""
+    return read_proc("/proc/sys/kernel/random/boot_id").decode().strip()
 
 
 def uptime_s() -> float:

@@ -13,21 +13,26 @@ if TYPE_CHECKING:
 
 _SHORTEST_S = 1e-6
 _PER_DOUBLING = 16
+_LONGEST_S = 1e9  # a longer time is a mistake
 _BUCKETS = 45 * _PER_DOUBLING  # 45 doublings of a microsecond are more than a year
 
 
 class Quantiles(NamedTuple):
-    """Quantiles of durations, in seconds; all 0 if there was no duration.
+    """Quantiles of durations, and what they add up to, in seconds; all 0 without a duration.
 
     Attributes:
         p50: the median, exact to 5 %.
         p95: the 95th percentile, exact to 5 %.
         max: the longest duration, exact.
+        number: how many durations there were.
+        total: all durations together, each exact to a microsecond.
     """
 
     p50: float = 0.0
     p95: float = 0.0
     max: float = 0.0
+    number: int = 0
+    total: float = 0.0
 
 
 class Histogram:
@@ -36,6 +41,7 @@ class Histogram:
     def __init__(self) -> None:
         self._counts = [0] * _BUCKETS
         self._max = 0.0
+        self._sum_us = 0  # whole, so that the order does not matter
         self.count = 0
 
     def add(self, seconds: float) -> None:
@@ -45,11 +51,13 @@ class Histogram:
             index = int(min(math.log2(seconds / _SHORTEST_S) * _PER_DOUBLING, _BUCKETS - 1))
         self._counts[index] += 1
         self.count += 1
+        self._sum_us += round(min(max(seconds, 0.0), _LONGEST_S) * 1e6)
         self._max = max(self._max, seconds)
 
     def quantiles(self) -> Quantiles:
         """Compute the quantiles of all durations so far."""
-        return Quantiles(self._quantile(0.5), self._quantile(0.95), self._max)
+        p50, p95 = self._quantile(0.5), self._quantile(0.95)
+        return Quantiles(p50, p95, self._max, self.count, self._sum_us / 1e6)
 
     def _quantile(self, share: float) -> float:
         rank = math.ceil(share * self.count)
@@ -74,6 +82,7 @@ class Counters:
         retried: how often a job began again.
         joined: the number of jobs that got the result of another job's run.
         reused: the number of jobs that got the result of a run that had ended before.
+        peak_memory: the most memory that a job was seen to take, in bytes.
         queue_times: the times from submission to start.
         run_times: the times from start to end.
         first_result_at: the time of the first result, by `time.monotonic()`; None before it.
@@ -90,6 +99,7 @@ class Counters:
         self.retried = 0
         self.joined = 0
         self.reused = 0
+        self.peak_memory = 0
         self.queue_times = Histogram()
         self.run_times = Histogram()
         self.first_result_at: float | None = None
@@ -129,6 +139,7 @@ class Counters:
             self.reused += record.shared == "reused"
             if record.attempts:
                 self.retried += record.attempts - 1
+                self.peak_memory = max(self.peak_memory, record.peak_memory)
                 self.queue_times.add(record.queue_seconds)
                 self.run_times.add(record.wall_seconds)
 

@@ -36,6 +36,7 @@ class Sample(NamedTuple):
         queued: the number of jobs that wait for a worker.
         running: the jobs that workers run, the oldest first.
         memory: a function that reads the memory of the pool's processes; slow.
+        is_short_of_memory: whether jobs wait for memory, though there is room for a worker.
     """
 
     time: float
@@ -43,6 +44,7 @@ class Sample(NamedTuple):
     queued: int
     running: list[RunningJob]
     memory: Callable[[], Memory]
+    is_short_of_memory: bool = False
 
 
 class Observer(Protocol):

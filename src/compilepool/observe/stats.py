@@ -57,25 +57,20 @@ class SharedStats(NamedTuple):
         identity: the name of what is shared, as `compilepool ps` shows it.
         supervisor: the PID of the supervisor.
         clients: all clients, this one included.
-        joined: the number of this client's jobs that got the result of a run that was begun for
-            another job, or queued for it.
-        reused: the number of this client's jobs that got the result of a run that had ended before.
-        joined_by_all: as `joined`, for all clients that there have been.
-        reused_by_all: as `reused`, for all clients that there have been.
+        joined_by_all: as `PoolStats.joined`, for all clients that there have been.
+        reused_by_all: as `PoolStats.reused`, for all clients that there have been.
     """
 
     identity: str
     supervisor: int
     clients: tuple[ClientView, ...]
-    joined: int
-    reused: int
     joined_by_all: int
     reused_by_all: int
 
     def __str__(self) -> str:
         return (
-            f"{len(self.clients)} clients; joined runs {self.joined} ({self.joined_by_all} by all),"
-            f" reused results {self.reused} ({self.reused_by_all} by all); {self.identity}"
+            f"{len(self.clients)} clients, whose jobs joined {self.joined_by_all} runs and reused"
+            f" {self.reused_by_all} results; {self.identity}"
         )
 
 
@@ -94,8 +89,13 @@ class PoolStats:
         failed: the number of jobs that failed, by the name of the exception's type.
         cancelled: the number of jobs that were cancelled.
         retried: how often a job began again.
+        joined: the number of jobs that got the result of a run that was begun for another job, or
+            queued for it.
+        reused: the number of jobs that got the result of a run that had ended before.
         queue_seconds: the times from submission to start.
         run_seconds: the times from start to end.
+        peak_memory: the most memory that a job was seen to take, in bytes; see
+            `JobRecord.peak_memory`.
         max_queued: the largest number of jobs that have waited at the same time.
         workers: the number of workers by state: "starting", "idle", "busy" and "leaving".
         recycled: the number of workers replaced after `max_jobs_per_worker` or because of their
@@ -119,8 +119,11 @@ class PoolStats:
     failed: Mapping[str, int]
     cancelled: int
     retried: int
+    joined: int
+    reused: int
     queue_seconds: Quantiles
     run_seconds: Quantiles
+    peak_memory: int
     max_queued: int
     workers: Mapping[str, int]
     recycled: int
@@ -137,7 +140,7 @@ class PoolStats:
         """The counts of jobs in one line."""
         counts = [f"{self.submitted} jobs", f"{self.done} done"]
         counts += [f"{count} {kind}" for kind, count in sorted(self.failed.items())]
-        for name in ("cancelled", "running", "queued", "retried"):
+        for name in ("cancelled", "running", "queued", "retried", "joined", "reused"):
             if count := getattr(self, name):
                 counts.append(f"{count} {name}")
         return ", ".join(counts)

@@ -10,13 +10,15 @@ import errno
 import json
 import os
 import threading
+import time
 
 from compilepool.errors import CompilePoolError
 from compilepool.light_typing import TYPE_CHECKING, Any
 from compilepool.linux.descriptors import close_if_ours, is_open_on, opened_by
+from compilepool.linux.proc import boot_id
 from compilepool.observe.quiet_logger import QuietLogger
 from compilepool.observe.record import usage_of
-from compilepool.text import headline
+from compilepool.text import full_text, headline
 from compilepool.wire.usage import phases_of_text
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ _log = QuietLogger(__name__)
 _END = b"\n]"
 _MEMORY_EVERY_S = 0.5
 _MAX_ERROR = 500  # characters
+_MAX_TEXT = 20_000  # characters
+_NODE = 1 << 23
+"""The numbers of a node and of its workers begin at a multiple of it, which no PID is, proc(5)."""
 
 
 class TraceFile:
@@ -90,24 +95,37 @@ class TraceFile:
 class Trace:
     """The trace of one pool. An `Observer` and a `Consumer`.
 
-    Each worker has a track. Jobs are slices on it, and phases are slices within jobs. If the file
-    cannot be written any more, a warning is logged, and the pool goes on without a trace.
+    Each worker has a track; if there are several nodes, below that of its node. Jobs are slices on
+    it, and phases are slices within jobs. If the file cannot be written any more, a warning is
+    logged, and the pool goes on without a trace.
+
+    `compilepool.observe.trace_report` reads traces. What only it needs is in `args`.
 
     Args:
         path: the path of the file.
+        program: the name of the program that has the pool.
+        max_workers: how many jobs may run at once.
 
     Raises:
         OSError: the file cannot be written.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, program: str, max_workers: int) -> None:
         self._lock = threading.RLock()
         self._file: TraceFile | None = TraceFile(path)
         self._pid = os.getpid()
-        self._tracks: set[int] = set()
+        self._tracks: set[tuple[int, int]] = set()
+        self._nodes: dict[str, int] = {}
         self._memory_traced_at = 0.0
-        name = {"name": "compilepool"}
-        self._write([{"ph": "M", "name": "process_name", "pid": self._pid, "args": name}])
+        self._is_short_of_memory = False
+        about = {
+            "name": "compilepool",
+            "program": program,
+            "max_workers": max_workers,
+            "boot": boot_id(),
+            "epoch_us": _us(_epoch()),
+        }
+        self._write([{"ph": "M", "name": "process_name", "pid": self._pid, "args": about}])
 
     def submitted(self, id: int, name: str) -> None:
         """Implements `Observer.submitted`: a job is traced when it ends."""
@@ -117,20 +135,26 @@ class Trace:
     ) -> None:
         """Implements `Observer.ended`."""
         usage = usage_of(record)
+        args: dict[str, Any] = {"job": id, "queued": _us(record.queued - _epoch())}
+        if record.shared:
+            args["shared"] = record.shared
+        if cancelled:
+            args["cancelled"] = True
+        if error is not None:
+            args["error"] = headline(error)[:_MAX_ERROR]
+            args["error_text"] = full_text(error)[:_MAX_TEXT]
         if not usage.started:
+            at = {"ts": _us(time.monotonic()), "pid": self._pid}
+            self._write([{"ph": "i", "s": "p", "cat": "job", "name": name, **at, "args": args}])
             return
-        args: dict[str, Any] = {
-            "job": id,
+        args |= {
             "queue_seconds": record.queue_seconds,
             "cpu_seconds": usage.cpu_s,
             "peak_memory": usage.peak_bytes,
         }
         if usage.attempts > 1:
             args["attempts"] = usage.attempts
-        if error is not None:
-            args["error"] = headline(error)[:_MAX_ERROR]
-        events = self._new_track(usage.pid)
-        track = {"pid": self._pid, "tid": usage.pid}
+        track, events = self._track(record.node, usage.pid)
         begin, end = usage.started, max(usage.started, usage.ended)
         events.append(_slice(name, "job", begin, end, track, args))
         known = phases_of_text(usage.phases)
@@ -147,6 +171,10 @@ class Trace:
         """Implements `Consumer.sample`."""
         counts = {"queued": sample.queued, "running": len(sample.running)}
         events = [self._counter("jobs", sample.time, counts)]
+        if sample.is_short_of_memory != self._is_short_of_memory:
+            self._is_short_of_memory = sample.is_short_of_memory
+            held = {"yes": int(sample.is_short_of_memory)}
+            events.append(self._counter("short of memory", sample.time, held))
         if sample.time >= self._memory_traced_at + _MEMORY_EVERY_S or not sample.unfinished:
             self._memory_traced_at = sample.time
             memory = {name: size / (1 << 20) for name, size in sample.memory()._asdict().items()}
@@ -165,13 +193,20 @@ class Trace:
         self._lock = threading.RLock()
         self.close()
 
-    def _new_track(self, worker: int) -> list[dict[str, Any]]:
-        if worker in self._tracks:
-            return []
-        self._tracks.add(worker)
-        track = {"pid": self._pid, "tid": worker}
-        name = {"name": f"worker {worker}"}
-        return [{"ph": "M", "name": "thread_name", "args": name, **track}]
+    def _track(self, node: str, worker: int) -> tuple[dict[str, int], list[dict[str, Any]]]:
+        """The track of a worker, and the events that introduce what is new of it."""
+        events = []
+        process, first = self._pid, 0
+        if node:
+            is_new = node not in self._nodes
+            first = process = self._nodes.setdefault(node, (len(self._nodes) + 1) * _NODE)
+            events += [_named_process(process, f"node {node}")] if is_new else []
+        track = {"pid": process, "tid": first + worker}
+        if (process, worker) not in self._tracks:
+            self._tracks.add((process, worker))
+            name = {"name": f"worker {worker}"}
+            events.append({"ph": "M", "name": "thread_name", "args": name, **track})
+        return track, events
 
     def _counter(self, name: str, at: float, values: dict[str, Any]) -> dict[str, Any]:
         return {"ph": "C", "name": name, "ts": _us(at), "pid": self._pid, "args": values}
@@ -185,6 +220,10 @@ class Trace:
             except (OSError, ValueError) as error:
                 _log.warning("the trace ends here, because it cannot be written: %s", error)
                 self.close()
+
+
+def _named_process(pid: int, name: str) -> dict[str, Any]:
+    return {"ph": "M", "name": "process_name", "pid": pid, "args": {"name": name}}
 
 
 def _slice(
@@ -204,6 +243,11 @@ def _slice(
         **track,
         "args": args or {},
     }
+
+
+def _epoch() -> float:
+    """Seconds to add to `time.monotonic()` for `time.time()`."""
+    return time.time() - time.monotonic()
 
 
 def _us(seconds: float) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 
 from compilepool.light_typing import Any
 from compilepool.supervisor.clients import Client, Clients
@@ -10,10 +10,8 @@ from compilepool.supervisor.crew.crew import Crew
 from compilepool.supervisor.links.worker import WorkerLink
 from compilepool.supervisor.rules.actions import RunId, WorkerId
 from compilepool.supervisor.rules.scheduler import Scheduler
-from compilepool.supervisor.runs import RunTable, Waiter
+from compilepool.supervisor.runs import RunTable
 from compilepool.wire.job_snapshot import JobSnapshot
-from compilepool.wire.joining import SharedPoolView
-from compilepool.wire.messages import Kind
 from compilepool.wire.pool_view import PoolView, WorkerView
 
 
@@ -26,20 +24,25 @@ class JobDumps:
 
     def __init__(self, runs: RunTable) -> None:
         self._runs = runs
-        self._pending: set[Waiter] = set()
+        self._pending: set[object] = set()
 
-    def answer(self, asker: Waiter, run: RunId | None, crew: Crew, worker: WorkerId | None) -> None:
-        """Send the client a snapshot of its job. While one is made, a second question is dropped.
+    def answer(
+        self,
+        asker: object,
+        tell: Callable[[JobSnapshot], None],
+        run: RunId | None,
+        crew: Crew,
+        worker: WorkerId | None,
+    ) -> None:
+        """Make a snapshot of a job. While one is made, a second question of the asker is dropped.
 
         Args:
-            asker: the client that asks, and its job.
+            asker: who asks.
+            tell: called once with the snapshot.
             run: the run that the job waits for; None if the job has ended.
             crew: the processes.
             worker: the worker that has the run; None if no worker has it.
         """
-
-        def tell(snapshot: JobSnapshot) -> None:
-            asker.client.send(snapshot.payload().message(Kind.DUMPED, asker.id))
 
         if run is None:
             tell(JobSnapshot("ended"))
@@ -71,6 +74,11 @@ class Tally:
         self.workers_lost = 0
         self._slept_s = 0.0
         self._asleep_since: float | None = None
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether the pool is asleep."""
+        return self._asleep_since is not None
 
     def note_sleep(self, now: float, *, is_asleep: bool) -> bool:
         """Note whether the pool is asleep. Returns whether that has changed."""
@@ -132,6 +140,7 @@ class Tally:
             scheduler.recycled,
             self._asleep_since is not None,
             slept_s,
+            scheduler.is_short_of_memory,
         )
 
 
@@ -156,26 +165,4 @@ def _worker_view(
         status.since,
         status.phase,
         status.phase_since,
-    )
-
-
-def shared_view(linger_s: float, started: float, pool: PoolView) -> SharedPoolView:
-    """What anybody of this user may know of a shared pool.
-
-    Args:
-        linger_s: the seconds that it lives without clients.
-        started: when the supervisor has started, in seconds since the epoch.
-        pool: its state.
-    """
-    return SharedPoolView(
-        pool.identity,
-        os.getpid(),
-        started,
-        linger_s,
-        pool.clients,
-        tuple(worker.pid for worker in pool.workers),
-        pool.fork_server,
-        pool.queued,
-        pool.joined,
-        pool.reused,
     )

@@ -53,6 +53,11 @@ class Client:
         self.counts_cpus = False
         self.max_queued = 0
 
+    @property
+    def visible_pid(self) -> int:
+        """The client's PID, for those who look at the pool."""
+        return self.pid or self.link.pid
+
     def send(self, message: Message) -> None:
         """Queue a message. Takes over its descriptors."""
         self.link.send(message)

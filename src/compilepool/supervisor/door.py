@@ -7,9 +7,11 @@ import os
 import time
 from collections.abc import Callable
 
-from compilepool.supervisor.links.listener import Listener
+from compilepool.supervisor.clients import Clients
+from compilepool.supervisor.entrance import Entrance
 from compilepool.supervisor.links.loop import Loop, ScheduledCall
-from compilepool.wire.channel import Channel, close_all, close_messages
+from compilepool.supervisor.visits import QUESTIONS
+from compilepool.wire.channel import Channel, close_messages
 from compilepool.wire.joining import Joining
 from compilepool.wire.messages import Kind, Message, ProtocolError, text_message
 
@@ -24,6 +26,7 @@ class Door:
 
     Args:
         loop: the event loop.
+        clients: the clients of the supervisor.
         name: the pool's name in its directory.
         listener: the listening socket.
         lock: the descriptor of the locked file.
@@ -31,7 +34,7 @@ class Door:
         first: the pidfd of the client that has started this supervisor.
         on_join: called with a connection, what the client says of itself, its pidfd, and its
             CONFIGURE.
-        on_visit: called with a connection and a LOOK or a STOP.
+        on_visit: called with a connection and what its visitor asks: one of `QUESTIONS`, or STOP.
 
     Attributes:
         is_open: whether clients may come.
@@ -41,6 +44,7 @@ class Door:
     def __init__(
         self,
         loop: Loop,
+        clients: Clients,
         name: str,
         listener: int,
         lock: int,
@@ -50,15 +54,11 @@ class Door:
         on_visit: Callable[[Channel, Message], None],
     ) -> None:
         self._loop = loop
+        self._clients = clients
         self._name = name
-        self._lock = lock
-        self._directory = directory
         self._on_join = on_join
         self._on_visit = on_visit
-        # Somebody may remove the files. Those of these names are then another supervisor's.
-        self._files = {name + ".sock": self._file(name + ".sock"), name + ".lock": os.fstat(lock)}
-        self._listener = Listener(loop, listener, self._handle)
-        self._identity = ""
+        self._entrance = Entrance(loop, name, listener, lock, directory, self._handle)
         self.is_open = True
         self.linger_s = 0.0
         self._end: ScheduledCall | None = None
@@ -84,19 +84,7 @@ class Door:
             return
         self.is_open = False
         self._forget_first()
-        for name, own in self._files.items():
-            found = self._file(name)
-            if own is not None and found is not None and os.path.samestat(own, found):
-                with contextlib.suppress(OSError):
-                    os.unlink(name, dir_fd=self._directory)
-        self._listener.close()
-        close_all([self._lock, self._directory])
-
-    def _file(self, name: str) -> os.stat_result | None:
-        try:
-            return os.lstat(name, dir_fd=self._directory)
-        except OSError:
-            return None
+        self._entrance.close()
 
     def _forget_first(self) -> None:
         if self._first >= 0:
@@ -111,7 +99,7 @@ class Door:
         kinds = [message.kind for message in messages]
         if kinds == [Kind.JOIN, Kind.CONFIGURE]:
             self._join(channel, *messages)
-        elif kinds in ([Kind.LOOK], [Kind.STOP]) and not messages[0].fds:
+        elif len(kinds) == 1 and kinds[0] in (*QUESTIONS, Kind.STOP) and not messages[0].fds:
             self._on_visit(channel, messages[0])
         else:
             close_messages(messages)
@@ -125,7 +113,7 @@ class Door:
                 trouble = "it has sent no pidfd"
             elif not joining.identity.startswith(self._name):
                 trouble = "its identity is not the one that names the supervisor's socket"
-            elif self._identity not in ("", joining.identity):
+            elif self._clients.identity not in ("", joining.identity):
                 trouble = "its identity differs from that of the supervisor's other clients"
         except ProtocolError as error:
             trouble = str(error)
@@ -136,7 +124,7 @@ class Door:
             close_messages([join, configure])
             channel.close()
             return
-        self._identity = joining.identity
+        self._clients.identity = joining.identity
         self.linger_s = max(self.linger_s, joining.linger_s)
         if self._end is not None:
             self._end.cancel()

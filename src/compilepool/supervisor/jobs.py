@@ -5,6 +5,7 @@ from __future__ import annotations
 from compilepool.light_typing import Any
 from compilepool.supervisor.clients import Client
 from compilepool.supervisor.crash_news import CrashNews
+from compilepool.supervisor.endings import Endings
 from compilepool.supervisor.kept_results import KeptResults
 from compilepool.supervisor.rules.actions import RunId
 from compilepool.supervisor.rules.scheduler import Scheduler
@@ -30,6 +31,9 @@ class Jobs:
         scheduler: the rules.
         kept: the results of runs that have ended.
         news: tells clients of crashes.
+
+    Attributes:
+        endings: how runs have ended.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class Jobs:
         self._scheduler = scheduler
         self._kept = kept
         self._news = news
+        self.endings = Endings()
 
     # Requests of clients
 
@@ -138,6 +143,7 @@ class Jobs:
         was_in_flight = flight and self._runs.in_flight(flight) == id
         run = self._runs.end(id)
         outcome = result.flag & OUTCOME_BITS
+        self.endings.by_outcome[outcome] += 1
         # If there are not enough descriptors, those who wait come first.
         messages = addressed(result, _flags(run, outcome))
         if was_in_flight and outcome == Outcome.RETURNED:
@@ -153,7 +159,9 @@ class Jobs:
 
     def failed(self, id: RunId, failure: Failure) -> None:
         """Tell the waiters of a run, which has ended, why it has failed."""
-        self._news.failed(self._runs.end(id), failure)
+        run = self._runs.end(id)
+        self.endings.note_failure(run, failure)
+        self._news.failed(run, failure)
 
     def forget(self, id: RunId) -> None:
         """Drop a run, which has ended and for which no job waits."""

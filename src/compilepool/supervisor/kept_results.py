@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections import OrderedDict
 
 from compilepool.light_typing import NamedTuple
@@ -16,6 +17,9 @@ MAX_BYTES = 256 << 20
 
 MAX_FDS = 1024
 """The most descriptors of all kept results together."""
+
+_SHARE = 8
+"""They have one in so many of the process's descriptors. Workers and clients need the others."""
 
 _ENTRY = 1024  # bytes; about what the entry itself takes
 
@@ -34,10 +38,13 @@ class KeptResults:
     Args:
         max_bytes: the most bytes of all results together, with the output of their runs.
         max_fds: the most descriptors of all results together. Only large results have one.
+            None: as many as leave enough for all else.
     """
 
-    def __init__(self, max_bytes: int = MAX_BYTES, max_fds: int = MAX_FDS) -> None:
+    def __init__(self, max_bytes: int = MAX_BYTES, max_fds: int | None = None) -> None:
         self._max_bytes = max_bytes
+        if max_fds is None:
+            max_fds = min(MAX_FDS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE)
         self._max_fds = max_fds
         self._results: OrderedDict[str, _Kept] = OrderedDict()
         self._bytes = 0

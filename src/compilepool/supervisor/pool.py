@@ -27,15 +27,16 @@ from compilepool.supervisor.rules.actions import RunId, WorkerId
 from compilepool.supervisor.rules.scheduler import Scheduler
 from compilepool.supervisor.rules.staffing import StaffingPolicy
 from compilepool.supervisor.runs import RunTable, Waiter
+from compilepool.supervisor.visited_pool import VisitedPool
 from compilepool.supervisor.watch import free_memory
 from compilepool.supervisor.watch.deaths import not_started, terminated
 from compilepool.supervisor.watch.free_memory import MemoryRoom
 from compilepool.wire.channel import refuse
 from compilepool.wire.failure import KILLED_FROM_OUTSIDE, Cause
+from compilepool.wire.job_snapshot import JobSnapshot
 from compilepool.wire.messages import Kind, Level, Message, ProtocolError, Readiness
 from compilepool.wire.payloads import Payload, check_payload, lacks_descriptor
 from compilepool.wire.pool_config import PoolConfig
-from compilepool.wire.pool_view import PoolView
 from compilepool.wire.submission import JobTerms
 from compilepool.wire.usage import replace_usage, usage_of
 
@@ -52,6 +53,10 @@ class Pool:
         config: the pool's configuration.
         startup_fds: the descriptors that every worker starts with.
         starter: starts the fork servers.
+
+    Attributes:
+        jobs: the unfinished jobs.
+        visited: the pool for those who are no clients of it.
     """
 
     def __init__(
@@ -94,8 +99,11 @@ class Pool:
         )
         self._crew = Crew(loop, self._handle_event, config, startup_fds, starter)
         self._news = CrashNews(clients)
-        self._jobs = Jobs(self._runs, self._scheduler, KeptResults(), self._news)
-        self._performer = Performer(self._scheduler, self._crew, self._runs, self._jobs, clients)
+        self.jobs = Jobs(self._runs, self._scheduler, KeptResults(), self._news)
+        self.visited = VisitedPool(
+            clients, self._scheduler, self._crew, self._runs, self.jobs, self._dumps, self._tally
+        )
+        self._performer = Performer(self._scheduler, self._crew, self._runs, self.jobs, clients)
         try:
             self._crew.fork_servers.start()
         except OSError as error:
@@ -156,15 +164,18 @@ class Pool:
         """Before a client comes: begin no run with modules whose files have changed.
 
         Returns:
-            False if the fork server has loaded such modules, and other clients rely on it.
+            False if the client needs another pool: the fork server has loaded such modules, and
+            other clients rely on it; or no worker can be started, which may be mended by now.
         """
+        if self._scheduler.is_broken:
+            return False
         if self._crew.fork_servers.is_outdated:
             if self._clients:
                 return False
             self.reload()
         elif self._crew.workers.are_outdated:
             self._scheduler.replace_workers()
-            self._jobs.renew()
+            self.jobs.renew()
         else:
             return True
         self._crew.workers.loaded_files.clear()
@@ -185,20 +196,8 @@ class Pool:
 
     def submit(self, client: Client, id: int, name: str, terms: JobTerms, payload: Payload) -> None:
         """Run a client's job, whose number is not in use. Takes over the payload."""
-        self._jobs.submit(client, id, name, terms, payload)
+        self.jobs.submit(client, id, name, terms, payload)
         self._may_need_memory = True
-
-    def cancel(self, client: Client, id: int) -> None:
-        """Cancel a client's job, unless it has ended."""
-        self._jobs.cancel(client, id)
-
-    def cancel_queued(self, client: Client) -> None:
-        """Cancel those jobs of a client that no worker has."""
-        self._jobs.cancel_queued(client)
-
-    def raise_limit(self, max_workers: int) -> None:
-        """Allow more workers, because a client has come that brings CPUs of its own."""
-        self._scheduler.raise_limit(max_workers)
 
     def warm_up(self, client: Client, id: int) -> None:
         """Start all workers, and tell the client when they are ready."""
@@ -217,11 +216,11 @@ class Pool:
         """Begin no run with the modules that are preloaded now; preload again."""
         self._scheduler.reload()
         self._act()  # at once: what is heard of the old processes next must not break the pool
-        self._jobs.renew()
+        self.jobs.renew()
 
     def leave(self, client: Client) -> None:
         """Cancel all jobs of a client that has left."""
-        self._jobs.cancel_all(client)
+        self.jobs.cancel_all(client)
         self._sleep_if_all_do()
 
     def dump(self, client: Client, id: int) -> None:
@@ -230,16 +229,19 @@ class Pool:
         worker = None if run is None else self._scheduler.worker_of(run)
         if run is not None and worker is None and not self._scheduler.waits(run):
             run = None  # it has ended, and its waiters will be told in this turn of the loop
-        self._dumps.answer(Waiter(client, id), run, self._crew, worker)
 
-    def view(self, client: Client | None) -> PoolView:
-        """The state of the pool, with the jobs of this client only."""
-        now = time.monotonic()
-        return self._tally.view(client, self._clients, self._scheduler, self._crew, self._runs, now)
+        def tell(snapshot: JobSnapshot) -> None:
+            is_there = client.runs.get(id) == run  # else it was cancelled, and its run goes on
+            snapshot = snapshot if is_there else JobSnapshot("ended")
+            client.send(snapshot.payload().message(Kind.DUMPED, id))
+
+        self._dumps.answer(Waiter(client, id), tell, run, self._crew, worker)
 
     def tell_view(self, client: Client, id: int) -> None:
-        """Tell a client the state of the pool."""
-        client.send(self.view(client).payload().message(Kind.VIEWED, id))
+        """Tell a client the state of the pool, with its own jobs only."""
+        now = time.monotonic()
+        view = self._tally.view(client, self._clients, self._scheduler, self._crew, self._runs, now)
+        client.send(view.payload().message(Kind.VIEWED, id))
 
     # Events of the crew
 
@@ -261,7 +263,7 @@ class Pool:
             check_payload(result)
         id = result.id
         run = self._runs[id]
-        self._jobs.make_shareable(id, result)
+        self.jobs.make_shareable(id, result)
         peak_bytes = max(usage.peak_bytes, self._crew.workers.memory_seen(worker, id))
         self._memory.note(run, peak_bytes)
         if run.attempt != usage.attempts or peak_bytes != usage.peak_bytes:
@@ -274,7 +276,7 @@ class Pool:
             time.monotonic(),
             took_s=usage.ended - usage.started,
         )
-        self._jobs.ended(id, result)
+        self.jobs.ended(id, result)
         self._may_need_memory = True
 
     def _torn_down(self, event: events.TornDown) -> None:
@@ -282,7 +284,7 @@ class Pool:
         self._scheduler.torn_down(worker, time.monotonic(), is_outgrown=is_outgrown)
 
     def _run_output(self, event: events.RunOutput) -> None:
-        self._jobs.put_out(event.run, event.tail)
+        self.jobs.put_out(event.run, event.tail)
 
     def _over_limit(self, event: events.OverLimit) -> None:
         if self._scheduler.over_limit(event.worker, event.run):
@@ -346,7 +348,7 @@ class Pool:
 
         Those are all workers, or those that run what nobody else wants.
         """
-        self._jobs.cancel_queued(client)
+        self.jobs.cancel_queued(client)
         for link in self._crew.workers.values():
             if not link.has_started or link.number in self._terminated:
                 continue

@@ -7,7 +7,7 @@ executes for the jobs that wait for it. Jobs with the same *flight* wait for the
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from compilepool.light_typing import NamedTuple
 from compilepool.supervisor.clients import Client
@@ -80,6 +80,10 @@ class Run:
         """The number of this client's job among the waiters; 0 if there is none."""
         return next((id for each, id in self.waiters if each is client), 0)
 
+    def client_pids(self) -> tuple[int, ...]:
+        """The PID of the client of each waiter."""
+        return tuple(client.visible_pid for client, _ in self.waiters)
+
 
 class RunTable:
     """The unfinished runs of one pool.
@@ -105,6 +109,10 @@ class RunTable:
     def get(self, id: RunId) -> Run | None:
         """The run; None if it has ended."""
         return self._runs.get(id)
+
+    def items(self) -> Iterable[tuple[RunId, Run]]:
+        """All runs with their ids, the oldest first."""
+        return self._runs.items()
 
     def in_flight(self, flight: str) -> RunId | None:
         """The run that jobs with this flight share; None if there is none."""

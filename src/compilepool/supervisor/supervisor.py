@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import signal
@@ -11,21 +10,24 @@ import time
 
 from compilepool.linux import pidfds, process
 from compilepool.linux.spawn import FIRST_FD
-from compilepool.supervisor.answers import shared_view
 from compilepool.supervisor.clients import Client, Clients
 from compilepool.supervisor.door import Door
+from compilepool.supervisor.entrance import Entrance
 from compilepool.supervisor.fork_server_start import ForkServerStarter
 from compilepool.supervisor.links.client import ClientLink
 from compilepool.supervisor.links.loop import Loop
 from compilepool.supervisor.pool import Pool
-from compilepool.wire.channel import Channel, close_all, handle_each, refuse
+from compilepool.supervisor.visits import QUESTIONS, Visits
+from compilepool.wire.channel import Channel, close_all, close_messages, handle_each, refuse
 from compilepool.wire.joining import Joining
-from compilepool.wire.messages import Form, Kind, Message, ProtocolError, Shutdown
+from compilepool.wire.messages import Form, Kind, Level, Message, ProtocolError, Shutdown
 from compilepool.wire.payloads import lacks_descriptor, of_message
 from compilepool.wire.pool_config import PoolConfig
-from compilepool.wire.pool_view import PoolView
 from compilepool.wire.submission import read_submit
 from compilepool.wire.usage import NO_USAGE, lost_result
+
+_VISIBLE_AFTER_S = 1.0
+"""A private pool that lives longer than this can be looked at. A shorter one costs no file."""
 
 
 class Supervisor:
@@ -45,7 +47,8 @@ class Supervisor:
         self._clients = Clients()
         self._pool: Pool | None = None
         self._door: Door | None = None
-        self._started = time.time()
+        self._visits = Visits()
+        self._entrance: Entrance | None = None
 
     def add_client(self, channel: Channel, pidfd: int) -> Client:
         """Serve one more client. Takes over the channel and the client's pidfd."""
@@ -60,11 +63,21 @@ class Supervisor:
     def open_door(self, name: str, listener: int, lock: int, directory: int, first: int) -> None:
         """Serve clients that come by themselves, too. For the arguments, see `Door`."""
         self._door = Door(
-            self._loop, name, listener, lock, directory, first, self._join, self._visit
+            self._loop,
+            self._clients,
+            name,
+            listener,
+            lock,
+            directory,
+            first,
+            self._join,
+            self._visit,
         )
 
     def run(self) -> None:
         """Serve until no client is left and none can come, then end all processes of the pool."""
+        if self._door is None:
+            self._loop.call_at(time.monotonic() + _VISIBLE_AFTER_S, self._open_entrance)
         while not self._is_over:
             pool = self._pool
             if pool is None:
@@ -73,11 +86,10 @@ class Supervisor:
                 self._loop.run_once(pool.patience_s(), spin_s=pool.spin_s)
             self._flush()  # clients wait for these messages, but nobody waits for `go_on`
             self._go_on()
-            leaving = [each for each in self._clients if each.shutdown is not None]
-            for client in leaving:
-                self._let_go(client)
-            if leaving and not self._is_over:
+            while self._some_leave() and not self._is_over:
                 self._go_on()  # their jobs are not wanted any more
+        if self._entrance is not None:
+            self._entrance.close()
         if self._pool is None:
             pidfds.sweep()  # the fork server that was started ahead
             return
@@ -91,6 +103,13 @@ class Supervisor:
         if self._pool is not None:
             self._pool.go_on()
         self._flush()
+
+    def _some_leave(self) -> bool:
+        """Remove the clients that want to leave and may. Returns whether there are any."""
+        before = len(self._clients)
+        for client in [each for each in self._clients if each.shutdown is not None]:
+            self._let_go(client)
+        return len(self._clients) < before
 
     def _let_go(self, client: Client) -> None:
         """Remove a client that wants to leave, if it may leave yet."""
@@ -138,7 +157,6 @@ class Supervisor:
             channel.close()
             return
         client = self.add_client(channel, pidfd)
-        self._clients.identity = joining.identity
         client.pid, client.name, client.log_level = joining.pid, joining.name, joining.log_level
         client.cpus, client.counts_cpus = joining.cpus, joining.counts_cpus
         try:
@@ -147,22 +165,34 @@ class Supervisor:
             self._drop(client, error)
 
     def _visit(self, channel: Channel, message: Message) -> None:
-        """Tell somebody who is no client of the pool, and end it if that is wanted."""
-        assert self._door is not None
-        pool = PoolView() if self._pool is None else self._pool.view(None)
-        view = shared_view(self._door.linger_s, self._started, pool)
-        fds: tuple[int, ...] = ()
-        with contextlib.suppress(OSError):  # it is gone, or there is no descriptor for the answer
-            answer = view.payload().message(Kind.LOOKED)
-            fds = answer.fds
-            fds += (os.pidfd_open(os.getpid()),)
-            channel.send(answer._replace(fds=fds), wait=False)
-        close_all(fds)
-        channel.close()
+        """Answer somebody who is no client of the pool, and end the pool if that is wanted."""
+        pool = None if self._pool is None else self._pool.visited
+        linger_s = 0.0 if self._door is None else self._door.linger_s
+        self._visits.serve(channel, message, pool, linger_s)
         if message.kind is Kind.STOP:
             self._shut_door()
             for client in self._clients:
                 client.shutdown = Shutdown.NOW
+
+    def _open_entrance(self) -> None:
+        """Let visitors look at this private pool, if there is a place for that."""
+        from compilepool.wire.meeting_place import NoMeetingPlace
+
+        try:
+            self._entrance = Entrance.of_private_pool(self._loop, self._read_visitor)
+        except (OSError, NoMeetingPlace) as error:
+            text = f"`compilepool top` does not see into this pool: {error}"
+            self._clients.log(Level.DEBUG, __name__, text)
+            return
+        if self._entrance is None:
+            self._loop.call_at(time.monotonic() + _VISIBLE_AFTER_S, self._open_entrance)
+
+    def _read_visitor(self, channel: Channel, messages: list[Message]) -> None:
+        if len(messages) == 1 and messages[0].kind in QUESTIONS and not messages[0].fds:
+            self._visit(channel, messages[0])
+        else:
+            close_messages(messages)
+            channel.close()
 
     def _shut_door(self) -> None:
         if self._door is not None:
@@ -212,9 +242,9 @@ class Supervisor:
         elif message.fds:
             refuse(message, "with descriptors")
         elif kind is Kind.CANCEL:
-            pool.cancel(client, message.id)
+            pool.jobs.cancel(client, message.id)
         elif kind is Kind.CANCEL_QUEUED:
-            pool.cancel_queued(client)
+            pool.jobs.cancel_queued(client)
         elif kind is Kind.DUMP:
             pool.dump(client, message.id)
         elif kind is Kind.WARM_UP:

@@ -6,8 +6,6 @@ import sys
 
 from compilepool.light_typing import Any, NamedTuple
 from compilepool.wire.messages import Kind, Message, all_are, check, json_message, parse_json
-from compilepool.wire.payloads import Payload, pack_json, unpack_json
-from compilepool.wire.pool_view import ClientView
 
 _LONGEST_NAME = 200  # characters
 _CPUS = 1 << 16  # more than any kernel has
@@ -57,53 +55,3 @@ class Joining(NamedTuple):
             and 0 <= joining.linger_s <= _LONGEST_LINGER_S
         )
         return joining
-
-
-class SharedPoolView(NamedTuple):
-    """A shared pool as anybody of its user sees it.
-
-    Attributes:
-        identity: the digest of all that its clients have in common.
-        pid: the PID of its supervisor.
-        started: when it started, in seconds since the epoch.
-        linger_s: the seconds that it lives without clients.
-        clients: its clients.
-        workers: the PIDs of its workers.
-        fork_server: the PID of its fork server; 0 if there is none.
-        queued: the number of runs that wait.
-        joined: the number of jobs that have joined the run of another job.
-        reused: the number of jobs that have got a kept result.
-    """
-
-    identity: str
-    pid: int
-    started: float
-    linger_s: float
-    clients: tuple[ClientView, ...]
-    workers: tuple[int, ...]
-    fork_server: int
-    queued: int
-    joined: int
-    reused: int
-
-    def payload(self) -> Payload:
-        """This view as a payload; see `payloads.pack`."""
-        return pack_json(self._asdict())
-
-    @classmethod
-    def of_payload(cls, payload: Payload) -> SharedPoolView:
-        """The view in a payload, which is closed. Raises `ProtocolError`."""
-        return unpack_json(payload, cls._of_fields, "a shared pool")
-
-    @classmethod
-    def _of_fields(cls, fields: dict[str, Any]) -> SharedPoolView:
-        clients = tuple(ClientView(*each) for each in fields["clients"])
-        view = cls(**{**fields, "clients": clients, "workers": tuple(fields["workers"])})
-        check(
-            isinstance(view.identity, str)
-            and all_are(int | float, view.started, view.linger_s)
-            and all_are(int, view.pid, view.fork_server, view.queued, view.joined, view.reused)
-            and all_are(int, *view.workers)
-            and all(each.is_valid() for each in clients)
-        )
-        return view

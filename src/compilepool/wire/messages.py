@@ -57,7 +57,7 @@ class Kind(IntEnum):
 
     # supervisor -> client
     REFUSED = 17  # body: text, why a shared supervisor does not take this client
-    # the answer to LOOK and STOP; body: payload of a SharedPoolView; its last fd: the supervisor's
+    # the answer to LOOK and STOP; body: payload of a PoolLook; its last fd: the supervisor's
     # pidfd
     LOOKED = 18
     # the answer to CONFIGURE, the first message; of a shared supervisor, id: its PID; fds: [its

@@ -72,6 +72,7 @@ class PoolView(NamedTuple):
             memory.
         is_quiesced: whether the pool sleeps.
         quiesced_s: the seconds that it has slept in total.
+        is_short_of_memory: whether runs wait for memory, though there is room for a worker.
     """
 
     workers: tuple[WorkerView, ...] = ()
@@ -88,6 +89,7 @@ class PoolView(NamedTuple):
     workers_recycled: int = 0
     is_quiesced: bool = False
     quiesced_s: float = 0.0
+    is_short_of_memory: bool = False
 
     def payload(self) -> Payload:
         """The payload of the VIEWED message."""

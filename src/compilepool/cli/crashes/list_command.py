@@ -38,6 +38,11 @@ def list_crashes(*, as_json: bool) -> None:
         print(printable(f"no crashes in {root}"))
 
 
+def names_of_crashes() -> list[str]:
+    """The names of the folders in the default crash root. Raises OSError."""
+    return [folder.name for folder in _folders(default_root())]
+
+
 def _folders(root: Path) -> Iterator[Path]:
     try:
         root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

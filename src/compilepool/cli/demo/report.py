@@ -54,10 +54,12 @@ def show_report(console: Console, results: Sequence[Result]) -> None:
         console.print()
 
 
-def show_statistics(console: Console, stats: PoolStats, trace: Path) -> None:
-    """Print the statistics of the pool, and the path of its trace."""
+def show_statistics(console: Console, stats: PoolStats, trace: Path, report: Path) -> None:
+    """Print the statistics of the pool, and the paths of its trace and report."""
     console.print(
-        f"{stats}\ntrace     {trace} (open it in https://ui.perfetto.dev)\n", soft_wrap=True
+        f"{stats}\ntrace     {trace} (open it in https://ui.perfetto.dev)\n"
+        f"report    {report} (open it in a browser)\n",
+        soft_wrap=True,
     )
 
 

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.text import Text
 
 from compilepool.cli.shared_pools.place import meeting_place
-from compilepool.client.connection.meeting_place import directory
 from compilepool.client.connection.visits import Visit, look
 from compilepool.observe.stats import memory_of_pool
 from compilepool.text import printable, size_text
+from compilepool.wire.meeting_place import directory
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 _WIDTH = 80
@@ -49,9 +49,8 @@ def _row(visit: Visit) -> dict[str, Any]:
     if view is None:
         return {"identity": visit.name, "error": visit.trouble}
     # The PIDs of another container may be those of strangers here.
-    memory = (
-        memory_of_pool(view.pid, view.fork_server, view.workers) if visit.has_own_pids else None
-    )
+    workers = [worker.pid for worker in view.workers]
+    memory = memory_of_pool(view.pid, view.fork_server, workers) if visit.has_own_pids else None
     return {
         "identity": visit.name,
         "supervisor": view.pid,
@@ -60,7 +59,7 @@ def _row(visit: Visit) -> dict[str, Any]:
         "linger_seconds": view.linger_s,
         "clients": [client._asdict() for client in view.clients],
         "fork_server": view.fork_server,
-        "workers": list(view.workers),
+        "workers": workers,
         "queued": view.queued,
         "joined": view.joined,
         "reused": view.reused,

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from compilepool.client.connection.meeting_place import MeetingPlace, NoMeetingPlace, directory
+from compilepool.wire.meeting_place import MeetingPlace, NoMeetingPlace, directory
 
 
 @contextlib.contextmanager

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
 
 from compilepool.cli.shared_pools.place import meeting_place
-from compilepool.client.connection.meeting_place import MeetingPlace, directory
 from compilepool.client.connection.visits import Visit, look, stop
 from compilepool.text import printable
+from compilepool.wire.meeting_place import MeetingPlace, directory
 
 
-def stop_pools(identities: Sequence[str] | None) -> bool:
+def stop_pools(identities: Sequence[str] | None, *, as_json: bool = False) -> bool:
     """End shared pools, and print what has ended.
 
     Args:
         identities: the beginnings of their identities; None: all pools.
+        as_json: whether to print JSON.
 
     Returns:
         Whether all have ended.
@@ -28,6 +31,8 @@ def stop_pools(identities: Sequence[str] | None) -> bool:
         names = [] if place is None else [visit.name for visit in look(place)]
         if identities is not None:
             names = list(dict.fromkeys(_name_of(each, names) for each in identities))
+        if as_json:
+            return _stop_as_json(place, names)
         if place is None or not names:
             print(printable(f"no shared pools in {directory()}"))
             return True
@@ -39,6 +44,26 @@ def _stop(place: MeetingPlace, names: Sequence[str]) -> bool:
     for name in names:
         print(printable(f"{name}  {_outcome(visits.get(name))}"))
     return not any(visit.trouble for visit in visits.values())
+
+
+def _stop_as_json(place: MeetingPlace | None, names: Sequence[str]) -> bool:
+    visits = {} if place is None else {visit.name: visit for visit in stop(place, names)}
+    rows = []
+    for name in names:
+        visit = visits.get(name)
+        trouble = "" if visit is None else visit.trouble
+        view = None if visit is None else visit.view
+        rows.append(
+            {
+                "identity": name,
+                "ended": not trouble,
+                "error": trouble or None,
+                "clients": [] if view is None else [client._asdict() for client in view.clients],
+            }
+        )
+    json.dump(rows, sys.stdout, indent=1)
+    print()
+    return all(row["ended"] for row in rows)
 
 
 def _name_of(identity: str, names: Sequence[str]) -> str:

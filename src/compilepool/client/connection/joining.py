@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from compilepool.client.connection.configuration import own_log_level
 from compilepool.client.connection.identity import identity_of
 from compilepool.client.connection.meeting import meet
 from compilepool.client.connection.setup import PoolSetup
 from compilepool.client.connection.shared_supervisor import SharedSupervisor
-from compilepool.client.connection.sharing import linger_of
+from compilepool.client.connection.sharing import linger_of, own_name
 from compilepool.client.options import PoolOptions
 from compilepool.wire.joining import Joining
 from compilepool.wire.messages import Kind, Message
@@ -33,7 +32,7 @@ def join(options: PoolOptions, setup: PoolSetup, startup: Payload | None) -> Sha
     joining = Joining(
         identity_of(config, setup.env, startup, counts_cpus=counts_cpus),
         os.getpid(),
-        _own_name(),
+        own_name(),
         linger_of(options),
         () if config.cpus else tuple(sorted(os.sched_getaffinity(0))),
         counts_cpus,
@@ -48,10 +47,3 @@ def join(options: PoolOptions, setup: PoolSetup, startup: Payload | None) -> Sha
         return message._replace(fds=(*message.fds, os.dup(fd) if fd == startup.fd else fd))
 
     return meet(joining, configure, setup.env, setup.python_flags)
-
-
-def _own_name() -> str:
-    """This program for people: the name of its script, and which rank it is."""
-    script = os.path.basename((getattr(sys, "argv", None) or [""])[0]) or "python"
-    rank = os.environ.get("RANK")
-    return script if rank is None else f"{script} (rank {rank})"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import _socket as socket  # see `wire.channel`
 import contextlib
 import errno
 import os
 import select
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from compilepool.client.connection.meeting_place import Claim, MeetingPlace, NoMeetingPlace
 from compilepool.client.connection.shared_supervisor import SharedSupervisor
 from compilepool.client.connection.sharing import NAME_LENGTH, CannotMeet
 from compilepool.linux import pidfds
@@ -19,10 +18,14 @@ from compilepool.linux.polling import READABLE, poll
 from compilepool.linux.spawn import process_command, spawn
 from compilepool.wire.channel import Channel, close_all, close_messages
 from compilepool.wire.joining import Joining
+from compilepool.wire.meeting_place import Claim, MeetingPlace, NoMeetingPlace
 from compilepool.wire.messages import Kind, Message, ProtocolError, encode
 
 PATIENCE_S = 30.0
 """A supervisor answers within this time; it takes 50 ms on an idle machine."""
+
+_NO_SOCKET_PATIENCE_S = 2.0
+"""Who has the lock makes the socket at once, and removes it just before the lock."""
 
 _MAX_STARTS = 3
 _LOOK_AGAIN_S = 0.005
@@ -51,6 +54,7 @@ def meet(
     """
     name = joining.identity[:NAME_LENGTH]
     deadline = time.monotonic() + PATIENCE_S
+    seen = time.monotonic()
     starts = 0
     try:
         with MeetingPlace() as place:
@@ -66,8 +70,15 @@ def meet(
                     starts += 1
                     _start(place, claim, env, python_flags)
                     continue
-                if time.monotonic() > deadline:
+                now = time.monotonic()
+                if now > deadline:
                     raise CannotMeet(f"the supervisor of {place.path}/{name} does not answer")
+                seen = now if place.has_socket(name) else seen
+                if now - seen > _NO_SOCKET_PATIENCE_S:
+                    raise CannotMeet(
+                        f"somebody has deleted the socket {place.path}/{name}.sock of a supervisor"
+                        " that lives; end the programs that use it"
+                    )
                 # It has just ended, or another process is starting it.
                 select.select([], [], [], _LOOK_AGAIN_S)
     except NoMeetingPlace as error:

@@ -1,9 +1,13 @@
-"""Whether a pool is to share its processes. Imports little: every pool asks."""
+"""Whether a pool is to share its processes, and the name of this program among those that do.
+
+Imports little: every pool asks.
+"""
 
 from __future__ import annotations
 
 import math
 import os
+import sys
 
 from compilepool.client.options import PoolOptions
 from compilepool.observe.quiet_logger import QuietLogger
@@ -47,3 +51,10 @@ def linger_of(options: PoolOptions) -> float:
         return seconds
     _log.warning("%s is %r, but it must be a number of seconds; it counts as 0", LINGER, value)
     return 0.0
+
+
+def own_name() -> str:
+    """This program for people: the name of its script, and which rank it is."""
+    script = os.path.basename((getattr(sys, "argv", None) or [""])[0]) or "python"
+    rank = os.environ.get("RANK")
+    return script if rank is None else f"{script} (rank {rank})"

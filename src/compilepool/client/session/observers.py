@@ -1,10 +1,12 @@
-"""Makes the observers of a pool's jobs: counts and log, and progress and trace on demand."""
+"""Makes the observers of a pool's jobs: counts and log; on demand progress, trace and report."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 
+from compilepool.client.connection.setup import max_workers_of
+from compilepool.client.connection.sharing import own_name
 from compilepool.client.options import PoolOptions
 from compilepool.light_typing import TYPE_CHECKING
 from compilepool.observe.counters import Counters
@@ -47,12 +49,18 @@ class Observers:
             shown = PoolProgress(None if options.progress is True else options.progress)
             self.all.append(shown)
             self._consumers.append(shown)
-        if options.trace is not None:
+        if options.trace is not None or options.report is not None:
             from compilepool.observe.trace import Trace
 
-            trace = Trace(os.path.abspath(options.trace))
+            path = os.path.abspath(options.trace or f"{os.fspath(options.report or '')}.json")
+            trace = Trace(path, own_name(), max_workers_of(options))
             self.all.append(trace)
             self._consumers.append(trace)
+            if options.report is not None:
+                from compilepool.observe.report_at_end import ReportAtEnd
+
+                # After the trace, which it reads when that is closed.
+                self._consumers.append(ReportAtEnd(path, os.path.abspath(options.report)))
 
     def sample(self, look: Callable[[], Sample]) -> None:
         """Have `look` called again and again while there are jobs, if there is a use for it."""

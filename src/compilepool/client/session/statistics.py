@@ -61,6 +61,7 @@ class Statistics:
             max(0, unfinished - len(running)),
             [job for job, _ in running],
             lambda: self._memory(view),
+            view.is_short_of_memory,
         )
 
     def workers_of(self, futures: Collection[Future[Any]]) -> dict[Future[Any], WorkerView]:
@@ -116,13 +117,11 @@ class Statistics:
 
         if not view.identity:
             return None
-        counters, supervisor = self._counters, self._link.supervisor
+        supervisor = self._link.supervisor
         return SharedStats(
             view.identity[:NAME_LENGTH],
             supervisor.pid if supervisor else 0,
             view.clients,
-            counters.joined,
-            counters.reused,
             view.joined,
             view.reused,
         )
@@ -149,8 +148,11 @@ class Statistics:
                 failed=dict(counters.failed),
                 cancelled=counters.cancelled,
                 retried=counters.retried,
+                joined=counters.joined,
+                reused=counters.reused,
                 queue_seconds=counters.queue_times.quantiles(),
                 run_seconds=counters.run_times.quantiles(),
+                peak_memory=counters.peak_memory,
                 max_queued=view.max_queued,
                 workers={state: states[state] for state in ("starting", "idle", "busy", "leaving")},
                 recycled=view.workers_recycled,

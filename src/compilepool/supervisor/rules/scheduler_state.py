@@ -45,6 +45,11 @@ class SchedulerState(Generic[Reason]):
         self.max_queued = 0
 
     @property
+    def is_broken(self) -> bool:
+        """Whether no worker can be started."""
+        return self._broken is not None
+
+    @property
     def unfinished(self) -> int:
         """The number of runs that have not ended."""
         return len(self._runs)

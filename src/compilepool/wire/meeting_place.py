@@ -1,23 +1,27 @@
 """The directory in which the processes of one user meet, on one node.
 
-Each shared pool has two files there, named after its identity: a socket, and a lock. The kernel
-gives the lock to one process at a time, and takes it back when that process dies, flock(2). So no
-lock is ever stale. A client that gets it makes the socket, and starts the supervisor with both.
+Each pool has two files there: a socket, and a lock. The kernel gives the lock to one process at a
+time, and takes it back when that process dies, flock(2). So no lock is ever stale.
+
+The files of a shared pool are named after its identity. A client that gets the lock makes the
+socket, and starts the supervisor with both. The files of a private pool are for those who look at
+it; its supervisor makes them itself.
 """
 
 from __future__ import annotations
 
+import _socket as socket  # see `wire.channel`
 import contextlib
 import errno
 import fcntl
 import os
-import socket
 import stat
 
 from compilepool.linux.descriptors import Opened, away_from_output, close_if_ours, opened_by
 
 _SOCKET = ".sock"
 _LOCK = ".lock"
+_PRIVATE = "private-"
 _BACKLOG = 4096  # the kernel caps it at net.core.somaxconn, listen(2)
 
 
@@ -54,6 +58,9 @@ class MeetingPlace:
     Everything is done relative to the open directory, so nobody can put another one in its place,
     and its path may be longer than the address of a socket, unix(7).
 
+    Args:
+        path: its path; it is made if it is not there.
+
     Attributes:
         path: its path.
         fd: its descriptor.
@@ -62,8 +69,8 @@ class MeetingPlace:
         NoMeetingPlace: there is none.
     """
 
-    def __init__(self) -> None:
-        self.path = directory()
+    def __init__(self, path: str | None = None) -> None:
+        self.path = directory() if path is None else path
         try:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(self.path, 0o700)
@@ -94,9 +101,17 @@ class MeetingPlace:
         _held.close(self.fd)
 
     def names(self) -> list[str]:
-        """The names of the pools that have a socket here."""
+        """The names of the shared pools that have a socket here."""
+        return [name for name in self.all_names() if not is_private(name)]
+
+    def all_names(self) -> list[str]:
+        """The names of all pools that have a socket here."""
         files = sorted(os.listdir(self.fd))
         return [file.removesuffix(_SOCKET) for file in files if file.endswith(_SOCKET)]
+
+    def has_socket(self, name: str) -> bool:
+        """Whether the file of a pool's socket is there."""
+        return os.access(name + _SOCKET, os.F_OK, dir_fd=self.fd, follow_symlinks=False)
 
     def connect(self, name: str) -> socket.socket | None:
         """Connect to a pool's socket.
@@ -206,6 +221,11 @@ class Claim:
         self.listener = self._place.listen(self.name)
         return self.listener.fileno(), self.lock_fd, self._place.fd
 
+    def keep(self) -> tuple[int, int, int]:
+        """Take over what this process, the supervisor, has made: socket, lock, and directory."""
+        assert self.listener is not None
+        return self.listener.detach(), self.lock_fd, os.dup(self._place.fd)
+
     def hand_over(self) -> None:
         """Close what the supervisor has got."""
         if self.listener is not None:
@@ -222,16 +242,31 @@ class Claim:
 
 def _new_socket() -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    return socket.socket(fileno=away_from_output(sock.detach()))
+    fd = away_from_output(sock.detach())
+    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)
 
 
-def directory() -> str:
+def new_private_name() -> str:
+    """A name for the files of this process's private pool. No other container has the same."""
+    return f"{_PRIVATE}{os.getpid()}-{os.urandom(4).hex()}"
+
+
+def is_private(name: str) -> bool:
+    """Whether a pool of this name is private."""
+    return name.startswith(_PRIVATE)
+
+
+def directory(runtime: str | None = None) -> str:
     """Where processes of this user meet: below $XDG_RUNTIME_DIR if there is one, else in /tmp.
 
     See https://specifications.freedesktop.org/basedir-spec/latest. It must be on this node, so no
     other directory will do.
+
+    Args:
+        runtime: the value of XDG_RUNTIME_DIR; None: that of this process.
     """
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if runtime is None:
+        runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     if os.path.isabs(runtime) and os.path.isdir(runtime):
         return os.path.join(runtime, "compilepool")
     return f"/tmp/compilepool-{os.geteuid()}"

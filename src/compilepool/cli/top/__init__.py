@@ -1,0 +1,1 @@
+"""`compilepool top`: shows all pools of this user on this machine."""

@@ -1,0 +1,1 @@
+"""Makes a page of traces: where the time went, and what failed. Runs in the user's process."""
