@@ -40,6 +40,10 @@ SHOWS = {
 COMPILERS = {
     "your_compiler.py": ("ctypes", ["x * x at 3: 9.0", "x + failed: cc returned 1", "7 * x at 3:"]),
     "numba_cache.py": ("numba", ["raised(float64) compiled", "loaded from the cache: 3"]),
+    "triton_kernels.py": (
+        "triton",
+        ["double: ", " bytes for sm_90", "'double[BLOCK=64, num_warps=4]' crashed with SIGABRT"],
+    ),
     "jax_cache.py": ("jax", ["8 of 8 loaded from the cache"]),
 }
 
@@ -57,6 +61,7 @@ def test_a_compiler_compiles_in_the_pool(
     if not find_spec(package):
         pytest.skip(f"{package} is not installed")
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))
     command = [sys.executable, str(EXAMPLES / "compilers" / name), str(tmp_path / "cache")]
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert (run.returncode, run.stderr) == (0, "")

@@ -60,7 +60,7 @@ class Listener:
         (self.hits if cache_hit else self.compiled).append(src.name)
 
 
-@core.extern
+@core.extern  # type: ignore[untyped-decorator]
 def of_another_gpu(value: Any, _semantic: Any = None) -> Any:
     """An intrinsic of AMD's, at which LLVM aborts when it selects instructions for NVIDIA."""
     int32 = core.dtype("int32")
@@ -73,18 +73,18 @@ def of_another_gpu(value: Any, _semantic: Any = None) -> Any:
 FACTOR = tl.constexpr(3)
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def scaled(value, dtype: tl.constexpr):  # type: ignore[no-untyped-def]
     return (value * FACTOR).to(dtype)
 
 
-@triton.jit(do_not_specialize=["size"])
+@triton.jit(do_not_specialize=["size"])  # type: ignore[untyped-decorator]
 def scale(x, out, size, dtype: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     tl.store(out + at, scaled(tl.load(x + at, mask=at < size), dtype), mask=at < size)
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def fragile(x, BLOCK: tl.constexpr, UNROLL: tl.constexpr):  # type: ignore[no-untyped-def]
     """LLVM aborts if BLOCK is 64; it takes very long if UNROLL is large."""
     at = tl.arange(0, BLOCK)
