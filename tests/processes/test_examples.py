@@ -44,6 +44,7 @@ COMPILERS = {
         "triton",
         ["double: ", " bytes for sm_90", "'double[BLOCK=64, num_warps=4]' crashed with SIGABRT"],
     ),
+    "quack_kernels.py": ("quack", ["in workers: ['done', 'done',", "in the program: 0 compiled"]),
     "jax_cache.py": ("jax", ["8 of 8 loaded from the cache"]),
 }
 
