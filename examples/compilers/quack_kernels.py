@@ -8,16 +8,19 @@ import sys
 import tempfile
 import time
 
-# A target, since there may be no GPU; and an empty cache.
-cache = tempfile.TemporaryDirectory()
-os.environ.update(QUACK_ARCH="90", CUTE_DSL_ARCH="sm_90a", QUACK_CACHE_DIR=cache.name)
+# A target, since there may be no GPU. QuACK and CuTe read it when they are imported.
+os.environ["QUACK_ARCH"] = "90"
+os.environ["CUTE_DSL_ARCH"] = "sm_90a"
 
-import quack.rmsnorm  # noqa: F401 - the package gives this name to a function, too
+import quack.cache
+import quack.rmsnorm  # whose name the package gives to a function, too
 from cutlass import Float16
 from quack.cache import CompilePending, async_compile
 
 import compilepool
 
+cache = tempfile.TemporaryDirectory()
+quack.cache.CACHE_DIR = cache.name
 compile_forward = sys.modules["quack.rmsnorm"]._compile_rmsnorm_fwd
 calls = [
     (Float16, Float16, None, Float16, None, None, size, False, False, False, False)
