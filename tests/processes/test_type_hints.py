@@ -49,7 +49,7 @@ PUBLIC = (
     *(getattr(compilepool, name) for name in compilepool.__all__),
     *(ConfiguredPool, Serializer, Timer, current_pool, install, uninstall, *NAMED_TUPLES),
 )
-ALIASES = {"OnCrash": "Literal"}
+ALIASES = {"OnCrash": "Literal", "WorkerMode": "Literal"}
 
 
 def functions_of(public: object) -> Iterator[FunctionType]:

@@ -68,7 +68,7 @@ class Receiver:
         serializer: the user's, or None.
 
     Attributes:
-        resolve: makes a result or an exception of a RESULT, see `outcomes.resolve`.
+        keeps_packed: whether another process unpickles the outcomes, see `outcomes.keep_packed`.
         on_start: called with the future of each job that begins; None: nobody wants to know.
     """
 
@@ -89,7 +89,7 @@ class Receiver:
         self._views = views
         self._processes = processes
         self._serializer = serializer
-        self.resolve: Callable[..., tuple[Any, BaseException | None]] = outcomes.resolve
+        self.keeps_packed = False
         self.on_start: Callable[[CompileFuture[Any]], object] | None = None
         self._warned: set[str] = set()
         self._taken: Call | None = None
@@ -286,7 +286,8 @@ class Receiver:
                 text = "this process or its supervisor has too many open files; see `ulimit -n`"
                 raise OSError(errno.EMFILE, text)
             log = call.future.record.log
-            result, error = self.resolve(outcome, payload, call.name, self._serializer, log)
+            resolve = outcomes.keep_packed if self.keeps_packed else outcomes.resolve
+            result, error = resolve(outcome, payload, call.name, self._serializer, log)
         except Exception as reason:  # noqa: BLE001 - whatever it is, the call must end
             what = f"job {call.name!r} has ended, but its outcome could not be read here"
             error = CompilePoolError(f"{what}: {describe(reason)}")

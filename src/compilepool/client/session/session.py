@@ -30,7 +30,6 @@ from compilepool.client.session.at_exit import end_with_process
 from compilepool.client.session.calls import UnfinishedCalls
 from compilepool.client.session.failed_calls import FailedCalls
 from compilepool.client.session.observers import Observers
-from compilepool.client.session.outcomes import keep_packed
 from compilepool.client.session.packing import not_sent, pack_call, pack_startup
 from compilepool.client.session.processes import Processes, wait_until_warm
 from compilepool.client.session.questions import Dumps, Views
@@ -114,7 +113,7 @@ class Session:
             options.serializer,
         )
         if on_start is not None:
-            receiver.resolve, receiver.on_start = keep_packed, on_start
+            receiver.keeps_packed, receiver.on_start = True, on_start
         self._supervision = Supervision(
             options,
             setup,
