@@ -138,12 +138,12 @@ def test_programs_that_are_stopped_leave_descriptors_in_flight_to_others(tmp_pat
         results = f"[len(pool.submit(jobs.large, n).result({PATIENCE_S})) for n in {{}}]"
         assert other.run(results.format("range(300_000, 300_250)")) == [*range(300_000, 300_250)]
         members = [(rank.pid, 0) for rank in ranks]
-        assert [(each.pid, each.jobs) for each in view().clients] == members
+        assert wait_until(lambda: members == [(each.pid, each.jobs) for each in view().clients])
         for rank in stopped:
             os.kill(rank.pid, signal.SIGCONT)
             assert rank.run(f"[f.result({PATIENCE_S}) for f in later] == [*map(jobs.large, sizes)]")
         # In the order in which they came, so none has come twice.
-        assert [(each.pid, each.jobs) for each in view().clients] == members
+        assert members == [(each.pid, each.jobs) for each in view().clients]
         assert [rank.end() for rank in ranks] == [""] * 4
 
 
