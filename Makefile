@@ -2,8 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What `make test-torch` tests with. The first goes with the Triton of the demo, and is in $(VENV); each
+# other version has an environment of its own.
+NEWEST_TORCH := $(shell sed -n 's/^newest-torch = \["torch==\(.*\)"\]$$/\1/p' pyproject.toml)
+TORCH ?= 2.13.0 $(NEWEST_TORCH)
 
-.PHONY: demo test test-fast test-torch lint docs bench bench-more bench-torch clean
+.PHONY: demo test test-fast test-ptx test-ray test-torch $(TORCH:%=test-torch-%) lint docs bench bench-more bench-torch clean
 
 demo: $(VENV)/.demo
 	$(BIN)/compilepool demo
@@ -18,9 +22,23 @@ test: $(VENV)/.programs lint
 	$(BIN)/python -m pytest tests/logic tests/processes -m "not alone" -n auto --dist worksteal
 	$(BIN)/python -m pytest tests/processes -m alone
 
-# Needs no GPU. Where there is torch for CPUs only, that will do.
-test-torch: $(VENV)/.torch
+# A cluster of three nodes on this machine.
+test-ray: $(VENV)/.ray
+	$(BIN)/python -m pytest tests/ray
+
+# Needs no GPU. Of one version: make test-torch TORCH=2.15.0
+test-torch: $(TORCH:%=test-torch-%)
+
+test-torch-2.13.0: $(VENV)/.torch
 	$(BIN)/python -m pytest tests/pytorch
+
+$(filter-out test-torch-2.13.0,$(TORCH:%=test-torch-%)): test-torch-%: $(VENV)-torch-%/.torch
+	$(<D)/bin/python -m pytest tests/pytorch
+
+# Needs no GPU, but numba-cuda, which puts code of its own into every start of an interpreter. So it
+# has an environment to itself.
+test-ptx: $(VENV)/.ptx
+	$(VENV)/ptx/bin/python -m pytest tests/processes/test_numba.py -k ptx
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -53,7 +71,7 @@ bench-torch: $(VENV)/.torch
 	$(MAKE) bench
 
 clean:
-	rm -rf $(VENV) .cache site compilepool-demo compilepool-demo-trace.json compilepool-demo-report.html
+	rm -rf $(VENV) $(VENV)-torch-* .cache site compilepool-demo compilepool-demo-trace.json compilepool-demo-report.html
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "compilepool needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
@@ -71,7 +89,7 @@ $(VENV)/.dev: $(VENV)/.demo pyproject.toml
 	touch $@
 
 $(VENV)/.programs: $(VENV)/.dev pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[programs]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[programs,compilers]"
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.demo pyproject.toml
@@ -82,7 +100,22 @@ $(VENV)/.bench: $(VENV)/.dev pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
 	touch $@
 
+$(VENV)/.ptx: $(VENV)/.made pyproject.toml
+	$(PYTHON) -m venv $(VENV)/ptx
+	$(VENV)/ptx/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,numba-cuda]"
+	touch $@
+
+$(VENV)/.ray: $(VENV)/.dev pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[ray]"
+	touch $@
+
 # This version goes with the Triton of the demo.
 $(VENV)/.torch: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0" --editable ".[torch-tools,helion]"
+	touch $@
+
+.PRECIOUS: $(VENV)-torch-%/.torch
+$(VENV)-torch-%/.torch: pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check "torch==$*" --editable ".[dev,torch-tools]"
 	touch $@

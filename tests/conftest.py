@@ -17,8 +17,12 @@ from hypothesis import HealthCheck, settings
 
 from tests.proc import command_line, pids_with_environment, wait_until
 
-# Its tests are for `make test-torch`.
-collect_ignore = [] if importlib.util.find_spec("torch") else ["pytorch"]
+# Their tests are for `make test-torch` and `make test-ray`.
+collect_ignore = [
+    folder
+    for package, folder in (("torch", "pytorch"), ("ray", "ray"))
+    if importlib.util.find_spec(package) is None
+]
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and `exec` keeps that: all
 # programs that tests start would ignore it, too, where users' programs do not.

@@ -16,6 +16,16 @@ from typing import Any
 from tests.proc import PATIENCE_S, wait_until
 
 
+def written_port(endpoints: Path) -> int:
+    """The port in the file that debugpy writes when it listens."""
+
+    def is_written() -> bool:
+        return endpoints.exists() and endpoints.read_text().endswith("}\n")
+
+    assert wait_until(is_written, PATIENCE_S * 3)
+    return int(json.loads(endpoints.read_text())["client"]["port"])
+
+
 class Sessions:
     """Those with a program and its processes.
 

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Fetches the tests of other executors to .cache/executor-tests: `cpython` from Debian's test package
-# of Python 3.13, `loky` and `pebble` from their source packages. $1 names one, $2 is an interpreter
-# with pip. Installs nothing. Where there is no Debian or no package index, it says so and fetches
-# nothing.
+# of Python 3.13, `loky` and `pebble` from their source packages, `pytorch` from the checkout of
+# PyTorch that $PYTORCH_SOURCE names. $1 names one, $2 is an interpreter with pip. Installs nothing.
+# What it cannot get, it says, and fetches nothing.
 set -eu
 suite=$1
 python=$2
@@ -66,6 +66,15 @@ fetch_package() {
     tar -xzf "$work/$suite-$1.tar.gz" --strip-components 1 -C "$work/wanted"
 }
 
+fetch_pytorch() {
+    [ -n "${PYTORCH_SOURCE:-}" ] || give_up "PYTORCH_SOURCE names no checkout of PyTorch"
+    mkdir "$work/wanted"
+    for name in test_compile_worker test_async_compile test_thread_pool; do
+        cp "$PYTORCH_SOURCE/test/inductor/$name.py" "$work/wanted/"
+    done
+    echo "import tools.executor_tests.torch_stand_in" >"$work/wanted/sitecustomize.py"
+}
+
 # Tests import these modules of the package under test: ours stand in for them.
 stand_in() {
     echo "from tools.executor_tests.$2 import *" >>"$work/wanted/$1"
@@ -85,6 +94,9 @@ loky)
 pebble)
     fetch_package 5.2.3
     stand_in pebble/__init__.py pebble_pool
+    ;;
+pytorch)
+    fetch_pytorch
     ;;
 esac
 mkdir -p .cache/executor-tests

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compilepool.linux.cgroups import ReadFile
+from compilepool.linux.free_memory import MachineMemory
 from compilepool.supervisor.rules.memory import MemoryHistory
-from compilepool.supervisor.watch.free_memory import MachineMemory
 from compilepool.supervisor.watch.limits import poll_after_s
 
 GIB = 1 << 30

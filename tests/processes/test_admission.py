@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from compilepool import CompilePool
-from compilepool.supervisor.watch.free_memory import MachineMemory
+from compilepool.linux.free_memory import MachineMemory
 from tests.cgroups import run_with_memory
 from tests.proc import PATIENCE_S, pool_processes, wait_until
 

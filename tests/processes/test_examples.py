@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from tests.proc import PATIENCE_S
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -33,8 +36,37 @@ SHOWS = {
 }
 
 
+# With the package that each needs.
+COMPILERS = {
+    "your_compiler.py": ("ctypes", ["x * x at 3: 9.0", "x + failed: cc returned 1", "7 * x at 3:"]),
+    "numba_cache.py": ("numba", ["raised(float64) compiled", "loaded from the cache: 3"]),
+    "triton_kernels.py": (
+        "triton",
+        ["double: ", " bytes for sm_90", "'double[BLOCK=64, num_warps=4]' crashed with SIGABRT"],
+    ),
+    "jax_cache.py": ("jax", ["8 of 8 loaded from the cache"]),
+}
+
+
 def test_every_example_is_run_here() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(SHOWS)
+    assert {path.name for path in EXAMPLES.glob("compilers/*.py")} == set(COMPILERS)
+
+
+@pytest.mark.parametrize("name", sorted(COMPILERS))
+def test_a_compiler_compiles_in_the_pool(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, shows = COMPILERS[name]
+    if not find_spec(package):
+        pytest.skip(f"{package} is not installed")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))
+    command = [sys.executable, str(EXAMPLES / "compilers" / name), str(tmp_path / "cache")]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    assert (run.returncode, run.stderr) == (0, "")
+    for line in shows:
+        assert line in run.stdout
 
 
 @pytest.mark.parametrize("name", sorted(SHOWS))

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.debugging import Sessions
-from tests.proc import PATIENCE_S, children, descendants, wait_until
+from tests.debugging import Sessions, written_port
+from tests.proc import PATIENCE_S, children, descendants
 
 if importlib.util.find_spec("nbclient") is None:
     pytest.skip("the extra `programs` is not installed", allow_module_level=True)
@@ -130,16 +130,6 @@ def test_a_job_stops_at_a_breakpoint_and_is_debugged_at_the_terminal() -> None:
 def test_jobs_run_under_debugpy() -> None:
     command = ["-Xfrozen_modules=off", "-m", "debugpy", "--listen", "127.0.0.1:0"]
     assert RESULTS in run(*command, PROFILED, "fork")
-
-
-def written_port(endpoints: Path) -> int:
-    """The port in the file that debugpy writes when it listens."""
-
-    def is_written() -> bool:
-        return endpoints.exists() and endpoints.read_text().endswith("}\n")
-
-    assert wait_until(is_written, PATIENCE_S * 3)
-    return int(json.loads(endpoints.read_text())["client"]["port"])
 
 
 def test_breakpoints_of_debugpy_stop_in_jobs(tmp_path: Path) -> None:

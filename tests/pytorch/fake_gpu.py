@@ -71,7 +71,7 @@ def plug_in(index: int = 0) -> None:
     _say(torch.cuda, get_device_properties=_PROPERTIES, get_device_capability=_CAPABILITY)
     _say(torch.cuda, get_device_name=_PROPERTIES.name, is_bf16_supported=True, synchronize=None)
     _say(torch.cuda, _lazy_init=None, set_device=None, _exchange_device=index)
-    _say(torch.cuda, _maybe_exchange_device=index)
+    _say(torch.cuda, _maybe_exchange_device=index, is_current_stream_capturing=False)
     _say(torch._C, _cuda_getCurrentRawStream=0)
     for module in (torch.cuda, torch.cuda.random):
         _say(module, get_rng_state=torch.zeros(16, dtype=torch.uint8), set_rng_state=None)

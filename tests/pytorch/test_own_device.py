@@ -22,6 +22,9 @@ from compilepool.integrations.torch.worker.compile_job import compile_kernel
 from tests.kernel_sources import double, sine
 from tests.pytorch.differences import differences
 
+# Triton 3.9 says so of itself.
+pytestmark = pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION is unset")
+
 KERNELS = pytest.mark.parametrize(("name", "source"), [("sine", sine), ("double", double)])
 LAUNCHERS = pytest.mark.parametrize("is_static", [False, True])
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path(__file__).parent / "differences.toml"
-SUITES = ("cpython", "loky", "pebble")
+SUITES = ("cpython", "loky", "pebble", "pytorch")
+ONLY_IF_NAMED = ("pytorch",)
+"""The suites that need torch, and a checkout of the tests."""
 
 
 def read_suite(name: str) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def mark(items: list[pytest.Item], suite_name: str) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option that names the suite."""
-    parser.addoption("--executor-suite", required=True, help="cpython, loky or pebble")
+    parser.addoption("--executor-suite", required=True, help="cpython, loky, pebble or pytorch")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -15,17 +15,26 @@ COUNTED = ("passes", "differs", "fault", "internal", "skips itself")
 
 HEAD = """# The tests of other executors
 
-The tests of CPython's `ProcessPoolExecutor`, of loky and of pebble run against `CompilePool`. The
-test files are the projects' own, fetched and not changed; a thin layer gives our pool the names
-that they use. This page lists every test that does not pass, with the reason.
+The tests of CPython's `ProcessPoolExecutor`, of loky and of pebble run against `CompilePool`, and
+those of PyTorch's compile workers against [the integration](pytorch.md). The test files are the
+projects' own, fetched and not changed; a thin layer gives our pool the names that they use. This
+page lists every test that does not pass, with the reason.
 
 ```sh
 .venv/bin/python -m tools.executor_tests
 ```
 
-runs them all. It fails if a test fails that is not listed, if one passes that is, or if this page
-is out of date. With `--write`, it writes this page from `tools/executor_tests/differences.toml`.
-`make test` runs CPython's part. `tools/fetch_executor_tests.sh` gets the tests.
+runs them, except PyTorch's. It fails if a test fails that is not listed, if one passes that is, or
+if this page is out of date. With `--write`, it writes this page from
+`tools/executor_tests/differences.toml`. `make test` runs CPython's part.
+`tools/fetch_executor_tests.sh` gets the tests.
+
+PyTorch's tests are in no package. They need a checkout of PyTorch, and an interpreter with torch
+and `expecttest`:
+
+```sh
+PYTORCH_SOURCE=~/pytorch .venv-torch-2.15.0/bin/python -m tools.executor_tests pytorch
+```
 
 """
 

@@ -22,6 +22,7 @@ from compilepool.cli.grouped_help import GroupedCommands
 
 # Exit codes.
 _WRONG_USE = 2
+_RAY_NODES = 3
 _INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
 _RUN = "Run"
@@ -95,6 +96,10 @@ def demo(
             show_default="the number of CPUs that this process may use",
         ),
     ] = None,
+    ray: Annotated[
+        bool,
+        typer.Option("--ray", help="Compile on three nodes of a Ray cluster on this machine."),
+    ] = False,
 ) -> None:
     """Compile Triton kernels for an H100, some of which crash.
 
@@ -102,22 +107,26 @@ def demo(
     """
     try:
         with _interrupted_once_at_most():
-            is_success = _demo(output, workers)
+            is_success = _demo(output, workers, _RAY_NODES if ray else 0)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     raise typer.Exit(0 if is_success else 1)
 
 
-def _demo(output: Path, workers: int | None) -> bool:
+def _demo(output: Path, workers: int | None, nodes: int) -> bool:
     if importlib.util.find_spec("triton") is None:
         typer.echo("the demo needs Triton: pip install 'compilepool[triton]'", err=True)
         raise typer.Exit(_WRONG_USE)
     from compilepool.cli.demo.command import run_demo
     from compilepool.linux.cpus import usable_cpus
 
+    workers = usable_cpus() if workers is None else workers
     try:
-        return run_demo(output, usable_cpus() if workers is None else workers)
+        return run_demo(output, max(1, workers // max(1, nodes)), nodes)
+    except ImportError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(_WRONG_USE) from None
     except compilepool.CompilePoolError as error:
         typer.echo(str(error), err=True)
         return False

@@ -16,14 +16,28 @@ from compilepool.light_typing import (
 )
 
 if TYPE_CHECKING:
-    from compilepool.client.session.session import Session  # it needs what other platforms lack
     from compilepool.wire.submission import JobTerms
 
 T = TypeVar("T")
 
 
+class Submits(Protocol):
+    """What a view calls to submit, which is a `Session` or one over several nodes."""
+
+    def submit(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        terms: JobTerms,
+        flight_key: str | None,
+    ) -> CompileFuture[Any]:
+        """Send a job; see `Session.submit`."""
+
+
 class WholePool(Protocol):
-    """What a view calls of the pool that it is a view of, which is a `CompilePool`."""
+    """What a view calls of the pool that it is a view of."""
 
     @property
     def max_workers(self) -> int:
@@ -51,7 +65,7 @@ class ConfiguredPool(JobExecutor):
     def __init__(
         self,
         pool: WholePool,
-        session: Session,
+        session: Submits,
         name: str | None,
         terms: JobTerms,
         flight_key: str | None,

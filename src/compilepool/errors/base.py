@@ -118,6 +118,40 @@ class SupervisorDied(CompilePoolError):
     """
 
 
+class NodeLost(SupervisorDied):
+    """The node that had this job was lost, and so was the node that got it next.
+
+    With `resubmit=False`, a job fails with this error when its first node is lost.
+
+    Attributes:
+        job: the job's name.
+        node: the name of the node that was lost last.
+    """
+
+    def __init__(self, message: str, *, job: str = "", node: str = "") -> None:
+        super().__init__(message)
+        self.job = job
+        self.node = node
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return rebuild, (type(self), self.args[0], self.__dict__)
+
+
+class NoNode(CompilePoolError):
+    """No node of a cluster can run the pool's jobs. The message says why, for each of them.
+
+    Attributes:
+        reasons: why, by the name of the node.
+    """
+
+    def __init__(self, message: str, *, reasons: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.reasons = {} if reasons is None else reasons
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return rebuild, (type(self), self.args[0], self.__dict__)
+
+
 class PreloadFailed(CompilePoolError):
     """A `preload` module could not be imported, so no worker can start.
 

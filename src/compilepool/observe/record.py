@@ -46,13 +46,15 @@ class JobRecord:
         shared: "joined" if the job has got the result of another job's run that had not ended,
             "reused" if that run had ended before this job was submitted, else "". The times are
             those of the run, so `started` may be before `queued`.
+        node: the name of the node that the job ran on, where the pool has several; "" where not.
     """
 
-    __slots__ = ("_clock", "_usage", "log", "queued", "shared")
+    __slots__ = ("_clock", "_usage", "log", "node", "queued", "shared")
 
     def __init__(self) -> None:
         self.queued = 0.0
         self.log = ""
+        self.node = ""
         self.shared: Literal["", "joined", "reused"] = ""
         self._usage = NO_USAGE
         self._clock = 0.0

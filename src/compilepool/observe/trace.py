@@ -31,6 +31,8 @@ _END = b"\n]"
 _MEMORY_EVERY_S = 0.5
 _MAX_ERROR = 500  # characters
 _MAX_TEXT = 20_000  # characters
+_NODE = 1 << 23
+"""The numbers of a node and of its workers begin at a multiple of it, which no PID is, proc(5)."""
 
 
 class TraceFile:
@@ -93,8 +95,9 @@ class TraceFile:
 class Trace:
     """The trace of one pool. An `Observer` and a `Consumer`.
 
-    Each worker has a track. Jobs are slices on it, and phases are slices within jobs. If the file
-    cannot be written any more, a warning is logged, and the pool goes on without a trace.
+    Each worker has a track; if there are several nodes, below that of its node. Jobs are slices on
+    it, and phases are slices within jobs. If the file cannot be written any more, a warning is
+    logged, and the pool goes on without a trace.
 
     `compilepool.observe.trace_report` reads traces. What only it needs is in `args`.
 
@@ -111,7 +114,8 @@ class Trace:
         self._lock = threading.RLock()
         self._file: TraceFile | None = TraceFile(path)
         self._pid = os.getpid()
-        self._tracks: set[int] = set()
+        self._tracks: set[tuple[int, int]] = set()
+        self._nodes: dict[str, int] = {}
         self._memory_traced_at = 0.0
         self._is_short_of_memory = False
         about = {
@@ -150,8 +154,7 @@ class Trace:
         }
         if usage.attempts > 1:
             args["attempts"] = usage.attempts
-        events = self._new_track(usage.pid)
-        track = {"pid": self._pid, "tid": usage.pid}
+        track, events = self._track(record.node, usage.pid)
         begin, end = usage.started, max(usage.started, usage.ended)
         events.append(_slice(name, "job", begin, end, track, args))
         known = phases_of_text(usage.phases)
@@ -190,13 +193,20 @@ class Trace:
         self._lock = threading.RLock()
         self.close()
 
-    def _new_track(self, worker: int) -> list[dict[str, Any]]:
-        if worker in self._tracks:
-            return []
-        self._tracks.add(worker)
-        track = {"pid": self._pid, "tid": worker}
-        name = {"name": f"worker {worker}"}
-        return [{"ph": "M", "name": "thread_name", "args": name, **track}]
+    def _track(self, node: str, worker: int) -> tuple[dict[str, int], list[dict[str, Any]]]:
+        """The track of a worker, and the events that introduce what is new of it."""
+        events = []
+        process, first = self._pid, 0
+        if node:
+            is_new = node not in self._nodes
+            first = process = self._nodes.setdefault(node, (len(self._nodes) + 1) * _NODE)
+            events += [_named_process(process, f"node {node}")] if is_new else []
+        track = {"pid": process, "tid": first + worker}
+        if (process, worker) not in self._tracks:
+            self._tracks.add((process, worker))
+            name = {"name": f"worker {worker}"}
+            events.append({"ph": "M", "name": "thread_name", "args": name, **track})
+        return track, events
 
     def _counter(self, name: str, at: float, values: dict[str, Any]) -> dict[str, Any]:
         return {"ph": "C", "name": name, "ts": _us(at), "pid": self._pid, "args": values}
@@ -210,6 +220,10 @@ class Trace:
             except (OSError, ValueError) as error:
                 _log.warning("the trace ends here, because it cannot be written: %s", error)
                 self.close()
+
+
+def _named_process(pid: int, name: str) -> dict[str, Any]:
+    return {"ph": "M", "name": "process_name", "pid": pid, "args": {"name": name}}
 
 
 def _slice(

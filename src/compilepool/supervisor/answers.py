@@ -43,6 +43,7 @@ class JobDumps:
             crew: the processes.
             worker: the worker that has the run; None if no worker has it.
         """
+
         if run is None:
             tell(JobSnapshot("ended"))
             return

@@ -18,7 +18,8 @@ MAX_BYTES = 256 << 20
 MAX_FDS = 1024
 """The most descriptors of all kept results together."""
 
-_SHARE = 8  # of the descriptors; workers, clients and jobs need the others
+_SHARE = 8
+"""They have one in so many of the process's descriptors. Workers and clients need the others."""
 
 _ENTRY = 1024  # bytes; about what the entry itself takes
 
@@ -36,14 +37,15 @@ class KeptResults:
 
     Args:
         max_bytes: the most bytes of all results together, with the output of their runs.
-        max_fds: the most descriptors of all results together. Only large results have one. It is
-            less if this process may have few, see RLIMIT_NOFILE, getrlimit(2).
+        max_fds: the most descriptors of all results together. Only large results have one.
+            None: as many as leave enough for all else.
     """
 
-    def __init__(self, max_bytes: int = MAX_BYTES, max_fds: int = MAX_FDS) -> None:
+    def __init__(self, max_bytes: int = MAX_BYTES, max_fds: int | None = None) -> None:
         self._max_bytes = max_bytes
-        fd_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._max_fds = min(max_fds, fd_limit // _SHARE)
+        if max_fds is None:
+            max_fds = min(MAX_FDS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE)
+        self._max_fds = max_fds
         self._results: OrderedDict[str, _Kept] = OrderedDict()
         self._bytes = 0
         self._fds = 0

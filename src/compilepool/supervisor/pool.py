@@ -13,7 +13,7 @@ from collections.abc import Callable
 from compilepool.light_typing import Any
 from compilepool.linux.cpus import usable_cpus
 from compilepool.linux.process import give_back_memory
-from compilepool.supervisor.answers import Tally
+from compilepool.supervisor.answers import JobDumps, Tally
 from compilepool.supervisor.clients import Client, Clients
 from compilepool.supervisor.crash_news import CrashNews
 from compilepool.supervisor.crew import events
@@ -55,6 +55,7 @@ class Pool:
         starter: starts the fork servers.
 
     Attributes:
+        jobs: the unfinished jobs.
         visited: the pool for those who are no clients of it.
     """
 
@@ -68,6 +69,7 @@ class Pool:
     ) -> None:
         self._clients = clients
         self._runs = RunTable()
+        self._dumps = JobDumps(self._runs)
         self._memory = MemoryRoom()
         self._tally = Tally()
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -89,18 +91,19 @@ class Pool:
         """The workers that have got SIGTERM."""
         self._may_need_memory = False
         """Whether runs have come or ended since the machine's memory was last measured."""
+        policy = StaffingPolicy(
+            config.min_workers, config.idle_timeout_s, config.max_jobs_per_worker
+        )
         self._scheduler: Scheduler[FailureReason] = Scheduler(
-            config.max_workers,
-            self._expected_memory,
-            StaffingPolicy(config.min_workers, config.idle_timeout_s, config.max_jobs_per_worker),
+            config.max_workers, self._expected_memory, policy
         )
         self._crew = Crew(loop, self._handle_event, config, startup_fds, starter)
         self._news = CrashNews(clients)
-        self._jobs = Jobs(self._runs, self._scheduler, KeptResults(), self._news)
+        self.jobs = Jobs(self._runs, self._scheduler, KeptResults(), self._news)
         self.visited = VisitedPool(
-            clients, self._scheduler, self._crew, self._runs, self._jobs, self._tally
+            clients, self._scheduler, self._crew, self._runs, self.jobs, self._dumps, self._tally
         )
-        self._performer = Performer(self._scheduler, self._crew, self._runs, self._jobs, clients)
+        self._performer = Performer(self._scheduler, self._crew, self._runs, self.jobs, clients)
         try:
             self._crew.fork_servers.start()
         except OSError as error:
@@ -172,7 +175,7 @@ class Pool:
             self.reload()
         elif self._crew.workers.are_outdated:
             self._scheduler.replace_workers()
-            self._jobs.renew()
+            self.jobs.renew()
         else:
             return True
         self._crew.workers.loaded_files.clear()
@@ -193,16 +196,8 @@ class Pool:
 
     def submit(self, client: Client, id: int, name: str, terms: JobTerms, payload: Payload) -> None:
         """Run a client's job, whose number is not in use. Takes over the payload."""
-        self._jobs.submit(client, id, name, terms, payload)
+        self.jobs.submit(client, id, name, terms, payload)
         self._may_need_memory = True
-
-    def cancel(self, client: Client, id: int) -> None:
-        """Cancel a client's job, unless it has ended."""
-        self._jobs.cancel(client, id)
-
-    def cancel_queued(self, client: Client) -> None:
-        """Cancel those jobs of a client that no worker has."""
-        self._jobs.cancel_queued(client)
 
     def warm_up(self, client: Client, id: int) -> None:
         """Start all workers, and tell the client when they are ready."""
@@ -221,23 +216,26 @@ class Pool:
         """Begin no run with the modules that are preloaded now; preload again."""
         self._scheduler.reload()
         self._act()  # at once: what is heard of the old processes next must not break the pool
-        self._jobs.renew()
+        self.jobs.renew()
 
     def leave(self, client: Client) -> None:
         """Cancel all jobs of a client that has left."""
-        self._jobs.cancel_all(client)
+        self.jobs.cancel_all(client)
         self._sleep_if_all_do()
 
     def dump(self, client: Client, id: int) -> None:
         """Tell a client what its job is doing."""
-        run = client.runs.get(id, 0)  # no run has this number
+        run = client.runs.get(id)
+        worker = None if run is None else self._scheduler.worker_of(run)
+        if run is not None and worker is None and not self._scheduler.waits(run):
+            run = None  # it has ended, and its waiters will be told in this turn of the loop
 
         def tell(snapshot: JobSnapshot) -> None:
-            # A cancelled job has ended, even if others wait for its run.
-            told = snapshot if client.runs.get(id) == run else JobSnapshot("ended")
-            client.send(told.payload().message(Kind.DUMPED, id))
+            is_there = client.runs.get(id) == run  # else it was cancelled, and its run goes on
+            snapshot = snapshot if is_there else JobSnapshot("ended")
+            client.send(snapshot.payload().message(Kind.DUMPED, id))
 
-        self.visited.dump(Waiter(client, id), run, tell)
+        self._dumps.answer(Waiter(client, id), tell, run, self._crew, worker)
 
     def tell_view(self, client: Client, id: int) -> None:
         """Tell a client the state of the pool, with its own jobs only."""
@@ -265,7 +263,7 @@ class Pool:
             check_payload(result)
         id = result.id
         run = self._runs[id]
-        self._jobs.make_shareable(id, result)
+        self.jobs.make_shareable(id, result)
         peak_bytes = max(usage.peak_bytes, self._crew.workers.memory_seen(worker, id))
         self._memory.note(run, peak_bytes)
         if run.attempt != usage.attempts or peak_bytes != usage.peak_bytes:
@@ -278,7 +276,7 @@ class Pool:
             time.monotonic(),
             took_s=usage.ended - usage.started,
         )
-        self._jobs.ended(id, result)
+        self.jobs.ended(id, result)
         self._may_need_memory = True
 
     def _torn_down(self, event: events.TornDown) -> None:
@@ -286,7 +284,7 @@ class Pool:
         self._scheduler.torn_down(worker, time.monotonic(), is_outgrown=is_outgrown)
 
     def _run_output(self, event: events.RunOutput) -> None:
-        self._jobs.put_out(event.run, event.tail)
+        self.jobs.put_out(event.run, event.tail)
 
     def _over_limit(self, event: events.OverLimit) -> None:
         if self._scheduler.over_limit(event.worker, event.run):
@@ -350,7 +348,7 @@ class Pool:
 
         Those are all workers, or those that run what nobody else wants.
         """
-        self._jobs.cancel_queued(client)
+        self.jobs.cancel_queued(client)
         for link in self._crew.workers.values():
             if not link.has_started or link.number in self._terminated:
                 continue

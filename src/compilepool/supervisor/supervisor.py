@@ -256,9 +256,9 @@ class Supervisor:
         elif message.fds:
             refuse(message, "with descriptors")
         elif kind is Kind.CANCEL:
-            pool.cancel(client, message.id)
+            pool.jobs.cancel(client, message.id)
         elif kind is Kind.CANCEL_QUEUED:
-            pool.cancel_queued(client)
+            pool.jobs.cancel_queued(client)
         elif kind is Kind.DUMP:
             pool.dump(client, message.id)
         elif kind is Kind.WARM_UP:

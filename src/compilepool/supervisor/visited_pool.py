@@ -31,6 +31,7 @@ class VisitedPool:
         crew: the processes.
         runs: the unfinished runs.
         jobs: the jobs that wait for them.
+        dumps: answers what a run is doing.
         tally: counts what happens to the processes.
     """
 
@@ -41,6 +42,7 @@ class VisitedPool:
         crew: Crew,
         runs: RunTable,
         jobs: Jobs,
+        dumps: JobDumps,
         tally: Tally,
     ) -> None:
         self._clients = clients
@@ -48,7 +50,7 @@ class VisitedPool:
         self._crew = crew
         self._runs = runs
         self._jobs = jobs
-        self._dumps = JobDumps(runs)
+        self._dumps = dumps
         self._tally = tally
 
     def look(self, seen: int, started: float, linger_s: float) -> PoolLook:

@@ -16,13 +16,14 @@ from compilepool.cli.demo.report import (
 )
 
 
-def run_demo(output: Path, workers: int) -> bool:
+def run_demo(output: Path, workers: int, nodes: int = 0) -> bool:
     """Run the demo. Triton must be installed.
 
     Args:
         output: the folder for the cubins, which is made if needed. The trace file and the
             report are written beside it.
-        workers: the number of jobs that run at once.
+        workers: the number of jobs that run at once, on each node.
+        nodes: the number of nodes of a Ray cluster on this machine; 0: run without Ray.
 
     Returns:
         Whether every kernel was compiled and every bad job failed in its expected way.
@@ -30,6 +31,7 @@ def run_demo(output: Path, workers: int) -> bool:
     Raises:
         OSError: a file cannot be written.
         CompilePoolError: the pool cannot work at all.
+        ImportError: Ray is needed, and it is not installed or too old.
     """
     console = make_console()
     jobs = all_jobs()
@@ -49,14 +51,14 @@ def run_demo(output: Path, workers: int) -> bool:
 
     trace = output.with_name(f"{output.name}-trace.json")
     report = output.with_name(f"{output.name}-report.html")
-    stats = run_jobs(jobs, workers, trace, report, keep)
+    stats = run_jobs(jobs, workers, trace, report, keep, nodes)
     wall_s = time.perf_counter() - start
     in_order = [results[job] for job in jobs]
     show_table(console, in_order)
     show_report(console, in_order)
     show_unexpected(console, in_order)
     show_statistics(console, stats, trace, report)
-    show_summary(console, in_order, wall_s=wall_s, workers=workers, output=output)
+    show_summary(console, in_order, wall_s=wall_s, workers=workers * max(1, nodes), output=output)
     return all(result.is_as_expected for result in in_order)
 
 

@@ -10,12 +10,17 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, as_completed
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compilepool import CompilePool, CompilePoolError, PoolStats, PreloadFailed, WorkerCrashed
 from compilepool.cli.demo.compilation import PRELOAD, CompiledVariant, compile_variant
 from compilepool.cli.demo.faults import FAULTS
 from compilepool.cli.demo.variants import VARIANTS
+
+if TYPE_CHECKING:
+    from compilepool.integrations.ray import RayCompilePool
 
 COMPILED = "cubin"
 """The outcome of a kernel that compiles."""
@@ -80,35 +85,45 @@ def run_jobs(
     trace: Path,
     report: Path,
     on_result: Callable[[Result], None],
+    nodes: int = 0,
 ) -> PoolStats:
     """Run the jobs, and show progress. Triton's cache is empty, so every compilation is a real one.
 
     Args:
         jobs: jobs with different names.
-        workers: the number of jobs that run at once.
+        workers: the number of jobs that run at once, on each node.
         trace: the path of the trace file.
         report: the path of the report.
         on_result: a function that is called with each result, as soon as it is there. (Results are
             not yielded by a generator: a Ctrl-C outside of it would not reach the pool's `with`
             block.)
+        nodes: the number of nodes of a Ray cluster on this machine; 0: run without Ray.
 
     Returns:
         The statistics of the pool.
 
     Raises:
         CompilePoolError: the pool cannot work at all.
+        ImportError: Ray is needed, and it is not installed or too old.
         OSError: the trace cannot be written.
     """
-    with (
-        _temporary_triton_files(),
-        CompilePool(workers, preload=PRELOAD, progress=True, trace=trace, report=report) as pool,
-    ):
+    with _temporary_triton_files(), _pool(workers, trace, report, nodes) as pool:
         futures: dict[Future[CompiledVariant], DemoJob] = {
             pool.options(name=job.name).submit(job.run): job for job in jobs
         }
         for future in as_completed(futures):
             on_result(_result(futures[future], future))
         return pool.stats()
+
+
+def _pool(
+    workers: int, trace: Path, report: Path, nodes: int
+) -> AbstractContextManager[CompilePool | RayCompilePool]:
+    if not nodes:
+        return CompilePool(workers, preload=PRELOAD, progress=True, trace=trace, report=report)
+    from compilepool.cli.demo.cluster import pool_over_nodes
+
+    return pool_over_nodes(nodes, workers, trace, report)
 
 
 @contextlib.contextmanager

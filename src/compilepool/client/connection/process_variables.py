@@ -57,6 +57,10 @@ DEVICES = (
 )
 """Which devices a process has. No process of a pool opens one."""
 
+RAY = ("RAY_JOB_ID", "RAY_RAYLET_PID", "RAY_WORKER_ID")
+"""Ray's names of the program and of the node, in the processes that it starts
+(python/ray/_private/services.py)."""
+
 TERMINALS = (
     "_",
     "COLUMNS",
@@ -97,7 +101,7 @@ OWN = (
 """How a program gets its pool, and how long that stays; the last one differs with each run. What
 the options mean for the pool's processes is in its configuration."""
 
-NAMES = frozenset({*RANKS, *MEETINGS, *DEVICES, *TERMINALS, *FOLDERS, *TESTS, *OWN})
+NAMES = frozenset({*RANKS, *MEETINGS, *DEVICES, *RAY, *TERMINALS, *FOLDERS, *TESTS, *OWN})
 
 
 def without_process_variables(env: Mapping[str, str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 
 from compilepool.errors import CompilePoolError, RemoteTraceback, SerializationError
-from compilepool.light_typing import TYPE_CHECKING, Any
+from compilepool.light_typing import TYPE_CHECKING, Any, NamedTuple
 from compilepool.text import describe
 from compilepool.wire.messages import Form, Outcome, ProtocolError
 from compilepool.wire.payloads import Payload, Unpacked
@@ -43,6 +43,27 @@ def _without_report(job: str, reason: BaseException) -> CompilePoolError:
         # which it needs, cannot be imported any more.
         return CompilePoolError(text)
     return WorkerCrashed(text, job=job)
+
+
+class PackedOutcome(NamedTuple):
+    """What a job's RESULT holds, as it came: `resolve` makes a result or an exception of it.
+
+    Attributes:
+        outcome: how the call ended.
+        payload: has the result or the exception, without a descriptor.
+    """
+
+    outcome: int
+    payload: Payload
+
+
+def keep_packed(outcome: int, payload: Payload, *_: object) -> tuple[PackedOutcome, None]:
+    """Stands in for `resolve` where another process unpickles. The payload is closed.
+
+    Raises:
+        ProtocolError: the payload cannot be read.
+    """
+    return PackedOutcome(outcome, payload.spill()), None
 
 
 def resolve(

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 
 from compilepool.client.connection.connection import SupervisorConnection
-from compilepool.client.future import has_callbacks, mark_running
+from compilepool.client.future import CompileFuture, has_callbacks, mark_running
 from compilepool.client.session import outcomes
 from compilepool.client.session.calls import Call, UnfinishedCalls
 from compilepool.client.session.failed_calls import FailedCalls
@@ -66,6 +66,10 @@ class Receiver:
         views: gets the answers about the pool.
         processes: is told how the workers are.
         serializer: the user's, or None.
+
+    Attributes:
+        resolve: makes a result or an exception of a RESULT, see `outcomes.resolve`.
+        on_start: called with the future of each job that begins; None: nobody wants to know.
     """
 
     def __init__(
@@ -85,6 +89,8 @@ class Receiver:
         self._views = views
         self._processes = processes
         self._serializer = serializer
+        self.resolve: Callable[..., tuple[Any, BaseException | None]] = outcomes.resolve
+        self.on_start: Callable[[CompileFuture[Any]], object] | None = None
         self._warned: set[str] = set()
         self._taken: Call | None = None
         """The call that was taken from the table to be ended, while that is not done."""
@@ -172,10 +178,7 @@ class Receiver:
             if call is not None:
                 call.future.record.log = message.body.decode(errors="replace")
         elif kind is Kind.STARTED:
-            call = self._calls.get(message.id)
-            if call is not None:
-                call.is_running = True
-                mark_running(call.future)
+            self._started(message.id)
         elif kind is Kind.CANCELLED:
             call = self._taken = self._calls.pop(message.id)
             if call is not None:
@@ -187,6 +190,14 @@ class Receiver:
             self._log_for(message)
         else:
             refuse(message, "from a supervisor")
+
+    def _started(self, id: int) -> None:
+        call = self._calls.get(id)
+        if call is not None:
+            call.is_running = True
+            mark_running(call.future)
+            if self.on_start is not None:
+                self.on_start(call.future)
 
     def _hear_of_key(self, kind: Kind, payload: Payload) -> None:
         """A job of another process has ended."""
@@ -275,7 +286,7 @@ class Receiver:
                 text = "this process or its supervisor has too many open files; see `ulimit -n`"
                 raise OSError(errno.EMFILE, text)
             log = call.future.record.log
-            result, error = outcomes.resolve(outcome, payload, call.name, self._serializer, log)
+            result, error = self.resolve(outcome, payload, call.name, self._serializer, log)
         except Exception as reason:  # noqa: BLE001 - whatever it is, the call must end
             what = f"job {call.name!r} has ended, but its outcome could not be read here"
             error = CompilePoolError(f"{what}: {describe(reason)}")

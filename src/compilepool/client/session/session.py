@@ -30,6 +30,7 @@ from compilepool.client.session.at_exit import end_with_process
 from compilepool.client.session.calls import UnfinishedCalls
 from compilepool.client.session.failed_calls import FailedCalls
 from compilepool.client.session.observers import Observers
+from compilepool.client.session.outcomes import keep_packed
 from compilepool.client.session.packing import not_sent, pack_call, pack_startup
 from compilepool.client.session.processes import Processes, wait_until_warm
 from compilepool.client.session.questions import Dumps, Views
@@ -61,6 +62,8 @@ class Session:
         options: the pool's.
         setup: what the processes are made like; None: like this process when they start.
         startup: what every worker starts with, in place of what the options say. Taken over.
+        on_start: another process unpickles what jobs return, so futures get a
+            `outcomes.PackedOutcome`; and this is called with the future of each job that begins.
 
     Attributes:
         max_workers: how many workers may have jobs at once.
@@ -79,6 +82,7 @@ class Session:
         *,
         setup: PoolSetup | None = None,
         startup: Payload | None = None,
+        on_start: Callable[[CompileFuture[Any]], object] | None = None,
     ) -> None:
         self._options = options
         self.max_workers = max_workers_of(options)
@@ -109,6 +113,8 @@ class Session:
             self.processes,
             options.serializer,
         )
+        if on_start is not None:
+            receiver.resolve, receiver.on_start = keep_packed, on_start
         self._supervision = Supervision(
             options,
             setup,

@@ -18,14 +18,18 @@ from compilepool.light_typing import lazy_annotations
 
 if TYPE_CHECKING:
     from compilepool.client.pool import CompilePool
-    from compilepool.integrations.torch.takeover.pool_for_torch import OnCrash
+    from compilepool.integrations.torch.takeover.pool_for_torch import OnCrash, WorkerMode
 
 __all__ = ["current_pool", "install", "uninstall"]
 
 
 @lazy_annotations
 def install(
-    *, on_crash: OnCrash = "raise", shared: bool | None = None, **pool_options: Any
+    *,
+    on_crash: OnCrash = "raise",
+    shared: bool | None = None,
+    worker_mode: WorkerMode | None = None,
+    **pool_options: Any,
 ) -> None:
     """Make TorchInductor compile in a `CompilePool`, in this process and in its forked children.
 
@@ -45,6 +49,9 @@ def install(
         shared: whether all ranks of this node use one pool, and compile each kernel once. None: as
             the environment variable COMPILEPOOL_SHARED says; without it, if a launcher such as
             torchrun has started several ranks here (`LOCAL_WORLD_SIZE` is over 1).
+        worker_mode: "process": the pool compiles Triton kernels whatever Inductor's worker mode is,
+            which torch has from 2.15 on. None: as Inductor's `compile_worker_mode` says. If it
+            says threads, a RuntimeWarning tells what that means.
         pool_options: options of `CompilePool`, such as `timeout` and `memory_limit`, which hold for
             each kernel.
 
@@ -55,7 +62,7 @@ def install(
         UnsupportedTorch: this version of torch cannot use another pool. If Inductor is not imported
             yet, a RuntimeWarning says so when it is.
     """
-    installed.install(on_crash, shared, pool_options, is_early=True)
+    installed.install(on_crash, shared, worker_mode, pool_options, is_early=True)
 
 
 def uninstall() -> None:

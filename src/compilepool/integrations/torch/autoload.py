@@ -34,7 +34,8 @@ def autoload() -> None:
         from compilepool.integrations.torch.takeover.installed import installed
 
         on_crash, shared = options.pop("on_crash", "raise"), options.pop("shared", None)
-        installed.install(on_crash, shared, options, is_early=_may_compile())
+        worker_mode = options.pop("worker_mode", None)
+        installed.install(on_crash, shared, worker_mode, options, is_early=_may_compile())
     except Exception as error:  # noqa: BLE001 - the program can do without
         warnings.warn(
             f"compilepool is not used: {error}. Inductor goes on with its own pool",

@@ -68,7 +68,7 @@ def flight_of(
         kwargs: its keyword arguments.
 
     Returns:
-        The flight; None: this is not a call as torch 2.11 to 2.14 makes it, so it must not share.
+        The flight; None: this is not a call as torch 2.11 to 2.15 makes it, so it must not share.
     """
     if kwargs or len(args) != 3:
         return None

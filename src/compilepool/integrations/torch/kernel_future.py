@@ -12,13 +12,16 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from torch._inductor.compile_worker.subproc_pool import SubprocException
+from torch._inductor.exc import CppCompileError
 
 from compilepool.client.future import CompileFuture
 from compilepool.errors import PoolClosed, RemoteTraceback, WorkerCrashed
+from compilepool.integrations.torch.cpp_kernels import cpp_kernel_name, is_cpp_job
 
 _log = logging.getLogger(__name__)
 
-_PREFIX = "_worker_"  # of the names of the functions that Inductor runs in workers
+_WORKER = "_worker_"  # the names of the functions that Inductor runs in workers begin so
+_OF_FLEX_GEMM = "_compile_in_worker"
 
 
 def kernel_name(function: Callable[..., Any], args: Sequence[Any]) -> str | None:
@@ -26,16 +29,41 @@ def kernel_name(function: Callable[..., Any], args: Sequence[Any]) -> str | None
 
     Args:
         function: the function that the job calls. `_worker_compile_triton` takes a partial that has
-            the kernel's name as its first argument; `_worker_compile_pycodecache_kernel` takes the
-            name itself (torch/_inductor/runtime/compile_tasks.py).
+            the kernel's name as its first argument. `_worker_compile_pycodecache_kernel`, of
+            CuteDSL, FlyDSL and NVGEMM (torch/_inductor/runtime/compile_tasks.py), and
+            `_worker_nvgemm_autotuning_precompile` take the name itself. `_compile_in_worker`
+            (torch/_inductor/kernel/flex_gemm/compile_pool.py) takes the name of a function, and the
+            path of the file that it makes, which is named by a hash.
         args: the arguments of the function.
     """
-    if not args or not getattr(function, "__name__", "").startswith(_PREFIX):
+    name = getattr(function, "__name__", "")
+    if name == _OF_FLEX_GEMM:
+        return _name_of_flex_gemm(args)
+    if not args or not name.startswith(_WORKER):
         return None
+    if is_cpp_job(function):
+        return cpp_kernel_name(args)
     first = args[0]
     if isinstance(first, functools.partial) and first.args:
         first = first.args[0]
     return first if isinstance(first, str) else None
+
+
+def _name_of_flex_gemm(args: Sequence[Any]) -> str | None:
+    function, path = (args[4], args[6]) if len(args) > 6 else (None, None)
+    if not isinstance(function, str) or not isinstance(path, str):
+        return None
+    sha = os.path.basename(path).partition(".")[0]
+    return f"{function.removeprefix('_compile_')}_{sha[:12]}"  # QuACK's messages have as much of it
+
+
+def returns_kernel(function: Callable[..., Any]) -> bool:
+    """Whether a job's result is what the program needs of the kernel.
+
+    Jobs of autotuning only fill a cache. If one fails, Inductor compiles that choice by itself, or
+    leaves it out.
+    """
+    return getattr(function, "__name__", "").startswith("_worker_compile_")
 
 
 class KernelFailed(SubprocException):  # type: ignore[misc] # torch is not typed
@@ -168,8 +196,9 @@ class KernelFuture(Future[Any]):
         error = job.exception()
         if error is None:
             self.set_result(job.result())
-        elif isinstance(error, PoolClosed):
-            self.set_exception(error)  # unchanged: the kernel did not fail
+        elif isinstance(error, PoolClosed | CppCompileError):
+            # Unchanged: the kernel did not fail, or Inductor expects this error of a thread of its.
+            self.set_exception(error)
         else:
             self.set_exception(KernelFailed(_details(error), self._job.name, error))
 

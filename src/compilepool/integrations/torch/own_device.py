@@ -23,7 +23,7 @@ from compilepool.integrations.torch.flight import KernelSource
 
 
 class UnknownResult(Exception):
-    """A result is not what torch 2.11 to 2.14 makes of the kernel's source."""
+    """A result is not what torch 2.11 to 2.15 makes of the kernel's source."""
 
 
 def for_own_device(result: Any, source: KernelSource) -> Any:

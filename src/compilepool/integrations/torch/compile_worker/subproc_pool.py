@@ -10,7 +10,7 @@ import functools
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any, Never, ParamSpec, TypeAlias, TypeVar
 
 import torch
@@ -33,14 +33,22 @@ from compilepool.client.internals import (
 from compilepool.client.pool import CompilePool
 from compilepool.errors import PoolClosed
 from compilepool.integrations.torch.compile_worker.timer import Timer
+from compilepool.integrations.torch.cpp_kernels import is_cpp_job
 from compilepool.integrations.torch.flight import Flight, flight_of
-from compilepool.integrations.torch.kernel_future import KernelFuture, kernel_name, ready_future
+from compilepool.integrations.torch.job_slices import JobSlices
+from compilepool.integrations.torch.kernel_future import (
+    KernelFuture,
+    kernel_name,
+    ready_future,
+    returns_kernel,
+)
 from compilepool.integrations.torch.settings import is_shared
 from compilepool.integrations.torch.sidecar import Sidecar
 from compilepool.integrations.torch.status_reports import StatusReports
 from compilepool.integrations.torch.takeover.pool_for_torch import EnvAtStart, OnCrash, make_pool
 from compilepool.integrations.torch.wait_counters import WaitCounters
 from compilepool.integrations.torch.worker.compile_job import compile_kernel
+from compilepool.integrations.torch.worker.cpp_job import compile_cpp
 from compilepool.integrations.torch.worker_log import WorkerLog, output_env
 
 __all__ = [
@@ -95,6 +103,8 @@ class SubprocPool:
         self.pickler = pickler or SubprocPickler()
         self.kind = kind
         output = output_env()
+        if config.worker_suppress_logging:
+            _reference.log.info("Suppressing compile worker output due to config")
         self._shares_kernels = is_shared(shared)
         self._env = env or EnvAtStart(shared=self._shares_kernels)
         self.pool = pool or make_pool(
@@ -113,6 +123,7 @@ class SubprocPool:
         self.running = True
         self._counters = WaitCounters()
         self._status_reports = StatusReports(self.pool, _trace)
+        self._slices = JobSlices(_trace)
         self.timer = Timer(config.quiesce_async_compile_time, self.quiesce) if quiesce else None
         try:
             self.wakeup()
@@ -125,8 +136,9 @@ class SubprocPool:
         """Run a job in a worker.
 
         Returns:
-            The future of the job. Every failure is a `SubprocException`. Its attribute `error` is
-            the exception that the job or the `CompilePool` raised.
+            The future of the job. A failure is a `SubprocException`. Its attribute `error` is the
+            exception that the job or the `CompilePool` raised. An error of g++ is the
+            `CppCompileError` itself.
 
         Raises:
             RuntimeError: the pool was shut down.
@@ -138,6 +150,8 @@ class SubprocPool:
         here = functools.partial(job_fn, *args, **kwargs)
         call: functools.partial[Any] = here
         flight = None
+        if is_cpp_job(job_fn):
+            call = functools.partial(compile_cpp, *here.args, **here.keywords)
         if getattr(job_fn, "__name__", "") == "_worker_compile_triton":
             has_cuda = torch.cuda.is_available()
             call = functools.partial(compile_kernel, has_cuda, *here.args, **here.keywords)
@@ -145,7 +159,7 @@ class SubprocPool:
                 flight = flight_of(has_cuda, here.args, here.keywords)
         job = self._submit(name, call, flight)
         # Last, so that its callbacks run after all those that `_submit` adds.
-        is_run_here = name is not None and self._on_crash == "in_process"
+        is_run_here = returns_kernel(job_fn) and self._on_crash == "in_process"
         return KernelFuture(
             job,
             here if is_run_here else None,
@@ -167,6 +181,7 @@ class SubprocPool:
         job = self.pool.options(name=name, env=changes, flight_key=flight_key).submit(call)
         self._counters.job_submitted(job)
         self._status_reports.job_submitted(job)
+        self._slices.job_submitted(job)
         job.add_done_callback(self._log.job_ended)
         if self.timer:
             job.add_done_callback(self._job_ended)
@@ -250,7 +265,7 @@ class SubprocPool:
             self.timer.record_call()
 
 
-AnyPool: TypeAlias = ProcessPoolExecutor | SubprocPool
+AnyPool: TypeAlias = ProcessPoolExecutor | SubprocPool | ThreadPoolExecutor
 
 
 class TestException(_reference.TestException):  # type: ignore[misc] # torch is not typed

@@ -8,5 +8,6 @@ The steps, from `install` to a kernel that compiles:
    Inductor is not imported yet, it does so after the import (`any_process/when_imported.py`).
 3. Inductor asks the patched class for its pool. The `Installation` answers with a `SubprocPool`
    (../compile_worker/subproc_pool.py) around the `CompilePool`.
-4. Inductor submits kernels to the `SubprocPool`.
+4. Inductor submits kernels to the `SubprocPool`. From torch 2.15 on, it may compile Triton kernels
+   in threads instead; worker_mode.py says so, or keeps it from doing that.
 """

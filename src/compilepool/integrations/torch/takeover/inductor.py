@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from compilepool.any_process.when_imported import WhenImported
+from compilepool.integrations.torch.takeover.worker_mode import watch_worker_mode
 
 ASYNC_COMPILE = "torch._inductor.async_compile"
 
@@ -35,7 +36,13 @@ class UnsupportedTorch(RuntimeError):
 
 
 class PoolSource(Protocol):
-    """The owner of the pool that Inductor uses."""
+    """The owner of the pool that Inductor uses.
+
+    Attributes:
+        takes_all_modes: whether the pool gets Triton kernels whatever Inductor's worker mode is.
+    """
+
+    takes_all_modes: bool
 
     def process_pool(self) -> Any:
         """Return the pool, the same one until Inductor has shut it down."""
@@ -70,7 +77,7 @@ class Takeover:
         else:
             if getattr(module.__spec__, "_initializing", False):  # another thread imports it now
                 module = importlib.import_module(ASYNC_COMPILE)
-            self._undo = take_over(module, self._process_pool, self._forget_pool)
+            self._undo = self._take_over(module)
 
     def undo(self) -> None:
         """Remove the patch: Inductor makes a pool of its own when it next needs one."""
@@ -79,11 +86,25 @@ class Takeover:
 
     def _imported(self, module: ModuleType) -> None:
         try:
-            self._undo = take_over(module, self._process_pool, self._forget_pool)
+            self._undo = self._take_over(module)
         except UnsupportedTorch as error:
             self._undo = _do_nothing
             warnings.warn(f"{error}. Inductor goes on with its own", RuntimeWarning, 2)
             self.source.end()
+
+    def _take_over(self, module: ModuleType) -> Callable[[], None]:
+        undo_mode = watch_worker_mode(module, lambda: self.source.takes_all_modes)
+        try:
+            undo_pool = take_over(module, self._process_pool, self._forget_pool)
+        except BaseException:
+            undo_mode()
+            raise
+
+        def undo() -> None:
+            undo_mode()
+            undo_pool()
+
+        return undo
 
     def _process_pool(self) -> Any:
         return self.source.process_pool()
@@ -111,12 +132,14 @@ def take_over(
     _check(async_compile)
     try:
         from compilepool.integrations.torch.compile_worker.subproc_pool import SubprocPool
+        from compilepool.integrations.torch.takeover.cpp_jobs import take_over_cpp
     except (ImportError, AttributeError) as error:
         raise UnsupportedTorch(_unsupported(str(error))) from error
     inductor = async_compile.AsyncCompile
     its_process_pool, its_class = vars(inductor)["process_pool"], async_compile.SubprocPool
 
     def undo() -> None:
+        undo_cpp()
         inductor.process_pool = its_process_pool
         inductor._ready_future = None
         async_compile.SubprocPool = its_class
@@ -125,6 +148,7 @@ def take_over(
     # Its docstring: "Reset pools to initial state without shutting them down".
     async_compile.after_fork()
     inductor.process_pool = staticmethod(_ProcessPool(process_pool, forget_pool))
+    undo_cpp = take_over_cpp(inductor)
     async_compile.SubprocPool = SubprocPool  # AsyncCompile.wakeup checks isinstance of it
     if pools:
         # In a thread: such a pool may take seconds to start, and ends only after that.

@@ -30,23 +30,33 @@ class Installation:
     Args:
         on_crash: what to do with a kernel whose worker crashed; see `install`.
         shared: whether to share the pool with other ranks; see `install`.
+        worker_mode: whether the pool gets all jobs in any mode; see `install`.
         pool_options: options of `CompilePool`; see `install`.
         is_early: whether the pool starts now; False: when Inductor asks for it.
 
     Raises:
-        ValueError: `on_crash` is wrong.
+        ValueError: `on_crash` or `worker_mode` is wrong.
         ImportError: torch is not installed.
         TypeError, ValueError, OSError, CompilePoolError: `CompilePool` raises it.
     """
 
     def __init__(
-        self, on_crash: str, shared: bool | None, pool_options: dict[str, Any], *, is_early: bool
+        self,
+        on_crash: str,
+        shared: bool | None,
+        worker_mode: str | None,
+        pool_options: dict[str, Any],
+        *,
+        is_early: bool,
     ) -> None:
         if on_crash not in ("raise", "in_process"):
             raise ValueError(f"on_crash must be 'raise' or 'in_process', not {on_crash!r}")
+        if worker_mode not in (None, "process"):
+            raise ValueError(f"worker_mode must be 'process' or None, not {worker_mode!r}")
         if importlib.util.find_spec("torch") is None:
             raise ImportError("compilepool has nothing to compile for: torch is not installed")
         self._on_crash: OnCrash = cast(OnCrash, on_crash)
+        self.takes_all_modes = worker_mode == "process"
         self._options = pool_options
         if pool_options.get("capture") is False or pool_options.get("seed") is not None:
             shared = bool(shared)  # neither goes with a shared pool
@@ -107,8 +117,7 @@ class Installation:
     # The caller holds the lock, except in `__init__`.
 
     def _start(self) -> SubprocPool:
-        import torch._inductor.async_compile
-        from torch._inductor import config
+        from torch._inductor import async_compile, config
 
         from compilepool.integrations.torch.compile_worker.subproc_pool import SubprocPool
 
@@ -120,6 +129,8 @@ class Installation:
             pool = None
         if pool is None:
             env, pool = EnvAtStart(shared=self._is_shared), self._make_pool()
+        # As torch's own logs it: users look for it with TORCH_LOGS=+inductor.
+        async_compile.log.info("Creating 'compilepool' pool with %d workers", pool.max_workers)
         wants_quiesce = config.quiesce_async_compile_pool and "idle_timeout" not in self._options
         subproc_pool = SubprocPool(
             pool.max_workers,
@@ -129,7 +140,7 @@ class Installation:
             env=env,
             on_crash=self._on_crash,
         )
-        torch._inductor.async_compile._pool_set.add(subproc_pool)
+        async_compile._pool_set.add(subproc_pool)
         return subproc_pool
 
     def _take_early_pool(self) -> CompilePool | None:

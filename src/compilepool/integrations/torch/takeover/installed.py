@@ -27,13 +27,20 @@ class _Installed:
         return None if installation is None else installation.pool
 
     def install(
-        self, on_crash: str, shared: bool | None, pool_options: dict[str, Any], *, is_early: bool
+        self,
+        on_crash: str,
+        shared: bool | None,
+        worker_mode: str | None,
+        pool_options: dict[str, Any],
+        *,
+        is_early: bool,
     ) -> None:
         """Have Inductor use a pool of ours, in place of its own or an earlier one of ours.
 
         Args:
             on_crash: as `compilepool.integrations.torch.install` has it.
             shared: as `install` has it.
+            worker_mode: as `install` has it.
             pool_options: the options of `CompilePool`.
             is_early: whether the pool starts now, rather than when Inductor asks for it.
 
@@ -43,7 +50,7 @@ class _Installed:
         from compilepool.integrations.torch.takeover.inductor import Takeover
         from compilepool.integrations.torch.takeover.installation import Installation
 
-        new = Installation(on_crash, shared, pool_options, is_early=is_early)
+        new = Installation(on_crash, shared, worker_mode, pool_options, is_early=is_early)
         with self._lock:
             try:
                 if self._takeover is None:

@@ -13,16 +13,22 @@ from compilepool.integrations.torch.settings import ENABLE, FILES, OPTIONS, PROG
 OnCrash: TypeAlias = Literal["raise", "in_process"]
 """The values of `on_crash`, which says what to do with a kernel whose worker crashed."""
 
+WorkerMode: TypeAlias = Literal["process"]
+"""The values of `worker_mode`, which says who compiles, whatever Inductor's own mode says."""
+
 PRELOAD = "compilepool.integrations.torch.worker.preload"
 
 _NOT_IN_WORKERS: dict[str, str | None] = {
     "TORCH_WARM_POOL": "0",
+    "TORCH_TRACE": None,
+    "TORCH_DTRACE": None,
     ENABLE: None,
     OPTIONS: None,
     PROGRAM_PID: None,
 }
 """Variables that keep the pool's processes, and all that jobs start, from starting a pool. What is
-only read with `ENABLE` is unset: programs may share a pool whatever it says.
+only read with `ENABLE` is unset: programs may share a pool whatever it says. Without TORCH_TRACE,
+they leave no traces beside that of the program, which has their jobs. torch's own pool leaves none.
 """
 
 _READ_ONCE = "TORCHINDUCTOR_"

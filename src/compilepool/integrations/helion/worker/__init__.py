@@ -1,0 +1,1 @@
+"""Compiles configurations of Helion. Runs in fork servers and workers."""

@@ -1,0 +1,1 @@
+"""What runs in the actor of a node: it owns that node's pool."""

@@ -1,0 +1,1 @@
+"""The code that runs in the fork server and in the workers of a pool for Triton."""
