@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,51 @@ def test_kept_results_leave_descriptors_for_programs_that_come() -> None:
         assert late.run("pool.stats().reused") == 1
         assert first.run(several.format("200_000, 200_020")) == [*range(200_000, 200_020)]
         assert late.end() == ""
+
+
+# The kernel takes no more descriptors in flight, of all the user's processes, than one of them may
+# have open, unix(7). Privileged processes are exempt, so these give up what makes them so.
+FEW_IN_FLIGHT = """
+import ctypes, resource
+PR_CAPBSET_READ, PR_CAPBSET_DROP, CAP_SYS_ADMIN, CAP_SYS_RESOURCE = 23, 24, 21, 24
+prctl = ctypes.CDLL(None).prctl
+for capability in (CAP_SYS_ADMIN, CAP_SYS_RESOURCE):
+    prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+is_exempt = os.geteuid() == 0 and any(
+    prctl(PR_CAPBSET_READ, capability, 0, 0, 0) for capability in (CAP_SYS_ADMIN, CAP_SYS_RESOURCE)
+)
+resource.setrlimit(resource.RLIMIT_NOFILE, (120, 120))
+"""
+
+
+def test_programs_that_are_stopped_leave_descriptors_in_flight_to_others(tmp_path: Path) -> None:
+    """And they go on as if nothing had been: nobody is dropped."""
+    go = tmp_path / "go"
+    with programs(4) as ranks:
+        for rank in ranks:
+            rank.run(FEW_IN_FLIGHT)
+            if rank.run("is_exempt"):
+                pytest.skip("root may not give up its exemption from the limit here")
+            rank.run(NOTHING)
+        *stopped, other = ranks
+        other.run(f"first = [pool.submit(jobs.wait_for, {str(go)!r}) for _ in range(2)]")
+        for rank in stopped:
+            rank.run(
+                "sizes = range(100_000, 100_200)\n"
+                "later = [pool.submit(jobs.large, size) for size in sizes]"
+            )
+            os.kill(rank.pid, signal.SIGSTOP)
+        go.touch()
+        results = f"[len(pool.submit(jobs.large, n).result({PATIENCE_S})) for n in {{}}]"
+        assert other.run(results.format("range(300_000, 300_250)")) == [*range(300_000, 300_250)]
+        members = [(rank.pid, 0) for rank in ranks]
+        assert wait_until(lambda: members == [(each.pid, each.jobs) for each in view().clients])
+        for rank in stopped:
+            os.kill(rank.pid, signal.SIGCONT)
+            assert rank.run(f"[f.result({PATIENCE_S}) for f in later] == [*map(jobs.large, sizes)]")
+        # In the order in which they came, so none has come twice.
+        assert members == [(each.pid, each.jobs) for each in view().clients]
+        assert [rank.end() for rank in ranks] == [""] * 4
 
 
 def test_two_hundred_clients_have_one_supervisor() -> None:

@@ -29,6 +29,12 @@ from compilepool.wire.usage import NO_USAGE, lost_result
 _VISIBLE_AFTER_S = 1.0
 """A private pool that lives longer than this can be looked at. A shorter one costs no file."""
 
+_UNREAD_SHARE = 8
+"""Clients may leave this part of the limit of descriptors in flight unread.
+
+It is small, because a client that has stopped keeps what it had when there were fewer clients.
+"""
+
 
 class Supervisor:
     """Serves the clients of one pool, and ends with the last client, unless its door stays open.
@@ -41,7 +47,9 @@ class Supervisor:
 
     def __init__(self, starter: ForkServerStarter) -> None:
         self._starter = starter
-        _, fd_limit = process.raise_fd_limit()
+        # The workers and the clients have the first limit, and this process the second one.
+        soft_fd_limit, fd_limit = process.raise_fd_limit()
+        self._max_unread_fds = soft_fd_limit // _UNREAD_SHARE
         self._spill_above_fd = fd_limit // 2
         self._loop = Loop()
         self._clients = Clients()
@@ -199,9 +207,15 @@ class Supervisor:
             self._door.shut()
 
     def _flush(self) -> None:
+        if self._door is None:
+            for client in self._clients:
+                client.link.flush()
+            return
+        max_unread_fds = self._max_unread_fds // (len(self._clients) or 1)
         for client in self._clients:
+            client.link.limit(max_unread_fds, self._spill_above_fd // 2)
             client.link.flush()
-            if self._door is not None and client.link.is_behind(self._spill_above_fd // 2):
+            if client.link.is_behind:
                 # It is stopped. When it goes on, it finds the end of its connection, and comes
                 # again; its jobs run again, or their results were kept.
                 self._note_gone(client)

@@ -11,6 +11,7 @@ import _socket as socket
 import array
 import contextlib
 import errno
+import fcntl
 import mmap
 import os
 import time
@@ -30,6 +31,7 @@ _CLOEXEC_NOW = _CLOEXEC | _NOW
 _TRUNCATED = int(socket.MSG_TRUNC)
 _FDS_TRUNCATED = int(socket.MSG_CTRUNC)
 _SEND_BUFFER = 1024 * 1024  # bytes; the kernel caps it at net.core.wmem_max, socket(7)
+_SIOCOUTQ = 0x5411  # <linux/sockios.h>
 _TOO_MANY_REFS_PATIENCE_S = 60.0  # how long `send` waits for descriptors in flight to arrive
 
 
@@ -39,9 +41,14 @@ class Channel:
     A channel is not thread-safe, except that one thread may send while another one receives. When
     the peer dies, `receive` returns None and `send` raises ConnectionError. Received descriptors
     are close-on-exec.
+
+    Attributes:
+        is_short: whether the last packet that was not sent at once has met the kernel's limit of
+            descriptors in flight, unix(7), and not a full socket. No event tells when that is over.
     """
 
     def __init__(self, sock: socket.socket) -> None:
+        self.is_short = False
         sock.settimeout(None)  # The user's program may have called `socket.setdefaulttimeout`.
         self._sock = sock
         self._opened = opened_by(sock.fileno())
@@ -102,6 +109,11 @@ class Channel:
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether the peer has still to receive some of what was sent; SIOCOUTQ, as in tcp(7)."""
+        return fcntl.ioctl(self._sock.fileno(), _SIOCOUTQ, bytes(4)) != bytes(4)
+
     def end(self) -> None:
         """End both directions, whoever else has the socket. `receive` then finds the end."""
         with contextlib.suppress(OSError):
@@ -111,7 +123,8 @@ class Channel:
         """Send one message. Its descriptors stay open in this process.
 
         Returns:
-            False if `wait` is False and the socket has no room now.
+            False if `wait` is False and the socket has no room now, or too many descriptors are in
+            flight; see `is_short`.
 
         Raises:
             ConnectionError: the peer is gone.
@@ -131,6 +144,7 @@ class Channel:
                     self._sock.send(packet, flags)
                 return True
             except BlockingIOError:
+                self.is_short = False
                 return False
             except OSError as error:
                 # More descriptors are in flight than RLIMIT_NOFILE allows, unix(7). They are in
@@ -138,6 +152,7 @@ class Channel:
                 if error.errno != errno.ETOOMANYREFS:
                     raise
                 if not wait:
+                    self.is_short = True
                     return False
                 deadline = deadline or time.monotonic() + _TOO_MANY_REFS_PATIENCE_S
                 if time.monotonic() > deadline:
@@ -203,6 +218,11 @@ class Outbox:
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether messages wait because too many descriptors are in flight; see `Channel`."""
+        return bool(self._waiting) and self._channel.is_short
 
     def put(self, message: Message) -> None:
         """Queue a message. It leaves with the next `flush`."""
