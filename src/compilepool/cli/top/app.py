@@ -157,6 +157,8 @@ class TopApp(App[None]):
     def _show(self, found: list[PoolSight] | None = None) -> None:
         if found is not None:
             self._found = found
+        if not self.screen_stack:  # the app is ending
+            return
         wanted = self._wanted
         pools = tables.only(self._found, wanted)
         self._table("pools").show(tables.pool_rows(pools))
