@@ -25,7 +25,13 @@ FAILURES = st.builds(
     st.floats(0, 2e9),
     st.text(),
     CLIENTS,
-    st.builds(Failure, st.sampled_from(Cause), st.sampled_from([None, -11, 3]), text=st.text()),
+    st.builds(
+        Failure,
+        st.sampled_from(Cause),
+        st.sampled_from([None, -11, 3]),
+        text=st.text(),
+        limit=st.floats(0, 1e12),
+    ),
 )
 LOOKS = st.builds(
     PoolLook,

@@ -150,8 +150,12 @@ def test_a_killed_engine_takes_its_compilers_with_it_and_the_server_goes_on(
     server = Server(tmp_path, HANGING)
     with server.compiling() as answer:
         engine = server.engine
+
+        def hang() -> bool:
+            return any("sleep 1000" in command_line(pid) for pid in descendants(engine))
+
+        assert wait_until(hang)  # the file comes just before that
         below = descendants(engine)
-        assert any("sleep 1000" in command_line(pid) for pid in below)
         os.kill(engine, signal.SIGKILL)
         assert answer.result(PATIENCE_S)[0] == 503
         assert wait_until(lambda: all_dead(below))
