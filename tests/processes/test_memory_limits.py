@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import select
@@ -247,6 +248,15 @@ def wakeups(pid: int) -> int:
     return int(status.partition("nonvoluntary_ctxt_switches")[0].split()[-1])
 
 
+def has_opened_lock(pid: int) -> bool:
+    """Whether a process has the locked file of a place where it can be met."""
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if os.readlink(fd).endswith(".lock"):
+                return True
+    return False
+
+
 @pytest.mark.parametrize("has_job", [False, True])
 def test_nothing_polls_while_no_job_runs_or_none_has_a_limit(tmp_path: Path, has_job: bool) -> None:
     limit = None if has_job else "1GiB"
@@ -255,7 +265,9 @@ def test_nothing_polls_while_no_job_runs_or_none_has_a_limit(tmp_path: Path, has
         jobs = [pool.submit(signal.pause)] if has_job else []
         assert wait_until(lambda: all(job.running() for job in jobs))
         supervisor = pool_process("supervisor")
-        select.select([], [], [], 0.1)
+        # After a second it opens, once, for those who want to look at the pool.
+        assert wait_until(lambda: has_opened_lock(supervisor))
+        select.select([], [], [], 0.5)
         before = wakeups(supervisor)
         select.select([], [], [], 1.0)  # there is no event for what does not happen
         assert wakeups(supervisor) == before
