@@ -54,6 +54,27 @@ def watch(runtime: Path, act: Callable[[Pilot[Any], TopApp], Awaitable[None]]) -
     asyncio.run(run())
 
 
+def test_a_look_that_comes_while_the_view_ends_disturbs_nobody(
+    runtime: Path, busy: Program
+) -> None:
+    looks = []
+
+    async def run() -> None:
+        app = TopApp(Seen(runtime), interval_s=0.05)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: "hangs" in shown(app, "jobs"))
+            prune = app._prune
+
+            async def prune_and_look(*nodes: Any, **options: Any) -> None:
+                await prune(*nodes, **options)
+                looks.append(await app._look().wait())
+
+            app._prune = prune_and_look  # type: ignore[method-assign, assignment] # until the end
+
+    asyncio.run(run())
+    assert looks
+
+
 async def until(pilot: Pilot[Any], condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
@@ -156,19 +177,20 @@ def test_in_a_terminal_all_tables_are_seen_and_q_quits(
             assert time.monotonic() < deadline, "\n".join(screen.display)
             read(terminal, stream)
         os.write(terminal, b"q")
-        while top.poll() is None:
+        while read(terminal, stream):
             assert time.monotonic() < deadline + PATIENCE_S
-            read(terminal, stream)
-        assert top.returncode == 0
+        assert top.wait(PATIENCE_S) == 0
     finally:
         top.kill()
         top.wait()
         os.close(terminal)
 
 
-def read(terminal: int, stream: Any) -> None:
+def read(terminal: int, stream: Any) -> bool:
+    """Show what the program has written, if anything. Returns whether it may write more."""
     if select.select([terminal], [], [], 0.1)[0]:
         try:
             stream.feed(os.read(terminal, 1 << 16))
         except OSError:  # the program has closed it
-            time.sleep(0.01)
+            return False
+    return True

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, Literal
 
 from rich.text import Text
 from textual import work
@@ -152,13 +153,18 @@ class TopApp(App[None]):
             found = self._pools.look()
         finally:
             self._busy.release()
-        self.call_from_thread(self._show, found)
+        self._in_loop(lambda: self._show(found))
+
+    def _in_loop(self, show: Callable[[], object]) -> None:
+        """From another thread: have the app show something, unless it is ending.
+
+        Then its widgets go one after the other, so it must not begin to.
+        """
+        self.call_from_thread(lambda: show() if self.is_running else None)
 
     def _show(self, found: list[PoolSight] | None = None) -> None:
         if found is not None:
             self._found = found
-        if not self.screen_stack:  # the app is ending
-            return
         wanted = self._wanted
         pools = tables.only(self._found, wanted)
         self._table("pools").show(tables.pool_rows(pools))
@@ -226,7 +232,7 @@ class TopApp(App[None]):
         job = row.cells[5]
         found = self._pools.dump(row.pool, row.run)
         text = found if isinstance(found, str) else str(dump_of(found, job))
-        self.call_from_thread(self.push_screen, TextScreen(f"job {job}", text))
+        self._in_loop(lambda: self.push_screen(TextScreen(f"job {job}", text)))
 
     def action_cancel(self) -> None:
         """Cancel the chosen job, for all who wait for it."""
@@ -265,8 +271,8 @@ class TopApp(App[None]):
         self._tell(self._pools.quiesce(pool), "the pool sleeps after its jobs")
 
     def _tell(self, trouble: str, done: str) -> None:
-        severity = "error" if trouble else "information"
-        self.call_from_thread(self.notify, trouble or done, severity=severity)
+        severity: Literal["error", "information"] = "error" if trouble else "information"
+        self._in_loop(lambda: self.notify(trouble or done, severity=severity))
 
     def _chosen_job(self) -> tables.Row | None:
         row = self._table("jobs").chosen
