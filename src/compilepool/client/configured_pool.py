@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from compilepool.client.executor import JobExecutor, name_of
 from compilepool.client.future import CompileFuture
+from compilepool.client.whole_pool import PoolSession, WholePool
 from compilepool.light_typing import (
     TYPE_CHECKING,
     Any,
     Literal,
-    Protocol,
     TypeVar,
     lazy_annotations,
 )
@@ -19,40 +19,6 @@ if TYPE_CHECKING:
     from compilepool.wire.submission import JobTerms
 
 T = TypeVar("T")
-
-
-class Submits(Protocol):
-    """What a view calls to submit, which is a `Session` or one over several nodes."""
-
-    def submit(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        terms: JobTerms,
-        flight_key: str | None,
-    ) -> CompileFuture[Any]:
-        """Send a job; see `Session.submit`."""
-
-
-class WholePool(Protocol):
-    """What a view calls of the pool that it is a view of."""
-
-    @property
-    def max_workers(self) -> int:
-        """The number of jobs that may run at once."""
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Accept no more jobs."""
-
-    def terminate_workers(self) -> None:
-        """Send SIGTERM to all workers."""
-
-    def kill_workers(self) -> None:
-        """End all processes at once."""
-
-    def __exit__(self, *raised: Any) -> Literal[False]: ...
 
 
 @lazy_annotations
@@ -65,7 +31,7 @@ class ConfiguredPool(JobExecutor):
     def __init__(
         self,
         pool: WholePool,
-        session: Submits,
+        session: PoolSession,
         name: str | None,
         terms: JobTerms,
         flight_key: str | None,

@@ -7,9 +7,9 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 
 from compilepool.client.configured_pool import ConfiguredPool
-from compilepool.client.executor import JobExecutor, name_of
 from compilepool.client.future import CompileFuture
 from compilepool.client.options import AS_THE_POOL, AsThePool, JobOptions, PoolOptions
+from compilepool.client.whole_pool import WholePool
 from compilepool.errors import UnsupportedPlatform
 from compilepool.light_typing import (
     TYPE_CHECKING,
@@ -21,11 +21,10 @@ from compilepool.light_typing import (
 from compilepool.linux.requirements import KernelTooOld, check_platform
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from rich.progress import Progress
 
     from compilepool.client.job_dump import JobDump
+    from compilepool.client.session.session import Session
     from compilepool.observe.stats import PoolStats
     from compilepool.wire.serializers import Serializer
 
@@ -33,7 +32,7 @@ T = TypeVar("T")
 
 
 @lazy_annotations
-class CompilePool(JobExecutor):
+class CompilePool(WholePool):
     """A pool of worker processes for compilations, as a `concurrent.futures.Executor`.
 
     A pool can be constructed anywhere, for example at the top of a module. The processes start with
@@ -115,6 +114,8 @@ class CompilePool(JobExecutor):
         OSError: the trace cannot be written.
         UnsupportedPlatform: this is not Linux, or the kernel lacks something that the pool needs.
     """
+
+    _session: Session
 
     def __init__(
         self,
@@ -358,25 +359,3 @@ class CompilePool(JobExecutor):
         processes: up to two seconds if one of them is stuck in the kernel.
         """
         self._session.kill_workers()
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> Literal[False]:
-        is_interrupted = not isinstance(exc_val, Exception | GeneratorExit | None)
-        if is_interrupted:
-            self._session.terminate()
-        self.shutdown(wait=not is_interrupted)  # `terminate` has waited already
-        return False
-
-    @property
-    def _max_workers(self) -> int:
-        """`max_workers` under the name that dask and others read."""
-        return self.max_workers
-
-    def _submit(
-        self, fn: Callable[..., T], args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> CompileFuture[T]:
-        return self._session.submit(name_of(fn), fn, args, kwargs, self._default_terms)

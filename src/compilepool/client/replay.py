@@ -30,7 +30,7 @@ class _Unread:
 
     def dumps(self, obj: object, /) -> bytes:
         """Not used: the job is pickled already, and the worker has the job's own serializer."""
-        raise NotImplementedError
+        raise NotImplementedError("a replayed job is pickled already")
 
     def loads(self, data: bytes, /) -> Any:
         """The result, still pickled."""

@@ -105,6 +105,13 @@ class Counters:
         self.first_result_at: float | None = None
         self.started_at: float | None = None
 
+    @property
+    def first_result_s(self) -> float | None:
+        """The seconds from the start of the pool to the first result; None before that."""
+        if self.first_result_at is None or self.started_at is None:
+            return None
+        return self.first_result_at - self.started_at
+
     def pool_starts(self) -> None:
         """Note the time: a process of the pool is about to start. Only the first call counts."""
         if self.started_at is None:

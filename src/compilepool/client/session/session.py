@@ -38,8 +38,8 @@ from compilepool.client.session.sending import SupervisorLink
 from compilepool.client.session.statistics import Statistics
 from compilepool.client.session.supervision import Supervision
 from compilepool.client.session.threads import PoolThreads
+from compilepool.client.session.usable import check_usable
 from compilepool.client.terms import check_memory_limit
-from compilepool.errors import NestedPoolError, PoolClosed
 from compilepool.light_typing import TYPE_CHECKING, Any
 from compilepool.wire.messages import Kind, Message
 from compilepool.wire.payloads import Payload
@@ -296,18 +296,8 @@ class Session:
     # Under the lock
 
     def _check_open(self) -> None:
-        if not in_toplevel_process():
-            raise NestedPoolError(
-                "a CompilePool takes no jobs inside a worker: they would escape the limits of the"
-                " pool that runs this job; call the function directly"
-            )
-        if os.getpid() != self._owner_pid:
-            raise PoolClosed(
-                "cannot schedule new futures after a fork: this pool belongs to process"
-                f" {self._owner_pid}, which this one was forked from; make a new pool here"
-            )
-        if self._supervision.is_closing:
-            raise PoolClosed("cannot schedule new futures after shutdown; make a new pool")
+        is_closing = self._supervision.is_closing
+        check_usable("CompilePool", self._owner_pid, is_closing=is_closing)
 
     def _start(self) -> None:
         self._check_open()

@@ -137,9 +137,6 @@ class Statistics:
             unfinished = counters.unfinished
             running = min(unfinished, sum(1 for worker in view.workers if worker.job))
             states = Counter(worker.state for worker in view.workers)
-            first_s = None
-            if counters.first_result_at is not None and counters.started_at is not None:
-                first_s = counters.first_result_at - counters.started_at
             return PoolStats(
                 submitted=counters.submitted_count,
                 running=running,
@@ -158,7 +155,7 @@ class Statistics:
                 recycled=view.workers_recycled,
                 restarts=Restarts(self.supervisors_lost, view.fork_servers_lost, view.workers_lost),
                 memory=memory,
-                first_result_seconds=first_s,
+                first_result_seconds=counters.first_result_s,
                 is_quiesced=view.is_quiesced,
                 quiesced_seconds=view.quiesced_s,
                 snapshot_seconds=now - view.preloaded_at if view.preloaded_at else None,

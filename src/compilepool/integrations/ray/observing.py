@@ -210,9 +210,6 @@ class Observing:
         with self._calls.lock, counters.lock:
             unfinished = counters.unfinished
             running = min(unfinished, sum(pool.running for pool in pools))
-            first_s = None
-            if counters.first_result_at is not None and counters.started_at is not None:
-                first_s = counters.first_result_at - counters.started_at
             return ClusterStats(
                 submitted=counters.submitted_count,
                 running=running,
@@ -230,7 +227,7 @@ class Observing:
                 if pools
                 else Restarts(),
                 memory=_sum(pool.memory for pool in pools),
-                first_result_seconds=first_s,
+                first_result_seconds=counters.first_result_s,
                 is_quiesced=bool(pools) and all(pool.is_quiesced for pool in pools),
                 quiesced_seconds=sum(pool.quiesced_seconds for pool in pools),
                 snapshot_seconds=None,

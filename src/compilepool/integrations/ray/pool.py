@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from compilepool.client.configured_pool import ConfiguredPool
-from compilepool.client.executor import JobExecutor, name_of
 from compilepool.client.future import CompileFuture
 from compilepool.client.options import JobOptions, PoolOptions
 from compilepool.client.terms import terms_of
+from compilepool.client.whole_pool import WholePool
 from compilepool.integrations.ray.cluster import Cluster
 from compilepool.integrations.ray.session import ClusterSession
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from compilepool.client.job_dump import JobDump
     from compilepool.integrations.ray.observing import ClusterStats
 
@@ -31,7 +29,7 @@ _FIRST: dict[str, Any] = {
 }
 
 
-class RayCompilePool(JobExecutor):
+class RayCompilePool(WholePool):
     """A `CompilePool` on each node of a Ray cluster, as one `concurrent.futures.Executor`.
 
     Each node gets one actor, which has a `CompilePool` there. Jobs go to nodes with free workers
@@ -63,6 +61,8 @@ class RayCompilePool(JobExecutor):
         SerializationError: `serializer`, `initializer` or `initargs` cannot be pickled.
         OSError: `trace` cannot be written.
     """
+
+    _session: ClusterSession
 
     def __init__(
         self,
@@ -172,25 +172,3 @@ class RayCompilePool(JobExecutor):
     def kill_workers(self) -> None:
         """As `CompilePool.kill_workers`: ends all actors, and with them all below."""
         self._session.kill_workers()
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> Literal[False]:
-        is_interrupted = not isinstance(exc_val, Exception | GeneratorExit | None)
-        if is_interrupted:
-            self._session.terminate()
-        self.shutdown(wait=not is_interrupted)
-        return False
-
-    @property
-    def _max_workers(self) -> int:
-        """`max_workers` under the name that dask and others read."""
-        return self.max_workers
-
-    def _submit(
-        self, fn: Callable[..., T], args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> CompileFuture[T]:
-        return self._session.submit(name_of(fn), fn, args, kwargs, self._default_terms)

@@ -19,7 +19,7 @@ from compilepool.client.session.at_exit import end_with_process
 from compilepool.client.session.calls import UnfinishedCalls
 from compilepool.client.session.observers import Observers
 from compilepool.client.session.packing import pack_call, pack_startup
-from compilepool.errors import NestedPoolError, PoolClosed
+from compilepool.client.session.usable import check_usable
 from compilepool.integrations.ray.cluster import Cluster
 from compilepool.integrations.ray.dispatcher import Dispatcher
 from compilepool.integrations.ray.endings import Endings
@@ -208,18 +208,8 @@ class ClusterSession:
             abandon(future)
 
     def _check_open(self) -> None:
-        if not in_toplevel_process():
-            raise NestedPoolError(
-                "a RayCompilePool takes no jobs inside a worker: they would escape the limits of"
-                " the pool that runs this job; call the function directly"
-            )
-        if os.getpid() != self._owner_pid:
-            raise PoolClosed(
-                "cannot schedule new futures after a fork: this pool belongs to process"
-                f" {self._owner_pid}, which this one was forked from; make a new pool here"
-            )
-        if self._is_closing or self._dispatcher.is_closing:
-            raise PoolClosed("cannot schedule new futures after shutdown; make a new pool")
+        is_closing = self._is_closing or self._dispatcher.is_closing
+        check_usable("RayCompilePool", self._owner_pid, is_closing=is_closing)
 
     def _cancel_waiting(self) -> None:
         for id, call in self._calls.pop_waiting():
