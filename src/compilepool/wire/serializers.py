@@ -146,6 +146,6 @@ def _dump(obj: object) -> list[Section]:
 
 
 def _dump_by_value(obj: object) -> list[Section]:
-    from compilepool.wire.by_value import ByValuePickler
+    from compilepool.wire.by_value.pickler import ByValuePickler
 
     return _Dumper(ByValuePickler).dump(obj)

@@ -37,7 +37,7 @@ def _reduce(_pickler: Any, obj: Any) -> Any:
     is_named = isinstance(obj, type | types.FunctionType)
     if not is_named or obj.__module__ not in _SCRIPTS:
         return NotImplemented
-    from compilepool.wire.by_value import ByValuePickler
+    from compilepool.wire.by_value.pickler import ByValuePickler
 
     file = io.BytesIO()
     ByValuePickler(file, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=None).dump(obj)

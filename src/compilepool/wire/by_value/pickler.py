@@ -11,8 +11,8 @@ from types import CodeType, FunctionType
 import cloudpickle
 
 from compilepool.light_typing import Any
-from compilepool.wire.decorated import reducers
-from compilepool.wire.sources import Source, code_of, find
+from compilepool.wire.by_value.decorated import reducers
+from compilepool.wire.by_value.sources import Source, code_of, find
 
 
 class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle has no types

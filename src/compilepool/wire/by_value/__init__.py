@@ -1,0 +1,1 @@
+"""Functions that are sent as code, because the receiver cannot import them."""
