@@ -8,6 +8,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.proc import wait_until
+
+LONG_S = 300
+"""No test takes longer."""
+
 
 def where() -> list[int]:
     """The pids of this worker and of its parent, the fork server."""
@@ -50,8 +55,7 @@ def append_and_wait(path: str, go: str) -> int:
 
 def wait_for(go: str) -> str:
     """Wait until a file exists."""
-    while not Path(go).exists():
-        time.sleep(0.002)
+    assert wait_until(Path(go).exists, LONG_S)
     return go
 
 

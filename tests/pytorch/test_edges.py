@@ -89,11 +89,11 @@ def test_in_a_forked_child_the_future_of_a_kernel_ends(tmp_path: Path) -> None:
         """
         import operator
         integration.install(max_workers=1)
+        from tests.proc import wait_until
         from torch._inductor.async_compile import AsyncCompile
         gate = Path.cwd() / "gate"
         def wait():
-            while not gate.exists():
-                time.sleep(0.01)
+            assert wait_until(gate.exists)
         future = AsyncCompile.process_pool().submit(wait)
         if child := os.fork():
             assert os.waitpid(child, 0) == (child, 0)

@@ -180,17 +180,16 @@ def test_the_death_of_the_sidecar_costs_nothing(tmp_path: Path) -> None:
     run_program(
         """
         import threading
+        from tests.proc import wait_until
         here = Path.cwd()
         def wait():
             (here / "started").touch()
-            while not (here / "killed").exists():
-                time.sleep(0.01)
+            assert wait_until((here / "killed").exists)
         integration.install(initializer=in_backend, initargs=("cumsum", wait))
         import torch
         from torch._inductor.async_compile import AsyncCompile
         def kill():
-            while not (here / "started").exists():
-                time.sleep(0.01)
+            assert wait_until((here / "started").exists)
             AsyncCompile.process_pool().process.kill()
             (here / "killed").touch()
         killer = threading.Thread(target=kill)
@@ -459,6 +458,7 @@ def test_children_of_multiprocessing_start_no_pool_before_they_compile(tmp_path:
 def test_exit_does_not_wait_for_a_kernel_that_hangs(tmp_path: Path) -> None:
     run_program(
         """
+        from tests.proc import wait_until
         here = Path.cwd()
         integration.install(max_workers=1)
         import torch
@@ -467,8 +467,7 @@ def test_exit_does_not_wait_for_a_kernel_that_hangs(tmp_path: Path) -> None:
             (here / "started").touch()
             time.sleep(1000)
         AsyncCompile.process_pool().submit(hang)
-        while not (here / "started").exists():
-            time.sleep(0.01)
+        assert wait_until((here / "started").exists)
         """,
         tmp_path,
     )

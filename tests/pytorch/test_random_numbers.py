@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from compilepool import CompilePool
-from tests.proc import PATIENCE_S
+from tests.proc import PATIENCE_S, wait_until
 
 SEEDED = """
 import numpy, torch
@@ -24,25 +24,19 @@ numpy.random.set_bit_generator(numpy.random.PCG64(3))
 
 def draw(peers: list[Path], own: int) -> tuple[float, float]:
     """What this worker draws. Returns when all others are in it, too."""
-    import time
-
     import numpy as np
     import torch
 
     peers[own].touch()
-    while not all(path.exists() for path in peers):
-        time.sleep(0.001)
+    assert wait_until(lambda: all(path.exists() for path in peers))
     return float(np.random.random()), float(torch.rand(()))
 
 
 def draw_numpy(peers: list[Path], own: int) -> Any:
-    import time
-
     import numpy as np
 
     peers[own].touch()
-    while not all(path.exists() for path in peers):
-        time.sleep(0.001)
+    assert wait_until(lambda: all(path.exists() for path in peers))
     return float(np.random.random())
 
 

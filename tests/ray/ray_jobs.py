@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from compilepool import report_phase
+from tests.proc import wait_until
+
+LONG_S = 300
+"""No test takes longer."""
 
 
 def compile_c(number: int) -> str:
@@ -63,8 +67,7 @@ def with_child(path: str) -> None:
 
 def wait_for(path: str) -> str:
     """Wait for a file."""
-    while not Path(path).exists():
-        time.sleep(0.01)
+    assert wait_until(Path(path).exists, LONG_S)
     return path
 
 
