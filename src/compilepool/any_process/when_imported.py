@@ -49,7 +49,7 @@ class WhenImported:
             )
             if spec is not None:
                 if spec.loader is not None:
-                    spec.loader = _CallingLoader(spec.loader, self._loaded)  # type: ignore[assignment]
+                    spec.loader = _CallingLoader(spec.loader, self._loaded)  # type: ignore[assignment] # see above
                 return spec
         return None
 
