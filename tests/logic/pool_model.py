@@ -302,7 +302,8 @@ class PoolModel(RuleBasedStateMachine):
     def hear_one(self, worker: int, *, settle: bool = True) -> None:
         process = self.processes[worker]
         word = process.said.popleft()
-        process.known_since = self.now
+        if word != TORN_DOWN or process.is_known_to_tear_down:  # else it counts as idle already
+            process.known_since = self.now
         if word == READY:
             self.start_failures = 0
             process.is_known_ready = True
