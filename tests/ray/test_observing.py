@@ -73,7 +73,7 @@ def test_statistics_are_of_all_nodes_and_of_each(
     assert sum(stats.workers.values()) == 6
     assert stats.memory.workers > 0
     assert stats.memory.total == sum(node.pool.memory.total for node in stats.nodes if node.pool)
-    assert stats.run_seconds.p50 >= 0.1
+    assert stats.run_seconds.total >= 12 * 0.1
     assert stats.first_result_seconds is not None
     text = str(stats)
     assert "nodes     3; 0 lost" in text
